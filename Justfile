@@ -1,0 +1,67 @@
+# Bare `just` lists these recipes. Everything runs in .venv, which is made when it is missing.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+python := env("PYTHON", "python3")
+bin := justfile_directory() / ".venv/bin"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Generate the quickstart suite with real models, train a router, evaluate it
+demo: _venv
+    {{bin}}/toolkit generate quickstart
+    {{bin}}/toolkit train quickstart
+    {{bin}}/toolkit evaluate quickstart
+    @echo
+    @echo 'Try next:  . .venv/bin/activate'
+    @echo '           toolkit sql "SELECT benchmark, model, round(avg(quality), 2) AS quality FROM transitions WHERE depth = 1 GROUP BY ALL ORDER BY ALL"'
+
+# Run the test suite; arguments go to pytest
+test *args: _venv
+    {{bin}}/python -m pytest {{args}}
+
+# Check format, style and the order of imports between modules
+lint: _venv
+    {{bin}}/ruff format --check .
+    {{bin}}/ruff check .
+    {{bin}}/lint-imports
+
+# Check types, strictly
+types: _venv
+    {{bin}}/mypy
+
+# Format the code and mend what can be mended
+fmt: _venv
+    {{bin}}/ruff format .
+    {{bin}}/ruff check --fix .
+
+# Time replay and training side by side
+bench *args: _venv
+    {{bin}}/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-columns=min,median,rounds {{args}}
+
+# Write docs/cli.md and docs/suite.md anew from the program itself
+docs: _venv
+    {{bin}}/python docs/generate.py
+
+# Build wheel and source archive into dist/
+build: _venv
+    {{bin}}/python -m build --outdir dist .
+
+# Delete what can be made again; caches and runs stay
+clean:
+    rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+    find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set up .venv with the pinned dependencies, once, and again when they change
+[private]
+_venv:
+    @if ! cmp -s constraints.txt .venv/.constraints || ! cmp -s pyproject.toml .venv/.pyproject; then \
+        echo 'Setting up .venv (a few minutes the first time)' >&2; \
+        {{python}} -m venv .venv; \
+        {{bin}}/python -m pip install --quiet --upgrade 'pip>=25.1'; \
+        {{bin}}/python -m pip install --quiet --constraint constraints.txt --editable . --group dev; \
+        cp constraints.txt .venv/.constraints; \
+        cp pyproject.toml .venv/.pyproject; \
+    fi

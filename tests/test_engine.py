@@ -1,0 +1,151 @@
+"""The transformers engine on a real checkpoint in the hub's format, made small."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests import tiny
+from toolkit.config import EngineConfig, ModelConfig
+from toolkit.engines import Prompt
+from toolkit.engines.transformers import TransformersEngine
+from toolkit.errors import CheckpointError, EngineError
+from toolkit.prompts import Message
+
+QUESTIONS = ["What is 4 + 8?", "What is the capital of France?", "Reverse: sun, red, cold, tree, mountain", "?", "Ünïcödé 你好"]
+
+
+def open_model(checkpoint: Path, folder: Path, **changes: Any) -> TransformersEngine:
+    model = {"name": "tiny", "checkpoint": str(checkpoint), "dtype": "float32", "max_tokens": 12, "base_rate": 1.0}
+    return TransformersEngine(EngineConfig(device="cpu"), ModelConfig.model_validate(model | changes), folder, folder)
+
+
+@pytest.fixture
+def engine(llama: Path, tmp_path: Path) -> Iterator[TransformersEngine]:
+    engine = open_model(llama, tmp_path)
+    yield engine
+    engine.close()
+
+
+def prompts(engine: TransformersEngine, questions: list[str] = QUESTIONS, system: str = "") -> list[Prompt]:
+    start: list[Message] = [{"role": "system", "content": system}] if system else []
+    texts = [engine.render([*start, {"role": "user", "content": question}]) for question in questions]
+    return [Prompt(text, engine.count(text), seed) for seed, text in enumerate(texts)]
+
+
+def test_the_prompt_is_the_chat_template_s_and_its_length_the_tokenizer_s(engine: TransformersEngine, llama: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    chat = [{"role": "user", "content": "Ünïcödé?"}]
+    expected = tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=False)
+    (prompt,) = prompts(engine, ["Ünïcödé?"])
+    assert tokenizer(prompt.text, add_special_tokens=False)["input_ids"] == expected
+    assert prompt.tokens == len(expected)
+
+
+@pytest.mark.parametrize("system", ["", "A long system prompt that all of these prompts begin with, so that it is read once."])
+def test_a_batch_answers_as_plain_greedy_decoding_does_one_at_a_time(
+    engine: TransformersEngine, llama: Path, system: str
+) -> None:
+    tokenizer, model = AutoTokenizer.from_pretrained(llama), AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32)
+    asked = prompts(engine, system=system)
+    reasons = set()
+    for prompt, completion in zip(asked, engine.generate(asked), strict=True):
+        ids = tokenizer(prompt.text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        answer: list[int] = []
+        for _ in range(12):
+            answer.append(int(model(torch.tensor([ids[0].tolist() + answer])).logits[0, -1].argmax()))
+            if answer[-1] == tokenizer.eos_token_id:
+                break
+        stopped = answer[-1] == tokenizer.eos_token_id
+        text = tokenizer.decode(answer[:-1] if stopped else answer, skip_special_tokens=True)
+        assert completion.response == text
+        assert completion.finish_reason == ("stop" if stopped else "length")
+        assert completion.completion_tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        reasons.add(completion.finish_reason)
+    assert "length" in reasons
+
+
+def test_an_answer_ends_at_the_end_of_turn_mark(llama: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    first = AutoTokenizer.from_pretrained(llama)
+    probe = open_model(llama, tmp_path)
+    (answer,) = probe.generate(prompts(probe)[:1])
+    second_token = first(answer.response, add_special_tokens=False)["input_ids"][1]
+    model.generation_config.eos_token_id = [second_token, first.eos_token_id]
+    model.save_pretrained(tmp_path / "early")
+    first.save_pretrained(tmp_path / "early")
+    engine = open_model(tmp_path / "early", tmp_path)
+    (short,) = engine.generate(prompts(engine)[:1])
+    assert short.finish_reason == "stop"
+    assert answer.response.startswith(short.response)
+    assert short.completion_tokens < answer.completion_tokens
+
+
+def test_a_stop_string_ends_an_answer_and_is_not_part_of_it(engine: TransformersEngine, llama: Path, tmp_path: Path) -> None:
+    whole = engine.generate(prompts(engine))
+    stop = whole[0].response[3:5]
+    stopping = open_model(llama, tmp_path, stop=[stop])
+    for free, stopped in zip(whole, stopping.generate(prompts(stopping)), strict=True):
+        if stop in free.response:
+            assert stopped.response == free.response[: free.response.index(stop)]
+            assert stopped.finish_reason == "stop"
+        else:
+            assert stopped == free
+
+
+def test_sampling_depends_on_the_seed_and_not_on_the_batch(llama: Path, tmp_path: Path) -> None:
+    engine = open_model(llama, tmp_path, temperature=1.5, top_p=0.9)
+    asked = prompts(engine)
+    together = engine.generate(asked)
+    assert [engine.generate([prompt])[0] for prompt in reversed(asked)] == together[::-1]
+    other = engine.generate([prompt._replace(seed=prompt.seed + 100) for prompt in asked])
+    assert all(a.response != b.response for a, b in zip(together, other, strict=True))
+
+
+def test_seeded_noise_samples_from_the_softmax() -> None:
+    from toolkit.engines.transformers import SeededNoise
+
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    drawn = SeededNoise(range(20_000), 1.0, 1.0)(torch.zeros(0), logits.repeat(20_000, 1)).argmax(-1)
+    share = drawn.bincount(minlength=4) / len(drawn)
+    assert torch.allclose(share, logits.softmax(-1), atol=0.015)
+    nucleus = SeededNoise(range(2_000), 1.0, 0.7)(torch.zeros(0), logits.repeat(2_000, 1)).argmax(-1)
+    assert set(nucleus.tolist()) == {0, 1}
+
+
+def test_an_adapter_is_merged(engine: TransformersEngine, llama: Path, tmp_path: Path) -> None:
+    adapter = tiny.make_adapter(tmp_path / "lora", llama)
+    adapted = open_model(llama, tmp_path, adapter=str(adapter), max_tokens=1)
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(llama), adapter)
+    changed = 0
+    for prompt, completion in zip(prompts(adapted), adapted.generate(prompts(adapted)), strict=True):
+        ids = adapted.tokenizer(prompt.text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        expected = adapted.tokenizer.decode(plain(input_ids=ids).logits[0, -1].argmax(), skip_special_tokens=True)
+        assert completion.response == expected
+        changed += not engine.generate([prompt])[0].response.startswith(expected)
+    assert changed
+
+
+def test_todays_date_in_a_template_is_always_the_same_day(llama: Path, tmp_path: Path) -> None:
+    template = "{{ strftime_now('%Y-%m-%d') }} {{ date_string }} {{ mood }}: {{ messages[0]['content'] }}"
+    engine = open_model(llama, tmp_path, chat_template=template, chat_template_args={"mood": "calm"})
+    assert engine.render([{"role": "user", "content": "hi"}]) == "2026-01-01 01 Jan 2026 calm: hi"
+
+
+def test_what_cannot_be_loaded_is_said_in_one_sentence(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"There is no .*nowhere"):
+        open_model(tmp_path / "nowhere", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be read by transformers"):
+        open_model(tmp_path / "empty", tmp_path)
+    with pytest.raises(EngineError, match="device 'cuda:7' is not to be had"):
+        TransformersEngine(
+            EngineConfig(device="cuda:7"),
+            ModelConfig(name="t", checkpoint=str(llama), dtype="float32", base_rate=1.0),
+            tmp_path,
+            tmp_path,
+        )

@@ -1,0 +1,130 @@
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
+from toolkit.errors import CacheBusyError, CacheError
+from toolkit.generate import generate
+from toolkit.keys import text_key
+from toolkit.store import SCHEMA_VERSION, STORAGE_VERSION, Cache, schema_comments
+from toolkit.suite import Suite, reread
+
+
+def test_every_table_view_and_column_has_a_comment() -> None:
+    overview = schema_comments().to_pylist()
+    assert {row["name"] for row in overview} >= {"transitions", "paths", "progress", "meta", "nodes", "decisions"}
+    for row in overview:
+        assert row["meaning"], row["name"]
+        for column in schema_comments(row["name"]).to_pylist():
+            assert column["meaning"] or row["name"] == "current_suites", f"{row['name']}.{column['column']}"
+
+
+def test_the_file_is_of_the_storage_version_that_older_versions_read(cache: Cache) -> None:
+    facts = cache.arrow("SELECT key, value FROM meta").to_pylist()
+    assert {"key": "storage_version", "value": STORAGE_VERSION} in facts
+    with duckdb.connect() as con:
+        con.execute(f"ATTACH '{cache.path}' AS c (READ_ONLY)")
+        tags = con.execute("SELECT tags FROM duckdb_databases() WHERE database_name = 'c'").fetchall()[0][0]
+    assert tags["storage_version"].startswith("v1.2.0")
+
+
+def test_sql_re_derives_the_keys_of_texts(cache: Cache) -> None:
+    rows = cache.arrow("SELECT response, text, left(sha256(response), 32)::UUID AS again FROM generations").to_pylist()
+    assert rows
+    for row in rows:
+        assert row["text"] == row["again"] == str(text_key(row["response"]))
+
+
+def test_a_suite_is_read_back_as_it_was_recorded(cache: Cache, suite: Suite) -> None:
+    assert cache.recorded(suite.name) == suite
+    assert cache.recorded("other") is None
+
+
+def test_new_rates_are_read_not_generated(cache: Cache, suite: Suite) -> None:
+    dearer = suite.config.models[0].model_copy(update={"base_rate": 12.0})
+    config = suite.config.model_copy(update={"models": (dearer, *suite.config.models[1:])})
+    before = cache.arrow("SELECT sum(cost) AS c FROM transitions")["c"][0].as_py()
+    priced = reread(suite, config)
+    cache.record(priced)
+    cache.set_cost_unit(priced.key)
+    after = cache.arrow(
+        "SELECT sum(cost) AS c, avg(cost) FILTER (depth = 1 AND model = 'sums' AND split = 'train') AS unit FROM transitions"
+    )
+    assert after["c"][0].as_py() != before
+    assert after["unit"][0].as_py() == pytest.approx(1)  # sums is now the dearest
+    assert cache.arrow("FROM suites").num_rows == 2
+    cache.record(suite)  # and back
+    assert cache.arrow("SELECT sum(cost) AS c FROM transitions")["c"][0].as_py() == pytest.approx(before)
+
+
+def test_a_larger_suite_reuses_what_is_there(cache: Cache, tmp_path: Path) -> None:
+    larger = suite_config(
+        horizon=3, benchmarks=[{"name": name, "limit": 10} for name in ("addition", "word_reversal", "geography")]
+    )
+    suite = resolve_config(larger, tmp_path)
+    had = cache.arrow("FROM generations").num_rows
+    report = generate(suite, cache, tmp_path, tmp_path, engine=scripted(right_answers(suite)), encode=encode)
+    new_questions, old_questions = 6, 24
+    assert report.generated + report.shared == new_questions * (2 + 4 + 8) + old_questions * 8
+    assert cache.arrow("FROM generations").num_rows == had + report.generated
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 5000, "sqlite", "duckdb", "truncated", "newer"])
+def test_a_foreign_or_damaged_file_is_refused_and_left_as_it_is(content: bytes | str, cache: Cache, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.duckdb"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "sqlite":
+        with sqlite3.connect(path) as con:
+            con.execute("CREATE TABLE t (x)")
+        con.close()
+    elif content == "truncated":
+        path.write_bytes(cache.path.read_bytes()[:10_000])
+    else:
+        with duckdb.connect(str(path)) as other:
+            other.execute("CREATE TABLE meta (key VARCHAR, value VARCHAR)")
+            if content == "newer":
+                other.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION + 1)])
+    before = path.read_bytes()
+    for use in (lambda: Cache(path).arrow("SELECT 1"), lambda: Cache(path).suite_names()):
+        with pytest.raises(CacheError) as caught:
+            use()
+        assert str(path) in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_cache_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="toolkit generate SUITE"):
+        Cache(tmp_path / "none.duckdb").suite_names()
+
+
+def test_waiting_for_another_process_is_bounded_and_names_it(cache: Cache) -> None:
+    hold = f"import duckdb, sys; con = duckdb.connect({str(cache.path)!r}); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(CacheBusyError, match=rf"held by process {process.pid} \(python"):
+            Cache(cache.path, wait=0.3).suite_names()
+        assert process.stdin
+        process.stdin.close()
+    assert Cache(cache.path, wait=5).suite_names() == ["scripted"]
+
+
+def test_queries_cannot_write(cache: Cache) -> None:
+    with pytest.raises(CacheError, match="read-only"):
+        cache.arrow("DELETE FROM nodes")
+
+
+def test_a_failed_commit_leaves_nothing_behind(cache: Cache) -> None:
+    def fail() -> None:
+        with cache.write() as con:
+            con.execute("DELETE FROM nodes")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert cache.arrow("FROM nodes").num_rows == 24 * 7

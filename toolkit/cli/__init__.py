@@ -1,0 +1,58 @@
+"""The command line: parse, call, print. What is printed for programs goes to stdout, everything else to stderr."""
+
+import logging
+import os
+import sys
+
+import typer
+
+from toolkit.cli import evaluate, generate, init, plan, schema, show, sql, status, train
+from toolkit.errors import ToolkitError
+
+app = typer.Typer(
+    name="toolkit",
+    help="Cache every answer of a pool of language models once; train and evaluate routers over them in seconds.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (
+    init.init,
+    plan.plan,
+    generate.generate,
+    status.status,
+    train.train,
+    evaluate.evaluate,
+    show.show,
+    sql.sql,
+    schema.schema,
+):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Cache every answer of a pool of language models once; train and evaluate routers over them in seconds."""
+    if version:
+        from toolkit import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one paragraph and exit code 2, never a traceback."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        app()
+    except ToolkitError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe, such as head, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,109 @@
+"""What several commands share: options, where the cache is, and which suite is meant."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolkit.errors import CacheError, SuiteError
+
+if TYPE_CHECKING:
+    from toolkit.store import Cache
+    from toolkit.suite import Suite
+
+SuiteArgument = Annotated[str, typer.Argument(help="A suite file (NAME.toml) or the name of a shipped or recorded suite.")]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", help="The cache file. Default: $TOOLKIT_CACHE/SUITE.duckdb, else cache/SUITE.duckdb.", show_default=False
+    ),
+]
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="table for people; the others for programs.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", help="File to write in place of stdout.", show_default=False)]
+
+
+def cache_folder() -> Path:
+    """Return the folder of caches: `$TOOLKIT_CACHE`, else `cache` below the current one."""
+    return Path(os.environ.get("TOOLKIT_CACHE") or "cache")
+
+
+def cache_path(suite: str, given: Path | None) -> Path:
+    """Return where a suite's cache is, or is to be made."""
+    return given or cache_folder() / f"{suite}.duckdb"
+
+
+def only_cache(given: Path | None) -> "Cache":
+    """Return the cache that is meant where no suite is named: the given one, or the only one in the folder.
+
+    Raises:
+        CacheError: There is none, or several.
+    """
+    from toolkit.store import Cache
+
+    if given:
+        return Cache(given)
+    found = sorted(cache_folder().glob("*.duckdb"))
+    if not found:
+        raise CacheError(
+            f"There is no cache in {cache_folder()}. Make one (toolkit generate SUITE), or name one with --cache FILE."
+        )
+    if len(found) > 1:
+        raise CacheError(
+            f"There are several caches in {cache_folder()}: {', '.join(p.name for p in found)}. Name one with --cache FILE."
+        )
+    return Cache(found[0])
+
+
+def suite_name(reference: str) -> str:
+    """Return the name of a suite given by file or by name, shipped or recorded."""
+    from toolkit.config import find_suite, load_config
+
+    return load_config(find_suite(reference)).name if _is_file(reference) else reference
+
+
+def _is_file(reference: str) -> bool:
+    return reference.endswith(".toml") or "/" in reference
+
+
+def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
+    """Return a recorded suite and its cache; rates, metrics and splits of its file, where there is one, apply.
+
+    Raises:
+        SuiteError: The suite is not recorded there, or its file asks for texts that were not generated.
+    """
+    from toolkit.config import find_suite, load_config, shipped_suites
+    from toolkit.store import Cache
+    from toolkit.suite import reread
+
+    has_file = _is_file(reference) or reference in shipped_suites()
+    config = load_config(find_suite(reference)) if has_file else None
+    name = config.name if config else reference
+    cache = Cache(cache_path(name, given))
+    known = cache.recorded(name)
+    if known is None:
+        raise SuiteError(
+            f"The cache {cache.path} has no suite {name!r}; recorded: {', '.join(cache.suite_names()) or 'none'}. "
+            f"Generate it first: toolkit generate {reference} --cache {cache.path}"
+        )
+    if config and config != known.config:
+        from toolkit.generate import score_missing
+
+        known = reread(known, config)
+        cache.record(known)
+        cache.set_cost_unit(known.key)
+        score_missing(known, cache)
+    return known, cache

@@ -1,0 +1,52 @@
+"""`toolkit evaluate`: what a router and its baselines are worth, exactly."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, recorded_suite
+
+
+def evaluate(
+    target: Annotated[str, typer.Argument(help="A policy file, or a suite: its newest run.")],
+    cache: CacheOption = None,
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="The questions to evaluate on.")] = "test",
+    format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+) -> None:
+    """Evaluate a router and its baselines exactly: Q, C and R with 95% intervals, by benchmark and overall.
+
+    Example: toolkit evaluate quickstart
+    """
+    import pyarrow as pa
+
+    from benchmarks import load_benchmark
+    from toolkit.errors import PolicyError, SuiteError
+    from toolkit.evaluate import as_rows, record
+    from toolkit.evaluate import evaluate as run
+    from toolkit.policy import load_router
+    from toolkit.report.results import render
+    from toolkit.report.tables import write
+    from toolkit.table import load_table
+
+    if target.endswith(".zip"):
+        router = load_router(Path(target))
+        resolved, opened = recorded_suite(router.card["suite"], cache)
+    else:
+        resolved, opened = recorded_suite(target, cache)
+        newest = opened.newest_run(resolved.name)
+        if newest is None:
+            raise PolicyError(f"No router has been trained for suite {resolved.name} yet. Train one: toolkit train {target}")
+        router = load_router(Path(newest[1]))
+    table = load_table(opened, resolved)
+    if not len(table.rows(split)):
+        raise SuiteError(
+            f"The {split} split of suite {resolved.name} has no question. Give it a share under [splits], or more questions."
+        )
+    evaluation, probabilities = run(table, router, split, {name: load_benchmark(name).generated for name in table.benchmarks})
+    record(opened, resolved, table, evaluation, probabilities)
+    if format == Format.TABLE and not output:
+        typer.echo(render(evaluation))
+        return
+    write(pa.Table.from_pylist(as_rows(evaluation)), format, output)

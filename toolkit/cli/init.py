@@ -1,0 +1,27 @@
+"""`toolkit init`: write a commented suite file."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.errors import SuiteError
+
+
+def init(path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml; never overwritten.")]) -> None:
+    """Write a commented suite file to start from.
+
+    Example: toolkit init mine.toml
+    """
+    if path.suffix != ".toml":
+        raise SuiteError(f"A suite file ends in .toml: toolkit init {path.stem}.toml")
+    template = (resources.files("toolkit") / "template.toml").read_text("utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(template.replace("NAME", path.stem))
+    except FileExistsError:
+        raise SuiteError(f"{path} is there already and is left as it is. Choose another name.") from None
+    except OSError as error:
+        raise SuiteError(f"{path} cannot be written: {error.strerror}.") from None
+    typer.echo(f"Wrote {path}. What it would generate: toolkit plan {path}")

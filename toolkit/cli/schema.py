@@ -1,0 +1,26 @@
+"""`toolkit schema`: what can be queried."""
+
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.common import Format, FormatOption, OutputOption
+
+
+def schema(
+    name: Annotated[str | None, typer.Argument(help="A table or view; default: all, views first.")] = None,
+    format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+) -> None:
+    """List the views and tables of a cache and what their columns mean; needs no cache.
+
+    Example: toolkit schema transitions
+    """
+    from toolkit.errors import CacheError
+    from toolkit.report.tables import write
+    from toolkit.store import schema_comments
+
+    comments = schema_comments(name)
+    if not comments.num_rows:
+        raise CacheError(f"A cache has no table or view {name!r}. All of them: toolkit schema")
+    write(comments, format, output)

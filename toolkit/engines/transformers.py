@@ -1,0 +1,215 @@
+"""The embedded engine: Hugging Face transformers on CPU or GPU, LoRA adapters merged by PEFT."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
+from transformers.cache_utils import DynamicLayer
+from transformers.utils import logging as transformers_logging
+
+from toolkit.checkpoints import fetch, local_path
+from toolkit.config import EngineConfig, ModelConfig
+from toolkit.engines import BatchTooLargeError, Completion, Prompt
+from toolkit.errors import CheckpointError, EngineError
+from toolkit.prompts import Message
+
+transformers_logging.disable_progress_bar()  # ours is the one on stderr
+
+RENDER_DATE = datetime(2026, 1, 1)
+"""Templates that ask for today's date get this one, so that a prompt is the same on every day."""
+
+SHARED_WORTHWHILE = 16
+"""Fewest tokens at the beginning of all prompts of a batch that are worth a forward pass of their own."""
+
+_NOW = re.compile(r"""strftime_now\(\s*(['"])(?P<format>.*?)\1\s*\)""")
+
+
+class SeededNoise(LogitsProcessor):  # type: ignore[misc]
+    """Samples by the Gumbel-max trick: noise is added per row from the row's own seed, then the largest logit is taken.
+
+    The noise of a prompt therefore depends on its key alone, never on the batch it happens to be in.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.temperature = temperature
+        self.top_p = top_p
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the perturbed logits, `(rows, vocabulary)`."""
+        logits = scores.float() / self.temperature
+        if self.top_p < 1:
+            ordered, order = logits.sort(dim=-1, descending=True)
+            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+            logits = logits.masked_fill((before >= self.top_p).scatter(-1, order, before >= self.top_p), -torch.inf)
+        noise = torch.stack([torch.empty(logits.shape[-1]).exponential_(generator=g) for g in self.generators])
+        return logits - noise.to(logits.device).log()
+
+
+class TransformersEngine:
+    """One checkpoint, with its adapter merged into the weights, decoding greedily or by seeded sampling."""
+
+    def __init__(self, config: EngineConfig, model: ModelConfig, base: Path, store: Path) -> None:
+        self.label = f"transformers {transformers.__version__}, torch {torch.__version__}"
+        self.config = model
+        self.device = _device(config.device)
+        self.adapter = local_path(model.adapter, base) if model.adapter else None
+        self.path = fetch(model, base, store)
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(self.path, padding_side="left")
+            self.checkpoint_config: Any = transformers.AutoConfig.from_pretrained(self.path)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"The checkpoint {model.checkpoint} cannot be read by transformers: {error}") from None
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        template = model.chat_template or self.tokenizer.chat_template
+        if not template:
+            raise CheckpointError(
+                f"The checkpoint {model.checkpoint} has no chat template: it may be a base model. "
+                f"Name an instruct model, or give chat_template for model {model.name!r}."
+            )
+        self.template = _NOW.sub(lambda found: repr(RENDER_DATE.strftime(found["format"])), template)
+        self.context_length = model.context_length or int(getattr(self.checkpoint_config, "max_position_embeddings", 2048))
+        self._model: Any = None
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Render a chat with the model's chat template and a fixed date."""
+        arguments = {"date_string": RENDER_DATE.strftime("%d %b %Y"), **self.config.chat_template_args}
+        return str(
+            self.tokenizer.apply_chat_template(
+                list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=True, **arguments
+            )
+        )
+
+    def count(self, text: str) -> int:
+        """Return the length of a text in tokens; special tokens are counted only where the text holds them."""
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """Answer a batch; what all its prompts begin with (system prompt, few-shot) is read once."""
+        model = self._resident()
+        tokens = self.tokenizer([prompt.text for prompt in prompts], add_special_tokens=False)["input_ids"]
+        noise = LogitsProcessorList()
+        if self.config.temperature > 0:
+            noise.append(SeededNoise([prompt.seed for prompt in prompts], self.config.temperature, self.config.top_p))
+        stop: dict[str, Any] = {"stop_strings": list(self.config.stop), "tokenizer": self.tokenizer} if self.config.stop else {}
+        try:
+            with torch.inference_mode():
+                shared, past = self._read_shared(model, tokens)
+                ids, mask = self._pad(tokens, shared)
+                output = model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    past_key_values=past,
+                    generation_config=self._generation_config(model),
+                    logits_processor=noise,
+                    **stop,
+                )
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            self._empty_cache()
+            raise BatchTooLargeError(str(error)) from None
+        except RuntimeError as error:
+            if "memory" not in str(error).lower():  # what CPU and MPS allocators say
+                raise
+            self._empty_cache()
+            raise BatchTooLargeError(str(error)) from None
+        return [self._completion(row) for row in output[:, ids.shape[1] :].tolist()]
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._model = None
+        self._empty_cache()
+
+    def _read_shared(self, model: Any, tokens: Sequence[list[int]]) -> tuple[int, Any]:
+        """Read the tokens that all prompts begin with; returns how many, and their keys and values for every row.
+
+        Only for plain caches: sliding windows and recurrent states cannot be cut there, and are left to the model.
+        """
+        same = takewhile(lambda column: len(set(column)) == 1, zip(*tokens, strict=False))
+        shared = min(sum(1 for _ in same), min(map(len, tokens)) - 1)
+        if len(tokens) < 2 or shared < SHARED_WORTHWHILE:
+            return 0, None
+        past = model(torch.tensor([tokens[0][:shared]], device=self.device), use_cache=True, logits_to_keep=1).past_key_values
+        if type(past) is not DynamicCache or any(type(layer) is not DynamicLayer for layer in past.layers):
+            return 0, None
+        past.batch_repeat_interleave(len(tokens))
+        return shared, past
+
+    def _pad(self, tokens: Sequence[list[int]], shared: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bring prompts to one length, padding between the shared beginning and the rest; `(rows, length)` ids and mask."""
+        width = max(map(len, tokens))
+        pad = self.tokenizer.pad_token_id
+        ids = [row[:shared] + [pad] * (width - len(row)) + row[shared:] for row in tokens]
+        mask = [[1] * shared + [0] * (width - len(row)) + [1] * (len(row) - shared) for row in tokens]
+        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
+
+    def _generation_config(self, model: Any) -> GenerationConfig:
+        """Decode greedily, by ourselves: of the checkpoint's own settings only the end-of-turn marks are kept."""
+        return GenerationConfig(
+            max_new_tokens=self.config.max_tokens,
+            do_sample=False,
+            eos_token_id=model.generation_config.eos_token_id or self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+
+    def _completion(self, tokens: list[int]) -> Completion:
+        ends = self._ends
+        end = next((n for n, token in enumerate(tokens) if token in ends), None)
+        response = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        cuts = [at for at in (response.find(text) for text in self.config.stop) if at >= 0]
+        if cuts:
+            response = response[: min(cuts)]
+        stopped = end is not None or bool(cuts)
+        return Completion(response, self.count(response), "stop" if stopped else "length")
+
+    @property
+    def _ends(self) -> set[int]:
+        ends = self._model.generation_config.eos_token_id or self.tokenizer.eos_token_id
+        return set(ends) if isinstance(ends, list) else {ends}
+
+    def _resident(self) -> Any:
+        if self._model is None:
+            dtype = getattr(torch, self.config.dtype)
+            try:
+                model = AutoModelForCausalLM.from_pretrained(self.path, dtype=dtype)
+                if self.adapter:
+                    from peft import PeftModel
+
+                    model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
+            except (OSError, ValueError, ImportError) as error:
+                raise CheckpointError(f"The weights of model {self.config.name!r} cannot be loaded: {error}") from None
+            self._model = model.to(self.device).eval()
+        return self._model
+
+    def _empty_cache(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(
+            f'The device {name!r} is not to be had: {reason}. Use device = "auto" or "cpu" under [engine].'
+        ) from None
+    return device

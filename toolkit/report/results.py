@@ -1,0 +1,81 @@
+"""An evaluation as text for people."""
+
+from collections.abc import Callable
+
+from toolkit.evaluate import OVERALL, Estimate, Evaluation, Result
+from toolkit.report.tables import aligned, number
+
+FEW = 30
+"""Below this many questions, results are shown but not judged."""
+
+
+def render(evaluation: Evaluation) -> str:
+    """Lay out an evaluation: overall with intervals, then R, Q and C by benchmark, then the paths that were taken."""
+    router = evaluation.result("router")
+    parts = [
+        f"Run {evaluation.run}, {evaluation.split} split: {router.questions} questions, "
+        f"{len(evaluation.benchmarks)} benchmarks, alpha = {evaluation.alpha:g}.",
+        "R = Q - alpha * C; C in cost units (1 = the dearest model's mean cost of one hop). Overall is the unweighted mean of "
+        "benchmarks; [95% intervals] are over questions.",
+        _overall(evaluation),
+        *(_by_benchmark(evaluation, title, pick) for title, pick in _MEASURES),
+        _paths(evaluation),
+        _verdict(evaluation),
+    ]
+    return "\n\n".join(parts)
+
+
+_MEASURES: tuple[tuple[str, Callable[[Result], Estimate]], ...] = (
+    ("R, reward", lambda result: result.reward),
+    ("Q, quality", lambda result: result.quality),
+    ("C, cost", lambda result: result.cost),
+)
+
+
+def _label(evaluation: Evaluation, policy: str) -> str:
+    return f"{policy}: {evaluation.best_fixed_path}" if policy == "best fixed path" else policy
+
+
+def _overall(evaluation: Evaluation) -> str:
+    rows = []
+    for policy in evaluation.policies:
+        result = evaluation.result(policy)
+        rows.append([_label(evaluation, policy), *map(_with_interval, (result.quality, result.cost, result.reward))])
+    return aligned(["overall", "Q", "C", "R"], rows)
+
+
+def _by_benchmark(evaluation: Evaluation, title: str, pick: Callable[[Result], Estimate]) -> str:
+    names = evaluation.benchmarks
+    marked = [name + ("*" if evaluation.result("router", name).generated else "") for name in names]
+    rows: list[list[str]] = [
+        [policy, *(_with_half(pick(evaluation.result(policy, name))) for name in names)] for policy in evaluation.policies
+    ]
+    rows.append(["questions", *(str(evaluation.result("router", name).questions) for name in names)])
+    note = "\n* generated questions" if any(name.endswith("*") for name in marked) else ""
+    return aligned([title, *marked], rows) + note
+
+
+def _paths(evaluation: Evaluation) -> str:
+    rows = [
+        [policy, ", ".join(f"{path} {share:.0%}" for path, share in list(evaluation.result(policy).paths.items())[:4])]
+        for policy in ("router", "router (greedy)", "oracle")
+    ]
+    return aligned(["policy", "most frequent paths"], rows, width=160)
+
+
+def _verdict(evaluation: Evaluation) -> str:
+    router, fixed = evaluation.result("router"), evaluation.result("best fixed path")
+    if router.questions < FEW:
+        return f"Only {router.questions} questions ({OVERALL}): too few to say which policy is better."
+    path, share = next(iter(router.paths.items()))
+    collapsed = f" The router has collapsed: {share:.0%} of its questions take {path}." if share > 0.95 else ""
+    gain = router.reward.mean - fixed.reward.mean
+    return f"The router's R is {abs(gain):.3f} {'above' if gain >= 0 else 'below'} the best fixed path's.{collapsed}"
+
+
+def _with_interval(estimate: Estimate) -> str:
+    return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
+
+
+def _with_half(estimate: Estimate) -> str:
+    return f"{number(estimate.mean)} ±{number((estimate.high - estimate.low) / 2)}"

@@ -1,0 +1,55 @@
+"""How far a cache is, as text for people."""
+
+from toolkit.report.tables import aligned
+from toolkit.store import Cache
+
+PROGRESS = """
+    SELECT suite, depth AS hop, model,
+           sum(nodes)::BIGINT AS nodes, sum(done)::BIGINT AS done,
+           sum(failed)::BIGINT AS failed, sum(missing)::BIGINT AS missing
+    FROM progress WHERE $name IS NULL OR suite = $name GROUP BY ALL ORDER BY suite, hop, model
+"""
+_SHARED = """
+    SELECT suite, count(*) AS nodes, count(DISTINCT generation) AS generations,
+           count(DISTINCT generation) FILTER (finish_reason = 'length') AS cut, count(*) FILTER (dropped_answers > 0) AS dropped
+    FROM transitions WHERE $name IS NULL OR suite = $name GROUP BY suite ORDER BY suite
+"""
+_ERRORS = """
+    SELECT suite, error, count(*) AS nodes FROM transitions
+    WHERE status = 'error' AND ($name IS NULL OR suite = $name) GROUP BY ALL ORDER BY nodes DESC LIMIT 5
+"""
+_RUNS = """
+    SELECT run, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN suites USING (suite)
+    WHERE $name IS NULL OR name = $name ORDER BY trained
+"""
+
+
+def render(cache: Cache, name: str | None) -> str:
+    """Lay out progress, shared answers, failures and runs of one suite, or of all in the cache.
+
+    Args:
+        cache: The cache.
+        name: Name of a suite; all of them where there is none.
+    """
+
+    def table(query: str) -> str | None:
+        found = cache.arrow(query, {"name": name})
+        return aligned(found.column_names, [list(row.values()) for row in found.to_pylist()]) if found.num_rows else None
+
+    parts = [table(PROGRESS) or f"{cache.path} has no suite {name or 'yet'}."]
+    parts += [
+        f"{row['suite']}: {row['nodes']} nodes share {row['generations']} generations "
+        f"({row['nodes'] - row['generations']} saved); {row['cut']} answers were cut at max_tokens, "
+        f"{row['dropped']} prompts left out earlier answers to fit."
+        for row in cache.arrow(_SHARED, {"name": name}).to_pylist()
+    ]
+    for title, query in (("Failed:", _ERRORS), ("Trained:", _RUNS)):
+        rows = table(query)
+        if rows:
+            parts.append(f"{title}\n{rows}")
+    wal = cache.path.with_name(cache.path.name + ".wal")
+    if wal.exists():
+        parts.append(
+            f"{wal.name} belongs to the cache: a writer did not close it. Keep both together; the next write takes it in."
+        )
+    return "\n\n".join(parts)

@@ -1,0 +1,259 @@
+"""A suite as resolved: every model and every question with its key.
+
+A suite is resolved from its file and the benchmarks' data once, recorded in the cache, and from then on read back from
+there: replay needs neither checkpoints nor data sets.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+from toolkit import tree
+from toolkit.checkpoints import identify, local_path
+from toolkit.config import ModelConfig, SplitConfig, SuiteConfig
+from toolkit.errors import SuiteError
+from toolkit.keys import canonical_json, content_sha256, key
+from toolkit.metrics import METRICS, Metric, Reference, normalise
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pool entry: its key is a hash of `identity`, which holds all that changes its answers."""
+
+    key: UUID
+    name: str
+    identity: dict[str, Any]
+    rate_in: float
+    rate_out: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a suite."""
+
+    key: UUID
+    benchmark: str
+    version: str
+    item: str
+    prompt: str
+    reference: Reference
+    metric: str
+    split: Split
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite as resolved and as recorded in a cache."""
+
+    config: SuiteConfig
+    models: tuple[Model, ...]
+    questions: tuple[Question, ...]
+    encoder: str
+
+    @property
+    def name(self) -> str:
+        """The suite's name; several recorded suites may share one, of which the newest is current."""
+        return self.config.name
+
+    @property
+    def horizon(self) -> int:
+        """Number of hops L."""
+        return self.config.horizon
+
+    @property
+    def key(self) -> UUID:
+        """Hash of everything that the recorded rows depend on."""
+        return key(
+            "suite",
+            self.name,
+            self.horizon,
+            self.config.samples,
+            self.config.prompts.model_dump(),
+            self.config.features.text,
+            self.encoder,
+            [[str(model.key), model.name, model.rate_in, model.rate_out] for model in self.models],
+            [[str(question.key), question.metric, question.split] for question in self.questions],
+        )
+
+    def paths(self) -> list[tuple[Model, ...]]:
+        """Return the models along the path to every node, in the order of the nodes' numbers."""
+        return [tuple(self.models[a] for a in path) for path in tree.paths(len(self.models), self.horizon)]
+
+    def trees(self) -> Iterator[tuple[Question, int, UUID]]:
+        """Yield question, sample and root key of every tree of the suite."""
+        for question in self.questions:
+            for sample in range(self.config.samples):
+                yield question, sample, root_key(question.key, self.config, sample)
+
+
+def root_key(question: UUID, config: SuiteConfig, sample: int) -> UUID:
+    """Return the key of the root of a question's tree."""
+    return key("root", question, config.prompts.protocol, config.prompts.overlength, sample)
+
+
+def child_key(parent: UUID, model: UUID) -> UUID:
+    """Return the key of the node that `model` leads to from `parent`."""
+    return key("node", parent, model)
+
+
+def generation_key(model: UUID, prompt: str, sample: int) -> UUID:
+    """Return the key of a generation; greedy models answer alike in every sample, so pass 0 for them."""
+    return key("generation", model, prompt, sample)
+
+
+def question_key(benchmark: str, version: str, item: str, prompt: str, reference: Reference) -> UUID:
+    """Return the key of a question."""
+    return key("question", benchmark, version, item, prompt, reference.answers, reference.choices)
+
+
+def model_identity(config: ModelConfig, base: Path, store: Path) -> dict[str, Any]:
+    """Collect all that changes what a model answers, and nothing else."""
+    identity: dict[str, Any] = {
+        "checkpoint": identify(config, base, store),
+        "adapter": content_sha256(local_path(config.adapter, base)) if config.adapter else None,
+        "dtype": config.dtype,
+        "chat_template": config.chat_template,
+        "chat_template_args": config.chat_template_args,
+        "system_prompt": config.system_prompt,
+        "few_shot": [turn.model_dump() for turn in config.few_shot],
+        "max_tokens": config.max_tokens,
+        "context_length": config.context_length,
+        "temperature": config.temperature,
+        "stop": list(config.stop),
+    }
+    if config.temperature > 0:
+        identity |= {"top_p": config.top_p, "seed": config.seed}
+    return identity
+
+
+def encoder_identity(config: SuiteConfig, base: Path, store: Path) -> str:
+    """Name an encoder so that equal weights have equal names."""
+    identity = identify(config.features.encoder, base, store)
+    stem = config.features.encoder.checkpoint.split("==")[0].removeprefix("package:").rsplit("/", 1)[-1]
+    return f"{stem}@{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]}"
+
+
+def split_of(prompt: str, splits: SplitConfig) -> Split:
+    """Draw the split of a question by a hash of its normalised text, so that equal questions stay together."""
+    digest = hashlib.sha256(f"{splits.seed}\n{normalise(prompt)}".encode()).digest()
+    point = int.from_bytes(digest[:8]) / 2**64
+    if point < splits.train:
+        return "train"
+    return "validation" if point < splits.train + splits.validation else "test"
+
+
+def resolve_models(config: SuiteConfig, base: Path, store: Path) -> tuple[Model, ...]:
+    """Resolve the pool; see `toolkit.checkpoints.identify` for what it needs of this machine.
+
+    Raises:
+        SuiteError: Two models differ in nothing but their names and prices.
+    """
+    pool: dict[UUID, Model] = {}
+    for wanted in config.models:
+        identity = model_identity(wanted, base, store)
+        model = Model(key("model", identity), wanted.name, identity, *wanted.rates)
+        if model.key in pool:
+            raise SuiteError(
+                f"Models {pool[model.key].name!r} and {model.name!r} of suite {config.name} "
+                "are one and the same. Leave one out."
+            )
+        pool[model.key] = model
+    return tuple(pool.values())
+
+
+def load_questions(config: SuiteConfig) -> tuple[Question, ...]:
+    """Load the questions of all benchmarks, in the suite's order."""
+    from benchmarks import load_benchmark
+
+    return tuple(
+        with_reading(
+            Question(
+                question_key(benchmark.name, benchmark.version, item.id, item.prompt, reference),
+                benchmark.name,
+                benchmark.version,
+                item.id,
+                item.prompt,
+                reference,
+                METRICS[benchmark.metric].label,
+                "train",
+            ),
+            config,
+        )
+        for wanted in config.benchmarks
+        for benchmark in [load_benchmark(wanted.name)]
+        for item in benchmark.items(wanted.limit)
+        for reference in [Reference(item.answers, item.choices)]
+    )
+
+
+def with_reading(question: Question, config: SuiteConfig) -> Question:
+    """Apply what a suite says about reading a question: its split and the metric that is its quality."""
+    from benchmarks import load_benchmark
+
+    override = next(wanted.quality for wanted in config.benchmarks if wanted.name == question.benchmark)
+    metric = METRICS[override or load_benchmark(question.benchmark).metric]
+    return replace(question, metric=metric.label, split=split_of(question.prompt, config.splits))
+
+
+def resolve(config: SuiteConfig, base: Path, store: Path, known: Suite | None = None) -> Suite:
+    """Resolve a suite file into keys.
+
+    Args:
+        config: The suite as written.
+        base: The suite file's folder.
+        store: Folder for weights and remembered hashes.
+        known: A recorded suite; where it asks the same questions, the benchmarks' data is not loaded again.
+    """
+    if known and _same_questions(config, known):
+        questions = tuple(with_reading(question, config) for question in known.questions)
+    else:
+        questions = load_questions(config)
+    return Suite(config, resolve_models(config, base, store), questions, encoder_identity(config, base, store))
+
+
+def _same_questions(config: SuiteConfig, known: Suite) -> bool:
+    from benchmarks import load_benchmark
+
+    def wanted(suite: SuiteConfig) -> list[tuple[str, int | None]]:
+        return [(benchmark.name, benchmark.limit) for benchmark in suite.benchmarks]
+
+    return wanted(config) == wanted(known.config) and all(
+        load_benchmark(question.benchmark).version == question.version for question in known.questions
+    )
+
+
+def reread(known: Suite, config: SuiteConfig) -> Suite:
+    """Apply a suite file's rates, metrics, splits and training settings to what is recorded; nothing is loaded.
+
+    Raises:
+        SuiteError: The file also changes what is generated, which only `toolkit generate` can follow.
+    """
+    changed = [name for name, value in _content(config).items() if value != _content(known.config)[name]]
+    if changed:
+        raise SuiteError(
+            f"The suite file of {config.name} has changed since it was generated ({', '.join(changed)}). "
+            f"Generate what is new first: toolkit generate {config.name} (or the path of the file)"
+        )
+    models = tuple(
+        replace(model, rate_in=rates[0], rate_out=rates[1])
+        for model, rates in zip(known.models, (wanted.rates for wanted in config.models), strict=True)
+    )
+    return Suite(config, models, tuple(with_reading(question, config) for question in known.questions), known.encoder)
+
+
+def _content(config: SuiteConfig) -> dict[str, Any]:
+    """Return what decides which texts are generated and embedded."""
+    dump = config.model_dump(include={"horizon", "samples", "prompts", "features"})
+    dump["models"] = [model.model_dump(exclude={"base_rate", "rate_in", "rate_out"}) for model in config.models]
+    dump["benchmarks"] = [(benchmark.name, benchmark.limit) for benchmark in config.benchmarks]
+    return dump
+
+
+def metric_of(question: Question) -> Metric:
+    """Return the metric that is a question's quality."""
+    return METRICS[question.metric.partition("@")[0]]

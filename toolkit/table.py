@@ -1,0 +1,182 @@
+"""The table that replay needs: read-only arrays of one suite, loaded from a cache in a few queries.
+
+Rows are trees (a question, and a sample of it); columns are nodes, numbered as a complete heap (see `toolkit.tree`).
+Knows nothing of text: texts are rows of a feature matrix.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit import tree
+from toolkit.costs import hop_cost, in_cost_units
+from toolkit.errors import IncompleteCacheError
+from toolkit.store import Cache, decision_texts
+from toolkit.suite import Split, Suite
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TransitionTable:
+    """The dense arrays of a suite. M models, horizon L, N nodes a tree, D of them decision nodes.
+
+    Attributes:
+        models: Names of the pool, in order.
+        horizon: Number of hops L.
+        benchmarks: Names of the benchmarks, in the suite's order.
+        benchmark: Position of every row's benchmark, `(rows,)`.
+        split: Split of every row, `(rows,)`.
+        quality: Score of each node's response, in [0, 1], `(rows, N)`; 0 at the root.
+        hop_cost: Cost of the hop that leads to each node, in cost units, `(rows, N)`; 0 at the root.
+        vectors: Embeddings of the unique texts, `(texts, dimensions)`; row 0 is all zeros and means no text.
+        texts: Rows of `vectors` that a decision node is observed by, `(rows, D, parts)`; parts are question and newest
+            answer, or the whole context alone.
+    """
+
+    models: tuple[str, ...]
+    horizon: int
+    benchmarks: tuple[str, ...]
+    benchmark: Ints
+    split: npt.NDArray[np.str_]
+    quality: Floats
+    hop_cost: Floats
+    vectors: npt.NDArray[np.float32]
+    texts: npt.NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+    @property
+    def n_models(self) -> int:
+        """Size of the pool M."""
+        return len(self.models)
+
+    @property
+    def n_decision_nodes(self) -> int:
+        """Decision nodes a tree, D."""
+        return tree.n_decision_nodes(self.n_models, self.horizon)
+
+    @cached_property
+    def cost(self) -> Floats:
+        """Cost of the whole path to each node, in cost units, `(rows, N)`."""
+        total = self.hop_cost.copy()
+        for depth in range(2, self.horizon + 1):
+            above, here = tree.level(self.n_models, depth - 1), tree.level(self.n_models, depth)
+            total[:, here] += np.repeat(total[:, above], self.n_models, axis=1)
+        return total
+
+    def rows(self, split: Split) -> Ints:
+        """Return the rows of a split."""
+        return np.flatnonzero(self.split == split)
+
+    def path_name(self, node: int) -> str:
+        """Write the path to a node as people read it, e.g. `a > b`."""
+        return " > ".join(self.models[action] for action in tree.path_of(node, self.n_models))
+
+
+def load_table(cache: Cache, suite: Suite) -> TransitionTable:
+    """Load a suite's table.
+
+    Raises:
+        IncompleteCacheError: Nodes, scores or embeddings are missing, or generations failed; says how many and what to do.
+    """
+    models, horizon = len(suite.models), suite.horizon
+    parameters = {"suite": suite.key}
+    rows = cache.arrow(
+        "SELECT q.position, i.benchmark, q.split FROM suite_questions AS q JOIN questions AS i USING (question)"
+        " WHERE q.suite = $suite ORDER BY q.position",
+        parameters,
+    )
+    nodes = cache.arrow(
+        "SELECT q.position, p.number, m.position AS model, g.prompt_tokens, g.completion_tokens, c.value AS quality"
+        " FROM suite_questions AS q"
+        " JOIN nodes AS n ON n.root = q.root AND n.depth > 0"
+        " JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path"
+        " JOIN suite_models AS m ON m.suite = q.suite AND m.model = n.path[-1]"
+        " JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'"
+        " JOIN scores AS c ON c.question = q.question AND c.text = g.text AND c.metric = q.metric"
+        " WHERE q.suite = $suite",
+        parameters,
+    )
+    shape = (rows.num_rows, tree.n_nodes(models, horizon))
+    wanted = shape[0] * (shape[1] - 1)
+    if nodes.num_rows < wanted:
+        raise _incomplete(cache, suite, wanted, wanted - nodes.num_rows)
+    place = (nodes["position"].to_numpy(), nodes["number"].to_numpy())
+    rate_in, rate_out = (np.array([getattr(m, rate) for m in suite.models]) for rate in ("rate_in", "rate_out"))
+    unit = cache.arrow("SELECT cost_unit FROM suites WHERE suite = $suite", parameters)["cost_unit"][0].as_py()
+    if unit is None:
+        raise IncompleteCacheError(
+            f"Suite {suite.name} has no training question, so no cost unit. Give it more questions or another split seed."
+        )
+    raw = hop_cost(
+        nodes["prompt_tokens"].to_numpy().astype(np.float64),
+        nodes["completion_tokens"].to_numpy().astype(np.float64),
+        rate_in[nodes["model"].to_numpy()],
+        rate_out[nodes["model"].to_numpy()],
+    )
+    quality, cost = np.zeros(shape), np.zeros(shape)
+    quality[place] = nodes["quality"].to_numpy()
+    cost[place] = in_cost_units(raw, unit)
+    vectors, texts = _features(cache, suite, shape[0])
+    names = tuple(benchmark.name for benchmark in suite.config.benchmarks)
+    return TransitionTable(
+        tuple(model.name for model in suite.models),
+        horizon,
+        names,
+        np.array([names.index(name) for name in rows["benchmark"].to_pylist()], dtype=np.int64),
+        np.array(rows["split"].to_pylist()),
+        quality,
+        cost,
+        vectors,
+        texts,
+    )
+
+
+def _features(cache: Cache, suite: Suite, rows: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Load the unique embeddings and, for every decision node, which of them it is observed by."""
+    keyed = f"WITH {decision_texts(suite)}, keyed AS (SELECT *, left(sha256(text), 32)::UUID AS key FROM decision_texts)"
+    found = cache.arrow(
+        f"{keyed}, numbered AS (SELECT key, row_number() OVER (ORDER BY key) AS text FROM (SELECT DISTINCT key FROM keyed))"
+        " SELECT position, number, role, numbered.text FROM keyed JOIN numbered USING (key)",
+        {"suite": suite.key},
+    )
+    vectors = cache.arrow(
+        f"{keyed} SELECT e.vector FROM (SELECT DISTINCT key FROM keyed) AS k"
+        " JOIN embeddings AS e ON e.text = k.key AND e.encoder = $encoder ORDER BY k.key",
+        {"suite": suite.key, "encoder": suite.encoder},
+    )
+    n_texts = int(found["text"].to_numpy().max(initial=0))
+    if vectors.num_rows < n_texts:
+        raise _incomplete(cache, suite, n_texts, n_texts - vectors.num_rows, "embeddings")
+    flat = vectors["vector"].combine_chunks().flatten().to_numpy().astype(np.float32)
+    matrix = flat.reshape(n_texts, -1)
+    roles = ("question", "answer") if suite.config.features.text == "newest" else ("context",)
+    decision = tree.n_decision_nodes(len(suite.models), suite.horizon)
+    texts = np.zeros((rows, decision, len(roles)), dtype=np.int32)
+    position, number, text = (found[name].to_numpy() for name in ("position", "number", "text"))
+    role = np.array(found["role"].to_pylist())
+    for part, name in enumerate(roles):
+        here = role == name
+        if name == "question":
+            texts[position[here], :, part] = text[here, None]
+        else:
+            texts[position[here], number[here], part] = text[here]
+    return np.vstack([np.zeros((1, matrix.shape[1]), np.float32), matrix]), texts
+
+
+def _incomplete(cache: Cache, suite: Suite, wanted: int, missing: int, what: str = "nodes") -> IncompleteCacheError:
+    failed = sum(row.failed for row in cache.progress(suite.name))
+    because = (
+        f", {failed} of them because a generation failed (toolkit status {suite.name})" if failed and what == "nodes" else ""
+    )
+    return IncompleteCacheError(
+        f"{missing} of {wanted} {what} of suite {suite.name} are missing from {cache.path}{because}. "
+        f"Fill it with: toolkit generate {suite.name} --cache {cache.path}"
+    )
