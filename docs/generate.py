@@ -1,5 +1,6 @@
 """Write docs/cli.md, docs/suite.md and docs/schema.md from the program itself; a test fails where they are out of date."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,7 @@ def suite() -> str:
     for title, section in sections.items():
         required = section.get("required", [])
         rows = [
-            [
-                f"`{name}`",
-                _type(field),
-                "required" if name in required else f"`{field.get('default')}`",
-                field.get("description", ""),
-            ]
+            [f"`{name}`", _type(field), "required" if name in required else _default(field), field.get("description", "")]
             for name, field in section["properties"].items()
         ]
         parts.append(
@@ -61,6 +57,13 @@ _TITLES = {
     "encoder": "Weights",
     "[train]": "TrainConfig",
 }
+
+
+def _default(field: dict[str, Any]) -> str:
+    value = field.get("default")
+    if value is None:
+        return "none"
+    return "see below" if isinstance(value, dict) and value else f"`{json.dumps(value)}`"
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -166,6 +166,14 @@ SELECT * EXCLUDE (age)
 FROM (SELECT *, row_number() OVER (PARTITION BY name ORDER BY recorded DESC) AS age FROM suites)
 WHERE age = 1;
 COMMENT ON VIEW current_suites IS 'The newest recorded suite of each name.';
+COMMENT ON COLUMN current_suites.suite IS 'Key of the suite as resolved.';
+COMMENT ON COLUMN current_suites.name IS 'Name of the suite, as in the other views.';
+COMMENT ON COLUMN current_suites.config IS 'The suite file as read, defaults included.';
+COMMENT ON COLUMN current_suites.horizon IS 'Number of hops L.';
+COMMENT ON COLUMN current_suites.samples IS 'Whole trees a question.';
+COMMENT ON COLUMN current_suites.encoder IS 'Encoder of the policy''s features.';
+COMMENT ON COLUMN current_suites.cost_unit IS 'What a cost of 1 is, in tokens times rate; NULL until depth 1 is whole.';
+COMMENT ON COLUMN current_suites.recorded IS 'When it was last generated or read with these settings, UTC.';
 
 CREATE VIEW transitions AS
 SELECT
