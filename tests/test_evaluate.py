@@ -120,6 +120,8 @@ def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache) -> 
             assert result.quality.mean == pytest.approx(quality, abs=1e-9)
             assert result.cost.mean == pytest.approx(cost, abs=1e-9)
             assert result.reward.mean == pytest.approx(reward, abs=1e-9)
+            routed = data.means(weights(data, "router", best))[benchmark][2]
+            assert result.lead.mean == pytest.approx(routed - reward, abs=1e-9)
             told = {tuple(path.split(" > ")): share for path, share in result.paths.items()}
             for path in {*told, *shares}:
                 assert told.get(path, 0.0) == pytest.approx(shares.get(path, 0.0), abs=1e-9)
@@ -159,7 +161,7 @@ def test_few_questions_get_no_verdict(evaluation: Evaluation) -> None:
     questions = evaluation.result("router").questions
     assert questions < 30
     assert f"Only {questions} questions" in text
-    assert "above the best" not in text
+    assert "the best fixed path." not in text
     assert "addition*" in text
     assert "geography*" not in text
     assert "* generated questions" in text

@@ -68,7 +68,7 @@ def make_adapter(folder: Path, checkpoint: Path, seed: int = 1) -> Path:
 def make_encoder(folder: Path) -> Path:
     """Save a sentence-transformers encoder of one thin layer, 16 dimensions."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     tokenizer = make_tokenizer()
     torch.manual_seed(0)

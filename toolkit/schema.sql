@@ -132,7 +132,8 @@ COMMENT ON COLUMN runs.trained IS 'When it was trained, UTC.';
 CREATE TABLE evaluations (
     run VARCHAR, split VARCHAR, policy VARCHAR, benchmark VARCHAR, generated BOOLEAN, questions INTEGER, alpha DOUBLE,
     quality DOUBLE, quality_low DOUBLE, quality_high DOUBLE, cost DOUBLE, cost_low DOUBLE, cost_high DOUBLE,
-    reward DOUBLE, reward_low DOUBLE, reward_high DOUBLE, paths JSON, evaluated TIMESTAMP
+    reward DOUBLE, reward_low DOUBLE, reward_high DOUBLE,
+    lead DOUBLE, lead_low DOUBLE, lead_high DOUBLE, paths JSON, evaluated TIMESTAMP
 );
 COMMENT ON TABLE evaluations IS 'What a run''s router and its baselines score, exactly, by benchmark and overall.';
 COMMENT ON COLUMN evaluations.run IS 'The run.';
@@ -151,6 +152,9 @@ COMMENT ON COLUMN evaluations.cost_high IS 'Upper end.';
 COMMENT ON COLUMN evaluations.reward IS 'Mean of R = Q - alpha * C.';
 COMMENT ON COLUMN evaluations.reward_low IS 'Lower end of its 95% interval.';
 COMMENT ON COLUMN evaluations.reward_high IS 'Upper end.';
+COMMENT ON COLUMN evaluations.lead IS 'Mean of the router''s reward minus this policy''s, question by question.';
+COMMENT ON COLUMN evaluations.lead_low IS 'Lower end of its 95% interval.';
+COMMENT ON COLUMN evaluations.lead_high IS 'Upper end.';
 COMMENT ON COLUMN evaluations.paths IS 'Share of each path taken, as JSON.';
 COMMENT ON COLUMN evaluations.evaluated IS 'When, UTC.';
 

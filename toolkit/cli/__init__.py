@@ -45,6 +45,7 @@ def root(context: typer.Context, version: bool = typer.Option(False, "--version"
 def main() -> None:
     """Run the command line; a user's mistake is one paragraph and exit code 2, never a traceback."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("toolkit").setLevel(logging.INFO)
     try:
         app()
     except ToolkitError as error:

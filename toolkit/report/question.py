@@ -4,6 +4,7 @@ from typing import Any
 
 from toolkit.errors import CacheError
 from toolkit.store import Cache
+from toolkit.tree import path_of
 
 
 def render(cache: Cache, question: str, suite: str | None, sample: int) -> str:
@@ -39,9 +40,11 @@ def render(cache: Cache, question: str, suite: str | None, sample: int) -> str:
         )
     nodes = cache.arrow(
         "SELECT number, depth, path, response, prompt_tokens, completion_tokens, cost, quality, status, error FROM transitions"
-        " WHERE suite = $suite AND question = $question::UUID AND sample = $sample ORDER BY path",
+        " WHERE suite = $suite AND question = $question::UUID AND sample = $sample",
         {"suite": chosen["name"], "question": found[0]["question"], "sample": sample},
     ).to_pylist()
+    n_models = sum(node["depth"] == 1 for node in nodes)
+    nodes.sort(key=lambda node: path_of(node["number"], n_models))
     best = _best(nodes, chosen["alpha"])
     lines = [
         f"{found[0]['benchmark']}/{found[0]['item']} (suite {chosen['name']})",

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
-from toolkit.evaluate import OVERALL, Estimate, Evaluation, Result
+from toolkit.evaluate import Estimate, Evaluation, Result
 from toolkit.report.tables import aligned, number
 
 FEW = 30
 """Below this many questions, results are shown but not judged."""
+COLLAPSED = 0.95
+"""A router that takes one path more often than this has stopped routing."""
 
 
 def render(evaluation: Evaluation) -> str:
@@ -40,8 +42,9 @@ def _overall(evaluation: Evaluation) -> str:
     rows = []
     for policy in evaluation.policies:
         result = evaluation.result(policy)
-        rows.append([_label(evaluation, policy), *map(_with_interval, (result.quality, result.cost, result.reward))])
-    return aligned(["overall", "Q", "C", "R"], rows)
+        lead = "" if policy == "router" else _with_interval(result.lead)
+        rows.append([_label(evaluation, policy), *map(_with_interval, (result.quality, result.cost, result.reward)), lead])
+    return aligned(["overall", "Q", "C", "R", "router's R is ahead by"], rows)
 
 
 def _by_benchmark(evaluation: Evaluation, title: str, pick: Callable[[Result], Estimate]) -> str:
@@ -64,13 +67,21 @@ def _paths(evaluation: Evaluation) -> str:
 
 
 def _verdict(evaluation: Evaluation) -> str:
-    router, fixed = evaluation.result("router"), evaluation.result("best fixed path")
+    router = evaluation.result("router")
     if router.questions < FEW:
-        return f"Only {router.questions} questions ({OVERALL}): too few to say which policy is better."
+        return f"Only {router.questions} questions: too few to say which policy is better."
     path, share = next(iter(router.paths.items()))
-    collapsed = f" The router has collapsed: {share:.0%} of its questions take {path}." if share > 0.95 else ""
-    gain = router.reward.mean - fixed.reward.mean
-    return f"The router's R is {abs(gain):.3f} {'above' if gain >= 0 else 'below'} the best fixed path's.{collapsed}"
+    collapsed = f" It has collapsed: {share:.0%} of its questions take {path}." if share > COLLAPSED else ""
+    return f"The router {_standing(evaluation.result('best fixed path').lead)} the best fixed path.{collapsed}"
+
+
+def _standing(lead: Estimate) -> str:
+    """Say on which side of a policy the router is, as far as the interval of its lead allows."""
+    if lead.low > 0:
+        return f"is better by {number(lead.mean)} [{number(lead.low)}, {number(lead.high)}] than"
+    if lead.high < 0:
+        return f"is worse by {number(-lead.mean)} [{number(-lead.high)}, {number(-lead.low)}] than"
+    return f"cannot be told ({number(lead.mean)} [{number(lead.low)}, {number(lead.high)}]) from"
 
 
 def _with_interval(estimate: Estimate) -> str:

@@ -1,0 +1,91 @@
+"""What the documentation shows is run: SQL against a cache, commands against the command line."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from toolkit.cli import app
+from toolkit.store import Cache
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "cache/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+QUERIES = [
+    pytest.param(query, id=f"{page.relative_to(ROOT)}-{n}")
+    for page in PAGES
+    for n, query in enumerate(re.findall(r"```sql\n(.*?)```", page.read_text("utf-8"), re.DOTALL), 1)
+]
+COMMANDS = sorted(
+    {
+        line.strip()
+        for page in PAGES
+        for block in re.findall(r"```(?:sh|console)\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+        for line in block.splitlines()
+        if line.strip().startswith("toolkit ")
+    }
+)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_query_in_the_docs_runs_and_finds_something(query: str, cache: Cache, decided: None) -> None:
+    assert cache.arrow(query).num_rows
+
+
+@pytest.fixture
+def decided(cache: Cache, suite: object, table: object, tmp_path: Path) -> None:
+    from toolkit.config import TrainConfig
+    from toolkit.evaluate import evaluate, record
+    from toolkit.policy import load_router
+    from toolkit.suite import Suite
+    from toolkit.table import TransitionTable
+    from toolkit.train import train
+
+    assert isinstance(suite, Suite)
+    assert isinstance(table, TransitionTable)
+    trained = train(suite, cache, TrainConfig(timesteps=500), 0, tmp_path)
+    evaluation, probabilities = evaluate(table, load_router(trained.path), "test", dict.fromkeys(table.benchmarks, True))
+    record(cache, suite, table, evaluation, probabilities)
+
+
+def test_the_readme_has_five_queries() -> None:
+    assert len([query for query in QUERIES if str(query.id).startswith("README.md-")]) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_in_the_docs_is_one_that_the_program_takes(command: str) -> None:
+    words = shlex.split(command, comments=True)[1:]
+    options = [word for word in words[1:] if word.startswith("--")]
+    shown = CliRunner().invoke(app, [words[0], "--help"], terminal_width=300).output
+    assert shown.startswith("Usage")
+    for option in options:
+        assert option.split("=")[0] in shown, command
+
+
+@pytest.mark.parametrize("page", ["cli.md", "suite.md", "schema.md"])
+def test_written_pages_are_up_to_date(page: str) -> None:
+    pages = runpy.run_path(str(ROOT / "docs/generate.py"))["PAGES"]
+    assert (ROOT / "docs" / page).read_text("utf-8") == pages[page](), "run: just docs"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for command in app.registered_commands:
+        assert command.callback
+        assert f"toolkit {command.callback.__name__}" in text
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    block = re.search(r"```\n(toolkit/.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert block
+    told: set[Path] = set()
+    parents: list[str] = []
+    for line in block[1].splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 4, line.split()[0]
+        parents = [*parents[:depth], name.rstrip("/")]
+        told.add(Path(*parents))
+    assert all((ROOT / path).exists() for path in told)
+    modules = {path.relative_to(ROOT) for path in (ROOT / "toolkit").glob("*.py") if path.name != "__init__.py"}
+    assert modules <= told, modules - told
