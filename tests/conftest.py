@@ -1,3 +1,5 @@
+from __future__ import annotations  # pytest keeps fixtures, and so their annotations, beyond the end of DuckDB
+
 from pathlib import Path
 
 import pytest

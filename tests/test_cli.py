@@ -1,16 +1,20 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from tests.content import content
 from tests.test_config import GOOD
 from toolkit.cli import app
+from toolkit.store import Cache
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
@@ -217,9 +221,6 @@ def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
 
 
 def test_ctrl_c_stops_after_the_batch_and_the_same_command_continues(folder: Path, tmp_path: Path) -> None:
-    import signal
-    import time
-
     text = (
         (folder / "small.toml")
         .read_text()
@@ -245,6 +246,36 @@ def test_ctrl_c_stops_after_the_batch_and_the_same_command_continues(folder: Pat
     assert "Traceback" not in err
     counted = toolkit(tmp_path, "sql", "SELECT count(*) AS n FROM transitions", "--format", "csv").stdout
     assert 0 < int(counted.splitlines()[1]) < 60 * 6
+
+
+def test_killed_in_the_middle_real_models_continue_to_the_same_content(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "small.toml").read_text().replace("[engine]", "[engine]\nbatch_tokens = 400")
+    (tmp_path / "small.toml").write_text(text)
+    kills = 0
+    for _ in range(4):
+        with subprocess.Popen(
+            [sys.executable, "-c", "from toolkit.cli import main; main()", "generate", "small.toml"],
+            cwd=tmp_path,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        ) as process:
+            before, deadline = committed(tmp_path), time.monotonic() + 60
+            while process.poll() is None and committed(tmp_path) <= before and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+            kills += process.returncode < 0
+    assert kills >= 2
+    assert 0 < committed(tmp_path) < 72
+    assert toolkit(tmp_path, "generate", "small.toml").returncode == 0
+    (tmp_path / "whole").mkdir()
+    assert toolkit(tmp_path, "generate", "small.toml", "--cache", "whole/small.duckdb").returncode == 0
+    assert content(Cache(tmp_path / "cache/small.duckdb")) == content(Cache(tmp_path / "whole/small.duckdb"))
+
+
+def committed(folder: Path) -> int:
+    cache = Cache(folder / "cache/small.duckdb", wait=10)
+    return cache.arrow("FROM nodes WHERE depth > 0").num_rows if cache.exists() else 0
 
 
 def test_what_is_wrong_in_a_suite_names_file_and_line(tmp_path: Path) -> None:
