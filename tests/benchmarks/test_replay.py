@@ -1,5 +1,7 @@
 """Steps per second of the replay environments, side by side: `just bench`. Nothing here is asserted about time."""
 
+from __future__ import annotations  # pytest keeps fixtures, and so their annotations, beyond the end of DuckDB
+
 from collections.abc import Callable
 from typing import Any
 
