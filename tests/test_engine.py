@@ -85,6 +85,18 @@ def test_an_answer_ends_at_the_end_of_turn_mark(llama: Path, tmp_path: Path) -> 
     assert short.completion_tokens < answer.completion_tokens
 
 
+def test_penalties_and_sampling_that_a_checkpoint_brings_do_not_apply(
+    engine: TransformersEngine, llama: Path, tmp_path: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    for name, value in {"repetition_penalty": 5.0, "do_sample": True, "temperature": 3.0, "no_repeat_ngram_size": 1}.items():
+        setattr(model.generation_config, name, value)
+    model.save_pretrained(tmp_path / "opinionated")
+    AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path / "opinionated")
+    opinionated = open_model(tmp_path / "opinionated", tmp_path)
+    assert opinionated.generate(prompts(engine)) == engine.generate(prompts(engine))
+
+
 def test_a_stop_string_ends_an_answer_and_is_not_part_of_it(engine: TransformersEngine, llama: Path, tmp_path: Path) -> None:
     whole = engine.generate(prompts(engine))
     stop = whole[0].response[3:5]

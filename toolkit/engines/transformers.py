@@ -84,6 +84,7 @@ class TransformersEngine:
         self.template = _NOW.sub(lambda found: repr(RENDER_DATE.strftime(found["format"])), template)
         self.context_length = model.context_length or int(getattr(self.checkpoint_config, "max_position_embeddings", 2048))
         self._model: Any = None
+        self._ends: set[int] = set()
 
     def render(self, messages: Sequence[Message]) -> str:
         """Render a chat with the model's chat template and a fixed date."""
@@ -114,7 +115,6 @@ class TransformersEngine:
                     input_ids=ids,
                     attention_mask=mask,
                     past_key_values=past,
-                    generation_config=self._generation_config(model),
                     logits_processor=noise,
                     **stop,
                 )
@@ -156,29 +156,14 @@ class TransformersEngine:
         mask = [[1] * shared + [0] * (width - len(row)) + [1] * (len(row) - shared) for row in tokens]
         return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
 
-    def _generation_config(self, model: Any) -> GenerationConfig:
-        """Decode greedily, by ourselves: of the checkpoint's own settings only the end-of-turn marks are kept."""
-        return GenerationConfig(
-            max_new_tokens=self.config.max_tokens,
-            do_sample=False,
-            eos_token_id=model.generation_config.eos_token_id or self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-
     def _completion(self, tokens: list[int]) -> Completion:
-        ends = self._ends
-        end = next((n for n, token in enumerate(tokens) if token in ends), None)
+        end = next((n for n, token in enumerate(tokens) if token in self._ends), None)
         response = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         cuts = [at for at in (response.find(text) for text in self.config.stop) if at >= 0]
         if cuts:
             response = response[: min(cuts)]
         stopped = end is not None or bool(cuts)
         return Completion(response, self.count(response), "stop" if stopped else "length")
-
-    @property
-    def _ends(self) -> set[int]:
-        ends = self._model.generation_config.eos_token_id or self.tokenizer.eos_token_id
-        return set(ends) if isinstance(ends, list) else {ends}
 
     def _resident(self) -> Any:
         if self._model is None:
@@ -191,8 +176,23 @@ class TransformersEngine:
                     model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
             except (OSError, ValueError, ImportError) as error:
                 raise CheckpointError(f"The weights of model {self.config.name!r} cannot be loaded: {error}") from None
+            self._plain_decoding(model)
             self._model = model.to(self.device).eval()
         return self._model
+
+    def _plain_decoding(self, model: Any) -> None:
+        """Put our own settings in place of the checkpoint's, of which only the end-of-turn marks are kept.
+
+        Checkpoints bring penalties and sampling settings of their own, which would apply wherever we name none.
+        """
+        ends = model.generation_config.eos_token_id or self.tokenizer.eos_token_id
+        self._ends = set(ends) if isinstance(ends, list) else {ends}
+        model.generation_config = GenerationConfig(
+            max_new_tokens=self.config.max_tokens,
+            do_sample=False,
+            eos_token_id=sorted(self._ends),
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
 
     def _empty_cache(self) -> None:
         if self.device.type == "cuda":
