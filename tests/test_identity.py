@@ -67,9 +67,9 @@ class Ran(NamedTuple):
     report: Report
 
     def rows(self) -> list[dict[str, Any]]:
-        return self.cache.arrow(
-            "SELECT path, depth, response, sample FROM transitions WHERE suite = ?", [self.suite.name]
-        ).to_pylist()
+        query = "SELECT path, depth, response, sample FROM transitions WHERE suite = ?"
+        found: list[dict[str, Any]] = self.cache.arrow(query, [self.suite.name]).to_pylist()
+        return found
 
 
 def tagged(tag: str, by_seed: bool = False) -> Script:

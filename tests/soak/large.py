@@ -1,6 +1,6 @@
 """Make a cache of a million made-up nodes and time what users wait for: commits while it grows, then reading it.
 
-    python -m tests.soak.large [--nodes 1000000] [--folder FOLDER]
+python -m tests.soak.large [--nodes 1000000] [--folder FOLDER]
 """
 
 import argparse
@@ -12,10 +12,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 from tests.scripted import suite_config
 from toolkit.keys import text_key
@@ -46,17 +47,15 @@ def make_suite(questions: int, folder: Path) -> Suite:
         prompt, reference = f"Made-up question number {n}?", Reference((str(n),))
         benchmark = config.benchmarks[n % len(config.benchmarks)].name
         key = question_key(benchmark, "1", str(n), prompt, reference)
-        asked.append(
-            Question(key, benchmark, "1", str(n), prompt, reference, "exact_match@1", split_of(prompt, config.splits))
-        )
+        asked.append(Question(key, benchmark, "1", str(n), prompt, reference, "exact_match@1", split_of(prompt, config.splits)))
     return Suite(config, resolve_models(config, folder, folder), tuple(asked), "made-up@0")
 
 
 def nodes(suite: Suite) -> Iterator[Rows]:
     """Make up every node of a suite, a hop at a time as generation does."""
-    level = [(root, root, question.key, []) for question, _, root in suite.trees()]
+    level: list[tuple[UUID, UUID, UUID, list[UUID]]] = [(root, root, question.key, []) for question, _, root in suite.trees()]
     for depth in range(1, suite.horizon + 1):
-        below = []
+        below: list[tuple[UUID, UUID, UUID, list[UUID]]] = []
         for model in suite.models:
             for parent, root, question, path in level:
                 node = child_key(parent, model.key)
@@ -132,7 +131,7 @@ def grow(cache: Cache, suite: Suite, sizes: list[int], repeats: int = 20) -> Non
         took = []
         for _ in range(repeats):
             batch = batch_of(list(islice(made, BATCH_ROWS)))
-            took.append(1000 * timed(lambda batch=batch: cache.commit(batch)))
+            took.append(1000 * timed(partial(cache.commit, batch)))
             filled += BATCH_ROWS
         print(f"| {before:,} | {statistics.median(took):.0f} | {max(took):.0f} |", flush=True)
     for rest in iter(lambda: list(islice(made, 20_000)), []):
@@ -147,7 +146,7 @@ def read(cache: Cache, suite: Suite) -> None:
     command = [sys.executable, "-c", "from toolkit.cli import main; main()", "status", "--cache", str(cache.path)]
     print(f"| toolkit status, as a command | {timed(lambda: subprocess.run(command, check=True, capture_output=True)):.2f} |")
     for n, query in enumerate(re.findall(r"```sql\n(.*?)```", README.read_text("utf-8"), re.DOTALL)[:5], 1):
-        print(f"| query {n} of the README | {timed(lambda query=query: cache.arrow(query)):.2f} |", flush=True)
+        print(f"| query {n} of the README | {timed(partial(cache.arrow, query)):.2f} |", flush=True)
 
 
 def main() -> None:
@@ -159,7 +158,6 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp())
     cache = Cache(folder / "large.duckdb")
     suite = make_suite(-(-options.nodes // 39), folder)
-    suite = replace(suite, encoder="made-up@0")
     if not cache.exists():
         cache.create()
         cache.record(suite)

@@ -1,12 +1,14 @@
 """The store: the only place that opens DuckDB. It knows keys and rows, not models; one file a concern."""
 
 from toolkit.store.file import SCHEMA_VERSION, STORAGE_VERSION, WAIT_SECONDS, now, schema_comments
-from toolkit.store.generations import Batch, Generations, Parent, decision_texts
-from toolkit.store.rows import Row
+from toolkit.store.generations import Generations, Parent, decision_texts
+from toolkit.store.rows import KEYS, Row
 from toolkit.store.runs import Runs
+from toolkit.store.spool import Batch
 from toolkit.store.suites import Progress, Suites
 
 __all__ = [
+    "KEYS",
     "SCHEMA_VERSION",
     "STORAGE_VERSION",
     "WAIT_SECONDS",

@@ -96,18 +96,22 @@ class CacheFile:
             draft.unlink(missing_ok=True)
 
     @contextmanager
-    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the file read-only for the length of a `with` block; other readers may have it open as well."""
-        con = self._open(read_only=True)
+    def read(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file read-only for the length of a `with` block; other readers may have it open as well.
+
+        Args:
+            wait: Longest time, in seconds, to wait for a process that holds it; default: the cache's own.
+        """
+        con = self._open(True, self.wait if wait is None else wait)
         try:
             yield con
         finally:
             con.close()
 
     @contextmanager
-    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def write(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file for one transaction: committed at the end of the `with` block, rolled back on any exception."""
-        con = self._open(read_only=False)
+        con = self._open(False, self.wait if wait is None else wait)
         try:
             con.begin()
             try:
@@ -123,10 +127,10 @@ class CacheFile:
         finally:
             con.close()
 
-    def _open(self, read_only: bool) -> duckdb.DuckDBPyConnection:
+    def _open(self, read_only: bool, wait: float) -> duckdb.DuckDBPyConnection:
         if not self.exists():
             raise CacheError(f"There is no cache {self.path}. Make one with: toolkit generate SUITE --cache {self.path}")
-        deadline, pause, told = time.monotonic() + self.wait, 0.01, False
+        deadline, pause, told = time.monotonic() + wait, 0.01, False
         while True:
             try:
                 con = duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG)
@@ -137,12 +141,12 @@ class CacheFile:
                     raise self._unreadable(error) from None
                 if time.monotonic() > deadline:
                     raise CacheBusyError(
-                        f"The cache {self.path} is held by {holder}; waited {self.wait:.0f} s for it. "
+                        f"The cache {self.path} is held by {holder}; waited {wait:.0f} s for it. "
                         "Close the connection there (a notebook keeps one until it is closed), then repeat the command."
                     ) from None
-                if not told and time.monotonic() > deadline - self.wait + 1:
+                if not told and time.monotonic() > deadline - wait + 1:
                     told = True
-                    logger.warning("waiting for %s, which holds %s (at most %.0f s)", holder, self.path, self.wait)
+                    logger.warning("waiting for %s, which holds %s (at most %.0f s)", holder, self.path, wait)
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.25)
             except duckdb.Error as error:

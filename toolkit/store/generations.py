@@ -1,13 +1,19 @@
 """What generation reads and commits: contexts to answer, what is done of them, batches, texts to embed."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
+import duckdb
+
+from toolkit.errors import CacheBusyError
 from toolkit.store.file import CacheFile
-from toolkit.store.rows import Row, arrow_keys, insert
+from toolkit.store.rows import arrow_keys, insert
+from toolkit.store.spool import Batch, Spool
 from toolkit.suite import Suite
+
+logger = logging.getLogger("toolkit")
 
 
 class Parent(NamedTuple):
@@ -21,20 +27,15 @@ class Parent(NamedTuple):
     answers: tuple[str, ...]
 
 
-@dataclass
-class Batch:
-    """Rows that belong together: they are committed in one transaction, or not at all."""
-
-    generations: list[Row] = field(default_factory=list)
-    nodes: list[Row] = field(default_factory=list)
-    scores: list[Row] = field(default_factory=list)
-    embeddings: list[Row] = field(default_factory=list)
-
-
 class Generations(CacheFile):
     """Nodes, generations, scores and embeddings."""
 
-    def parents(self, suite: Suite, depth: int) -> list[Parent]:
+    @property
+    def spool(self) -> Spool:
+        """Where finished batches wait while others hold the file."""
+        return Spool(self.path.with_name(self.path.name + ".spool"))
+
+    def parents(self, suite: Suite, depth: int, wait: float | None = None) -> list[Parent]:
         """Return the nodes at `depth` that have an answer (the roots at depth 0), with all answers on their paths."""
         hops = range(1, depth + 1)
         joins = "".join(
@@ -47,7 +48,7 @@ class Generations(CacheFile):
         path = f"n{depth}.path" if depth else "[]"
         answers = ", ".join(f"g{hop}.response" for hop in hops)
         order = "".join(f", p{hop}.position" for hop in hops)
-        with self.read() as con:
+        with self.read(wait) as con:
             rows = con.execute(
                 "WITH pool AS (SELECT model, position FROM suite_models WHERE suite = $suite)"
                 f" SELECT {node}, q.root, q.question, q.sample, {path}, [{answers}] FROM suite_questions AS q{joins}"
@@ -56,21 +57,21 @@ class Generations(CacheFile):
             ).fetchall()
         return [Parent(row[0], row[1], row[2], row[3], tuple(row[4]), tuple(row[5])) for row in rows]
 
-    def nodes_done(self, nodes: Sequence[UUID], retry: bool = False) -> set[UUID]:
-        """Return those of the nodes that need no generation: answered, or, unless `retry`, failed for good."""
+    def nodes_done(self, suite: Suite, retry: bool = False) -> set[UUID]:
+        """Return the suite's nodes that need no generation: answered, or, unless `retry`, failed for good."""
         with self.read() as con:
-            con.register("incoming", arrow_keys(nodes))
             rows = con.execute(
-                "SELECT n.node FROM nodes AS n JOIN incoming ON n.node = incoming.key::UUID"
+                "SELECT n.node FROM suite_questions AS q JOIN nodes AS n ON n.root = q.root"
+                " JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path"
                 " JOIN generations AS g ON g.generation = n.generation"
-                " WHERE g.status = 'ok' OR NOT (g.transient OR ?)",
-                [retry],
+                " WHERE q.suite = ? AND (g.status = 'ok' OR NOT (g.transient OR ?))",
+                [suite.key, retry],
             ).fetchall()
         return {row[0] for row in rows}
 
-    def generations_done(self, generations: Sequence[UUID]) -> dict[UUID, str]:
+    def generations_done(self, generations: Sequence[UUID], wait: float | None = None) -> dict[UUID, str]:
         """Return key and response of those of the generations that are there with an answer."""
-        with self.read() as con:
+        with self.read(wait) as con:
             con.register("incoming", arrow_keys(generations))
             rows = con.execute(
                 "SELECT g.generation, g.response FROM generations AS g"
@@ -78,14 +79,50 @@ class Generations(CacheFile):
             ).fetchall()
         return dict(rows)
 
-    def commit(self, batch: Batch) -> None:
-        """Commit a batch in one transaction; rows that are there already stay as they are, errors are replaced."""
-        with self.write() as con:
-            if batch.generations:
-                con.register("retried", arrow_keys([row["generation"] for row in batch.generations]))
-                con.execute("DELETE FROM generations WHERE status = 'error' AND generation IN (SELECT key::UUID FROM retried)")
-            for table in ("generations", "nodes", "scores", "embeddings"):
-                insert(con, table, getattr(batch, table))
+    def commit(self, batch: Batch, wait: float | None = None) -> None:
+        """Commit a batch in one transaction, spooled ones before it.
+
+        Rows that are there already stay as they are; errors are replaced.
+        """
+        waiting = self.spool.files()
+        with self.write(wait) as con:
+            for file in waiting:
+                spooled = self.spool.read(file)
+                if spooled:
+                    _commit(con, spooled)
+            _commit(con, batch)
+        self.spool.discard(waiting)
+
+    def commit_or_spool(self, batch: Batch, wait: float) -> bool:
+        """Commit a batch or, where others hold the file for longer than `wait` seconds, keep it durably beside the cache.
+
+        Returns:
+            Whether it is in the cache.
+        """
+        try:
+            self.commit(batch, wait)
+        except CacheBusyError as error:
+            if not self.spool.files():
+                logger.warning("%s Meanwhile finished batches go to %s.", error, self.spool.folder)
+            self.spool.put(batch)
+            return False
+        return True
+
+    def drain(self) -> int:
+        """Take in what is spooled; returns how many batches that were.
+
+        Raises:
+            CacheBusyError: Others still hold the file; what is spooled stays.
+        """
+        waiting = len(self.spool.files())
+        if waiting:
+            try:
+                self.commit(Batch())
+            except CacheBusyError as error:
+                raise CacheBusyError(
+                    f"{error} {waiting} finished batches are safe in {self.spool.folder}; the next generate takes them in."
+                ) from None
+        return waiting
 
     def unscored(self, suite: UUID) -> list[tuple[UUID, str]]:
         """Return question and response of the suite's answers that their metric has not scored."""
@@ -109,6 +146,14 @@ class Generations(CacheFile):
                 {"suite": suite.key, "encoder": suite.encoder},
             ).fetchall()
         return [row[0] for row in rows]
+
+
+def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
+    if batch.generations:
+        con.register("retried", arrow_keys([row["generation"] for row in batch.generations]))
+        con.execute("DELETE FROM generations WHERE status = 'error' AND generation IN (SELECT key::UUID FROM retried)")
+    for table in ("generations", "nodes", "scores", "embeddings"):
+        insert(con, table, getattr(batch, table))
 
 
 def decision_texts(suite: Suite) -> str:

@@ -29,6 +29,11 @@ class Suites(CacheFile):
 
     def record(self, suite: Suite) -> None:
         """Record a suite as resolved, with its models, questions, roots and paths, and make it the current one of its name."""
+        config = suite.config.model_dump_json()
+        with self.read() as con:  # a rerun leaves the file as it is, and needs nobody to let go of it
+            current = first(con, "SELECT suite, config FROM current_suites WHERE name = ?", [suite.name])
+            if current == (suite.key, config):
+                return
         with self.write() as con:
             if first(con, "SELECT 1 FROM suites WHERE suite = ?", [suite.key]):
                 con.execute(
@@ -144,29 +149,38 @@ class Suites(CacheFile):
             row[2],
         )
 
-    def set_cost_unit(self, suite: UUID) -> None:
-        """Compute a suite's cost unit once its first hop is whole; does nothing before that, or a second time."""
+    def set_cost_unit(self, suite: UUID, among_answered: bool = False) -> None:
+        """Compute a suite's cost unit once its first hop is whole; does nothing before that, or a second time.
+
+        Args:
+            suite: The suite.
+            among_answered: Whether questions of which an answer failed are left out, instead of waited for.
+        """
+        with self.read() as con:
+            if first(con, "SELECT 1 FROM suites WHERE suite = ? AND cost_unit IS NOT NULL", [suite]):
+                return
         with self.write() as con:
             con.execute(
                 """
-                WITH first AS (
-                    SELECT m.name, avg(m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens) AS cost, count(*) AS n
+                WITH answered AS (
+                    SELECT q.root, m.name, m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens AS cost, g.status
                     FROM suite_questions AS q
                     JOIN nodes AS n ON n.root = q.root AND n.depth = 1
                     JOIN suite_models AS m ON m.suite = q.suite AND m.model = n.path[1]
-                    JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+                    JOIN generations AS g ON g.generation = n.generation
                     WHERE q.suite = $suite AND q.split = 'train'
-                    GROUP BY m.name
                 ),
-                whole AS (
-                    SELECT (SELECT count(*) FROM suite_questions WHERE suite = $suite AND split = 'train') AS questions,
-                           (SELECT count(*) FROM suite_models WHERE suite = $suite) AS models
-                )
-                UPDATE suites SET cost_unit = (SELECT max(cost) FROM first)
+                trees AS (
+                    SELECT root FROM suite_questions WHERE suite = $suite AND split = 'train'
+                    AND NOT ($among_answered AND root IN (SELECT root FROM answered WHERE status = 'error'))
+                ),
+                hop AS (SELECT * FROM answered SEMI JOIN trees USING (root) WHERE status = 'ok')
+                UPDATE suites SET cost_unit = (SELECT max(mean) FROM (SELECT avg(cost) AS mean FROM hop GROUP BY name))
                 WHERE suite = $suite AND cost_unit IS NULL
-                  AND (SELECT sum(n) FROM first) = (SELECT questions * models FROM whole)
+                  AND (SELECT count(*) FROM hop)
+                    = (SELECT count(*) FROM trees) * (SELECT count(*) FROM suite_models WHERE suite = $suite)
                 """,
-                {"suite": suite},
+                {"suite": suite, "among_answered": among_answered},
             )
 
     def progress(self, name: str) -> list[Progress]:
@@ -194,6 +208,21 @@ class Suites(CacheFile):
                 [suite.horizon],
             ).fetchall()
         return {(benchmark, depth, model): count for benchmark, depth, model, count in rows}
+
+    def saved(self, suite: Suite) -> int:
+        """Count the answered nodes of a suite, recorded or not, that share another's generation."""
+        with self.read() as con:
+            con.register("incoming", arrow_keys([root for _, _, root in suite.trees()]))
+            con.register("pool", arrow_keys([model.key for model in suite.models]))
+            row = first(
+                con,
+                "SELECT count(*) - count(DISTINCT n.generation) FROM incoming"
+                " JOIN nodes AS n ON n.root = incoming.key::UUID AND n.depth BETWEEN 1 AND ?"
+                " JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'"
+                " WHERE list_has_all((SELECT list(key::UUID) FROM pool), n.path)",
+                [suite.horizon],
+            )
+        return int(row[0]) if row else 0
 
     def mean_generation(self) -> dict[tuple[UUID, int | None], tuple[float, float, float]]:
         """Return mean prompt tokens, completion tokens and seconds of answers by model and depth; depth None is any."""
