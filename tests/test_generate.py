@@ -17,6 +17,7 @@ from toolkit.engines import BatchTooLargeError, Completion, Prompt
 from toolkit.engines.scripted import ScriptedEngine
 from toolkit.generate import Report, Silent, generate
 from toolkit.plan import plan
+from toolkit.report.status import render
 from toolkit.store import Cache
 from toolkit.suite import Suite
 
@@ -78,6 +79,8 @@ def test_equal_prompts_are_generated_once_and_shared(suite: Suite, tmp_path: Pat
     report = generate(suite, cache, tmp_path, tmp_path, engine=engine, encode=encode)
     # At hop 2 both parents of a question gave the same answer, so each model has one prompt instead of two.
     assert (report.generated, report.shared) == (24 * 4, 24 * 2)
+    assert plan(suite, cache).saved == 24 * 2
+    assert f"({24 * 2} saved)" in render(cache, suite.name)
     by_prompt = cache.arrow("SELECT g.model, g.prompt, count(*) AS n FROM generations AS g GROUP BY ALL")
     assert set(by_prompt["n"].to_pylist()) == {1}
 

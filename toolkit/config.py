@@ -171,6 +171,9 @@ class EngineConfig(Section):
     batch_tokens: int = Field(
         8192, ge=64, description="Tokens of a batch, prompts and answers, padding included; halves on out-of-memory."
     )
+    batch_timeout: float = Field(
+        1800.0, gt=0, description="Seconds that a batch may take, loading weights included, before its engine counts as hung."
+    )
 
 
 class SplitConfig(Section):
@@ -226,6 +229,9 @@ class SuiteConfig(Section):
     samples: int = Field(1, ge=1, le=64, description="Whole trees a question; above 1 every model must sample.")
     models: tuple[ModelConfig, ...] = Field(min_length=1, max_length=16, description="The pool, in order: [[models]].")
     benchmarks: tuple[BenchmarkConfig, ...] = Field(min_length=1, description="The benchmarks: [[benchmarks]].")
+    incomplete: Literal["refuse", "exclude question"] = Field(
+        "refuse", description="Questions with a failed generation: refuse to train and evaluate, or leave them out."
+    )
     prompts: PromptConfig = Field(PromptConfig(), description="How contexts become prompts: [prompts].")
     engine: EngineConfig = Field(EngineConfig(), description="What runs the models: [engine].")
     splits: SplitConfig = Field(SplitConfig(), description="Training, validation and test questions: [splits].")

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.config import EngineConfig, ModelConfig
-from toolkit.engines import BatchTooLargeError, Completion, Engine, Prompt, open_engine
+from toolkit.engines import Completion, Engine, Prompt, open_engine
+from toolkit.engines.guard import Budget, Failure, Guard
+from toolkit.errors import CacheBusyError, EngineError
 from toolkit.keys import canonical_json, text_key
 from toolkit.metrics import METRICS
 from toolkit.prompts import Turn, fit, messages
@@ -29,6 +31,11 @@ logger = logging.getLogger("toolkit")
 
 OpenEngine = Callable[[EngineConfig, ModelConfig, Path, Path], Engine]
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+
+PATIENCE = 5.0
+"""Seconds that a finished batch waits for its turn before it is spooled."""
+BLOCKED_PATIENCE = 0.2
+"""The same, while earlier batches are spooled already."""
 
 
 class Watcher(Protocol):
@@ -83,22 +90,72 @@ class Job(NamedTuple):
     parents: list[Parent]
 
 
-@dataclass
-class _Budget:
-    """Tokens of a batch; halves whenever a batch does not fit into memory, and stays there."""
+class Shard(NamedTuple):
+    """Part `number` (from 1) of so many: the questions whose key says so, with their whole trees."""
 
-    tokens: int
+    number: int
+    of: int
+
+    def has(self, question: UUID) -> bool:
+        """Tell whether a question is in this part."""
+        return question.int % self.of == self.number - 1
+
+
+ALL = Shard(1, 1)
 
 
 @dataclass
 class _Stage:
+    """What a run knows; enough to go on while others hold the file.
+
+    Attributes:
+        known: Nodes with an answer, by depth: what the next hop starts from.
+        done: Nodes that need no generation.
+        spooled: Answers of this run that the file does not hold yet.
+        blocked: Whether others kept the file so long that the last batch was spooled.
+    """
+
     suite: Suite
     cache: Cache
     watcher: Watcher
-    retry: bool
+    shard: Shard
     questions: Mapping[UUID, Question]
-    budget: _Budget
+    budget: Budget
+    known: list[dict[UUID, Parent]]
+    done: set[UUID]
+    spooled: dict[UUID, str] = field(default_factory=dict)
+    blocked: bool = False
     report: Report = field(default_factory=Report)
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for others in the middle of the work: less while they are known to keep the file."""
+        return BLOCKED_PATIENCE if self.blocked else min(PATIENCE, self.cache.wait)
+
+    def parents(self, depth: int) -> list[Parent]:
+        """Return the nodes that a hop starts from, with those that other processes have committed since."""
+        try:
+            self.known[depth] |= {parent.node: parent for parent in self.cache.parents(self.suite, depth, self.patience)}
+        except CacheBusyError:
+            logger.info("others hold the cache: going on with what this run knows of hop %d", depth)
+        return [parent for parent in self.known[depth].values() if self.shard.has(parent.question)]
+
+    def answered(self, generations: Sequence[UUID]) -> dict[UUID, str]:
+        """Return those of the generations that somebody has answered since."""
+        found = {generation: self.spooled[generation] for generation in generations if generation in self.spooled}
+        try:
+            return found | self.cache.generations_done(generations, self.patience)
+        except CacheBusyError:
+            return found
+
+    def keep(self, batch: Batch) -> None:
+        """Commit a batch, or spool it where others hold the file."""
+        if self.cache.commit_or_spool(batch, self.patience):
+            self.blocked = False
+            self.spooled.clear()
+        else:
+            self.blocked = True
+            self.spooled |= {row["generation"]: row["response"] for row in batch.generations if row["response"] is not None}
 
 
 def generate(
@@ -109,6 +166,7 @@ def generate(
     *,
     watcher: Watcher | None = None,
     retry: bool = False,
+    shard: Shard | None = None,
     engine: OpenEngine = open_engine,
     encode: Encode | None = None,
 ) -> Report:
@@ -121,33 +179,34 @@ def generate(
         store: Folder for fetched weights.
         watcher: Who is told of the progress and may stop the run after a batch.
         retry: Whether generations that failed for good are tried again.
+        shard: Which part of the questions to generate, while other processes do the others; default: all.
         engine: Opens an engine for a model.
         encode: Embeds texts; by default the suite's encoder, loaded when there is something to embed.
 
     Raises:
-        ToolkitError: Weights cannot be had, or the cache cannot be written. What was committed stays.
+        ToolkitError: Weights cannot be had, an engine is broken, or the cache cannot be written. What was committed stays.
+        CacheBusyError: Others hold the file to the end; what is finished is spooled beside it.
     """
     started = time.monotonic()
     cache.create()
     cache.record(suite)
+    cache.drain()
     stage = _Stage(
         suite,
         cache,
         watcher or Silent(),
-        retry,
+        shard or ALL,
         {question.key: question for question in suite.questions},
-        _Budget(suite.config.engine.batch_tokens),
+        Budget(suite.config.engine.batch_tokens),
+        [{parent.node: parent for parent in cache.parents(suite, depth)} for depth in range(suite.horizon)],
+        cache.nodes_done(suite, retry),
     )
     for depth in range(1, suite.horizon + 1):
-        parents = cache.parents(suite, depth - 1)
         for model, config in zip(suite.models, suite.config.models, strict=True):
-            _hop(stage, depth, model, config, parents, partial(engine, suite.config.engine, config, base, store))
-            if stage.watcher.stopped():
-                break
-        if stage.watcher.stopped():
-            break
-        if depth == 1:
-            cache.set_cost_unit(suite.key)
+            if not stage.watcher.stopped():
+                _hop(stage, depth, model, config, partial(engine, suite.config.engine, config, base, store))
+    cache.drain()
+    cache.set_cost_unit(suite.key, suite.config.incomplete != "refuse")
     if not stage.watcher.stopped():
         score_missing(suite, cache)
         _embed(stage, encode or _SuiteEncoder(suite, base, store))
@@ -156,22 +215,19 @@ def generate(
     return stage.report
 
 
-def _hop(
-    stage: _Stage, depth: int, model: Model, config: ModelConfig, parents: Sequence[Parent], engine: Callable[[], Engine]
-) -> None:
-    children = [child_key(parent.node, model.key) for parent in parents]
-    done = stage.cache.nodes_done(children, stage.retry)
-    if len(done) == len(children):
+def _hop(stage: _Stage, depth: int, model: Model, config: ModelConfig, engine: Callable[[], Engine]) -> None:
+    parents = stage.parents(depth - 1)
+    if all(child_key(parent.node, model.key) in stage.done for parent in parents):
         return
     stage.watcher.stage(f"hop {depth} of {stage.suite.horizon}, {model.name}")
-    with closing(engine()) as resident:
-        jobs = _jobs(stage.suite, model, config, parents, resident)
+    with closing(Guard(engine, config.max_tokens, stage.budget, stage.suite.config.engine.batch_timeout)) as guard:
+        jobs = _jobs(stage.suite, model, config, parents, guard.engine)
         for batch in _batches(jobs, config.max_tokens, stage.budget):
             if stage.watcher.stopped():
                 return
-            pending = [_without(job, model, done) for job in batch]
+            pending = [_without(job, model, stage.done) for job in batch]
             if any(job.parents for job in pending):
-                _run_batch(stage, model, config, depth, [job for job in pending if job.parents], resident)
+                _run_batch(stage, model, config, depth, [job for job in pending if job.parents], guard)
 
 
 def _without(job: Job, model: Model, done: set[UUID]) -> Job:
@@ -200,71 +256,80 @@ def _jobs(suite: Suite, model: Model, config: ModelConfig, parents: Sequence[Par
     return sorted(jobs.values(), key=lambda job: (-job.prompt.tokens, job.prompt.text, job.sample))
 
 
-def _batches(jobs: Sequence[Job], max_tokens: int, budget: _Budget) -> Iterator[list[Job]]:
+def _batches(jobs: Sequence[Job], max_tokens: int, budget: Budget) -> Iterator[list[Job]]:
     """Cut jobs, longest first, into batches of at most the budget's tokens, padding and answers included."""
     start = 0
     while start < len(jobs):
-        rows = max(1, budget.tokens // (jobs[start].prompt.tokens + max_tokens))
+        rows = budget.rows(jobs[start].prompt.tokens + max_tokens)
         yield list(jobs[start : start + rows])
         start += rows
 
 
-def _run_batch(stage: _Stage, model: Model, config: ModelConfig, depth: int, jobs: Sequence[Job], engine: Engine) -> None:
-    """Generate what nobody has generated since, and commit the batch."""
-    responses: dict[UUID, str] = stage.cache.generations_done([job.key for job in jobs])
+def _run_batch(stage: _Stage, model: Model, config: ModelConfig, depth: int, jobs: Sequence[Job], guard: Guard) -> None:
+    """Generate what nobody has generated since, and commit the batch.
+
+    Raises:
+        EngineError: The engine failed on so many prompts in a row that it is given up; what it did answer is committed.
+    """
+    responses = stage.answered([job.key for job in jobs])
     missing = [job for job in jobs if job.key not in responses]
     started = time.monotonic()
-    answered = dict(zip((j.key for j in missing), _complete(missing, engine, stage.budget, config.max_tokens), strict=True))
+    outcomes = _complete(missing, config, guard)
     seconds = (time.monotonic() - started) / max(1, len(missing))
     batch = Batch()
     for job in missing:
-        outcome = answered[job.key]
-        batch.generations.append(_generation_row(model, job, outcome, seconds, engine.label))
+        outcome = outcomes.get(job.key)
+        if outcome:
+            batch.generations.append(_generation_row(model, job, outcome, seconds, guard.engine.label))
         if isinstance(outcome, Completion):
             responses[job.key] = outcome.response
     for job in jobs:
-        for parent in job.parents:
+        for parent in job.parents if job.key in responses or job.key in outcomes else []:
+            node = child_key(parent.node, model.key)
+            path = (*parent.path, model.key)
             batch.nodes.append(
                 {
-                    "node": child_key(parent.node, model.key),
+                    "node": node,
                     "root": parent.root,
                     "question": parent.question,
                     "parent": parent.node,
-                    "path": [*parent.path, model.key],
+                    "path": list(path),
                     "depth": depth,
                     "generation": job.key,
                     "dropped_answers": job.dropped_answers,
                 }
             )
+            if job.key in responses and depth < stage.suite.horizon:
+                along = (*parent.answers, responses[job.key])
+                stage.known[depth][node] = Parent(node, parent.root, parent.question, parent.sample, path, along)
     answers = {(p.question, responses[job.key]) for job in jobs if job.key in responses for p in job.parents}
     batch.scores = [row for question, response in sorted(answers) for row in _scores(stage.questions[question], response)]
-    stage.cache.commit(batch)
-    stage.report.generated += len(missing)
-    stage.report.failed += sum(isinstance(outcome, str) for outcome in answered.values())
-    stage.report.shared += len(batch.nodes) - len(missing)
+    stage.keep(batch)
+    failed = [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
+    stage.report.generated += len(batch.generations)
+    stage.report.failed += len(failed)
+    stage.report.shared += len(batch.nodes) - len(batch.generations)
     stage.watcher.advance(len(batch.nodes))
+    if guard.broken:
+        raise EngineError(
+            f"The engine of model {model.name!r} failed on {guard.failed_in_a_row} prompts in a row, the last with: "
+            f"{failed[-1].reason if failed else 'see above'}. It is given up; all answers so far are kept. "
+            f"Mend the engine, then repeat the command, with --retry for failures that are not transient "
+            f"(toolkit status {stage.suite.name})."
+        )
 
 
-def _complete(jobs: Sequence[Job], engine: Engine, budget: _Budget, max_tokens: int) -> list[Completion | str]:
-    """Answer jobs, in smaller parts where memory does not suffice; a reason instead of an answer where that is impossible."""
-    reason = f"overlength: the prompt and {max_tokens} answer tokens do not fit into {engine.context_length} tokens"
-    outcomes: dict[UUID, Completion | str] = {job.key: reason for job in jobs if not job.fits}
+def _complete(jobs: Sequence[Job], config: ModelConfig, guard: Guard) -> dict[UUID, Completion | Failure]:
+    """Answer jobs; a reason instead of an answer where that is impossible, nothing where it was not tried."""
+    room = guard.engine.context_length
+    reason = f"overlength: the prompt and {config.max_tokens} answer tokens do not fit into {room} tokens"
+    outcomes: dict[UUID, Completion | Failure] = {job.key: Failure(reason, False) for job in jobs if not job.fits}
     runnable = [job for job in jobs if job.fits]
-    while runnable:
-        part = next(_batches(runnable, max_tokens, budget))
-        try:
-            outcomes |= zip((job.key for job in part), engine.generate([job.prompt for job in part]), strict=True)
-        except BatchTooLargeError as error:
-            if len(part) > 1:
-                budget.tokens = (part[0].prompt.tokens + max_tokens) * (len(part) // 2)
-                logger.warning("out of memory with %d prompts; going on with batches of %d tokens", len(part), budget.tokens)
-                continue
-            outcomes[part[0].key] = f"out of memory: a prompt of {part[0].prompt.tokens} tokens does not fit, alone ({error})"
-        runnable = runnable[len(part) :]
-    return [outcomes[job.key] for job in jobs]
+    answered = guard.answer([job.prompt for job in runnable])
+    return outcomes | {job.key: outcome for job, outcome in zip(runnable, answered, strict=True) if outcome}
 
 
-def _generation_row(model: Model, job: Job, outcome: Completion | str, seconds: float, label: str) -> Row:
+def _generation_row(model: Model, job: Job, outcome: Completion | Failure, seconds: float, label: str) -> Row:
     row = {
         "generation": job.key,
         "model": model.key,
@@ -275,24 +340,16 @@ def _generation_row(model: Model, job: Job, outcome: Completion | str, seconds: 
         "prompt_tokens": job.prompt.tokens,
         "completion_tokens": None,
         "finish_reason": None,
-        "status": "error",
-        "error": outcome,
-        "transient": False,
+        "status": "ok",
+        "error": None,
+        "transient": None,
         "seconds": seconds,
         "engine": label,
         "created": now(),
     }
-    if isinstance(outcome, Completion):
-        row |= {
-            "response": outcome.response,
-            "text": text_key(outcome.response),
-            "completion_tokens": outcome.completion_tokens,
-            "finish_reason": outcome.finish_reason,
-            "status": "ok",
-            "error": None,
-            "transient": None,
-        }
-    return row
+    if isinstance(outcome, Failure):
+        return row | {"status": "error", "error": outcome.reason, "transient": outcome.transient}
+    return row | outcome._asdict() | {"text": text_key(outcome.response)}
 
 
 def _scores(question: Question, response: str) -> Iterable[Row]:
@@ -342,7 +399,7 @@ def _embed(stage: _Stage, encode: Encode, rows: int = 256) -> None:
         if stage.watcher.stopped():
             return
         part = texts[start : start + rows]
-        stage.cache.commit(
+        stage.keep(
             Batch(
                 embeddings=[
                     {"text": text_key(text), "encoder": stage.suite.encoder, "vector": vector.tolist()}

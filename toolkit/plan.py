@@ -19,9 +19,18 @@ class PlanRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A suite's nodes, and estimates for the missing ones; None where nothing comparable is cached."""
+    """A suite's nodes, and estimates for the missing ones; None where nothing comparable is cached.
+
+    Attributes:
+        rows: Nodes by benchmark, hop and model.
+        saved: Cached nodes that needed no generation of their own, because another had the same rendered prompt.
+        prompt_tokens: Of the missing nodes.
+        completion_tokens: Of the missing nodes.
+        seconds: Of the missing nodes.
+    """
 
     rows: tuple[PlanRow, ...]
+    saved: int
     prompt_tokens: float | None
     completion_tokens: float | None
     seconds: float | None
@@ -52,13 +61,14 @@ def plan(suite: Suite, cache: Cache | None) -> Plan:
                 trees = sum(question.benchmark == benchmark for question in suite.questions) * suite.config.samples
                 nodes = trees * len(suite.models) ** (depth - 1)
                 rows.append(PlanRow(benchmark, depth, model.name, nodes, nodes - found.get((benchmark, depth, model.key), 0)))
+    saved = cache.saved(suite) if cache else 0
     rates = cache.mean_generation() if cache else {}
     totals = [0.0, 0.0, 0.0]
     for row in rows:
         key = next(model.key for model in suite.models if model.name == row.model)
         rate = rates.get((key, row.depth)) or rates.get((key, None))
         if row.missing and rate is None:
-            return Plan(tuple(rows), None, None, None)
+            return Plan(tuple(rows), saved, None, None, None)
         if rate:
             totals = [total + row.missing * mean for total, mean in zip(totals, rate, strict=True)]
-    return Plan(tuple(rows), *totals)
+    return Plan(tuple(rows), saved, *totals)

@@ -7,6 +7,7 @@ there: replay needs neither checkpoints nor data sets.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -65,7 +66,7 @@ class Suite:
         """Number of hops L."""
         return self.config.horizon
 
-    @property
+    @cached_property
     def key(self) -> UUID:
         """Hash of everything that the recorded rows depend on."""
         return key(

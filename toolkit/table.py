@@ -4,6 +4,7 @@ Rows are trees (a question, and a sample of it); columns are nodes, numbered as 
 Knows nothing of text: texts are rows of a feature matrix.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,11 @@ from toolkit.costs import hop_cost, in_cost_units
 from toolkit.errors import IncompleteCacheError
 from toolkit.store import Cache, decision_texts
 from toolkit.suite import Split, Suite
+
+logger = logging.getLogger("toolkit")
+
+EXCLUDED = "excluded"
+"""Split of the rows that are neither trained nor evaluated on."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -29,7 +35,7 @@ class TransitionTable:
         horizon: Number of hops L.
         benchmarks: Names of the benchmarks, in the suite's order.
         benchmark: Position of every row's benchmark, `(rows,)`.
-        split: Split of every row, `(rows,)`.
+        split: Split of every row, `(rows,)`; `excluded` where a generation failed and the suite leaves such questions out.
         quality: Score of each node's response, in [0, 1], `(rows, N)`; 0 at the root.
         hop_cost: Cost of the hop that leads to each node, in cost units, `(rows, N)`; 0 at the root.
         vectors: Embeddings of the unique texts, `(texts, dimensions)`; row 0 is all zeros and means no text.
@@ -105,9 +111,15 @@ def load_table(cache: Cache, suite: Suite) -> TransitionTable:
         parameters,
     )
     shape = (rows.num_rows, tree.n_nodes(models, horizon))
-    wanted = shape[0] * (shape[1] - 1)
-    if nodes.num_rows < wanted:
-        raise _incomplete(cache, suite, wanted, wanted - nodes.num_rows)
+    split = np.array(rows["split"].to_pylist(), dtype="<U10")
+    counts = np.bincount(nodes["position"].to_numpy(), minlength=shape[0])
+    if suite.config.incomplete == "exclude question":
+        split[_failed(cache, suite)] = EXCLUDED
+    missing = (shape[1] - 1 - counts)[split != EXCLUDED].sum()
+    if missing:
+        raise _incomplete(cache, suite, shape[0] * (shape[1] - 1), int(missing))
+    if (split == EXCLUDED).any():
+        logger.warning("%d of %d trees are left out: a generation failed", (split == EXCLUDED).sum(), shape[0])
     place = (nodes["position"].to_numpy(), nodes["number"].to_numpy())
     rate_in, rate_out = (np.array([getattr(m, rate) for m in suite.models]) for rate in ("rate_in", "rate_out"))
     unit = cache.arrow("SELECT cost_unit FROM suites WHERE suite = $suite", parameters)["cost_unit"][0].as_py()
@@ -131,12 +143,24 @@ def load_table(cache: Cache, suite: Suite) -> TransitionTable:
         horizon,
         names,
         np.array([names.index(name) for name in rows["benchmark"].to_pylist()], dtype=np.int64),
-        np.array(rows["split"].to_pylist()),
+        split,
         quality,
         cost,
         vectors,
         texts,
     )
+
+
+def _failed(cache: Cache, suite: Suite) -> Ints:
+    """Return the rows of the questions of which a generation failed, all samples of them."""
+    found: Ints = cache.arrow(
+        "WITH failed AS (SELECT q.question FROM suite_questions AS q JOIN nodes AS n ON n.root = q.root"
+        " JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path"
+        " JOIN generations AS g ON g.generation = n.generation AND g.status = 'error' WHERE q.suite = $suite)"
+        " SELECT position FROM suite_questions SEMI JOIN failed USING (question) WHERE suite = $suite",
+        {"suite": suite.key},
+    )["position"].to_numpy()
+    return found
 
 
 def _features(cache: Cache, suite: Suite, rows: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
@@ -179,4 +203,5 @@ def _incomplete(cache: Cache, suite: Suite, wanted: int, missing: int, what: str
     return IncompleteCacheError(
         f"{missing} of {wanted} {what} of suite {suite.name} are missing from {cache.path}{because}. "
         f"Fill it with: toolkit generate {suite.name} --cache {cache.path}"
+        + (' --retry, or leave such questions out: incomplete = "exclude question" in the suite' if because else "")
     )

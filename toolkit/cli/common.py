@@ -104,6 +104,6 @@ def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
 
         known = reread(known, config)
         cache.record(known)
-        cache.set_cost_unit(known.key)
+        cache.set_cost_unit(known.key, config.incomplete != "refuse")
         score_missing(known, cache)
     return known, cache

@@ -2,11 +2,31 @@
 
 import signal
 from types import FrameType, TracebackType
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from toolkit.cli.common import CacheOption, SuiteArgument, cache_path
+from toolkit.errors import SuiteError
+
+if TYPE_CHECKING:
+    from toolkit.generate import Shard
+
+
+def _shard(given: str | None) -> "Shard | None":
+    """Read `i/n`.
+
+    Raises:
+        SuiteError: It is not such a pair, or i is not one of 1 to n.
+    """
+    if given is None:
+        return None
+    from toolkit.generate import Shard
+
+    number, slash, of = given.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise SuiteError(f"--shard {given} is not i/n with i from 1 to n. Two processes take: --shard 1/2 and --shard 2/2")
+    return Shard(int(number), int(of))
 
 
 class Bar:
@@ -69,6 +89,9 @@ def generate(
     suite: SuiteArgument,
     cache: CacheOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed for good.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="i/n", help="Only part i of n of the questions.", show_default=False)
+    ] = None,
 ) -> None:
     """Generate every answer of a suite that its cache does not hold yet; stop and repeat at any time.
 
@@ -80,6 +103,7 @@ def generate(
 
     path = find_suite(suite)
     config = load_config(path)
+    part = _shard(shard)
     opened = Cache(cache_path(config.name, cache))
     store = opened.path.parent / "weights"
     known = opened.recorded(config.name) if opened.exists() else None
@@ -89,14 +113,20 @@ def generate(
     rows = opened.progress(config.name)
     missing, failed = sum(row.missing for row in rows), sum(row.failed for row in rows)
     total = sum(row.nodes for row in rows)
-    if not missing and not failed and not opened.unscored(resolved.key) and not opened.texts_to_embed(resolved):
+    if (
+        not missing
+        and not failed
+        and not opened.spool.files()
+        and not opened.unscored(resolved.key)
+        and not opened.texts_to_embed(resolved)
+    ):
         typer.echo(f"Nothing to do: all {total} nodes of suite {config.name} are in {opened.path}.")
         return
 
     from toolkit.generate import generate as run
 
     with Bar(missing + failed) as bar:
-        report = run(resolved, opened, path.parent, store, watcher=bar, retry=retry)
+        report = run(resolved, opened, path.parent, store, watcher=bar, retry=retry, shard=part)
     typer.echo(
         f"{report.generated} answers generated, {report.shared} shared with an equal prompt, {report.failed} failed, "
         f"in {report.seconds:.0f} s. Cache: {opened.path}"

@@ -43,6 +43,7 @@ def plan(
     typer.echo(aligned(["hop", "model", *benchmarks, "nodes", "missing"], lines))
     typer.echo(
         f"\n{made.nodes} nodes (one generation each, fewer where prompts are equal); {made.missing} missing in {opened.path}."
+        + (f" {made.saved} of the cached nodes share another's generation." if made.saved else "")
     )
     if made.missing and made.seconds is None:
         typer.echo("Tokens and time: unknown until the first answers are cached.")

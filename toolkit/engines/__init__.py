@@ -38,6 +38,10 @@ class BatchTooLargeError(Exception):
     """A batch does not fit into memory; a smaller one may."""
 
 
+class TransientError(Exception):
+    """An engine cannot answer now, but may later: a server that is away or overloaded."""
+
+
 class Engine(Protocol):
     """One resident model."""
 
@@ -59,6 +63,7 @@ class Engine(Protocol):
 
         Raises:
             BatchTooLargeError: The batch does not fit into memory.
+            TransientError: There is no answer now; the next run asks again.
         """
         ...
 

@@ -15,8 +15,13 @@ _SHARED = """
     FROM transitions WHERE $name IS NULL OR suite = $name GROUP BY suite ORDER BY suite
 """
 _ERRORS = """
-    SELECT suite, error, count(*) AS nodes FROM transitions
-    WHERE status = 'error' AND ($name IS NULL OR suite = $name) GROUP BY ALL ORDER BY nodes DESC LIMIT 5
+    SELECT t.suite, t.error, count(*) AS nodes,
+           sum((SELECT count(*) FROM suite_paths AS p
+                WHERE p.suite = s.suite AND p.depth > t.depth AND p.names[1:t.depth] = t.path))::BIGINT AS blocked,
+           CASE WHEN any_value(g.transient) THEN 'by the next generate' ELSE 'by generate --retry' END AS retried
+    FROM transitions AS t JOIN generations AS g USING (generation) JOIN current_suites AS s ON s.name = t.suite
+    WHERE t.status = 'error' AND ($name IS NULL OR t.suite = $name)
+    GROUP BY t.suite, t.error, g.transient ORDER BY nodes DESC LIMIT 5
 """
 _RUNS = """
     SELECT run, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN suites USING (suite)
@@ -47,6 +52,12 @@ def render(cache: Cache, name: str | None) -> str:
         rows = table(query)
         if rows:
             parts.append(f"{title}\n{rows}")
+    waiting = cache.spool.files()
+    if waiting:
+        parts.append(
+            f"{len(waiting)} finished batches wait in {cache.spool.folder}: another process held the cache. "
+            "The next generate takes them in."
+        )
     wal = cache.path.with_name(cache.path.name + ".wal")
     if wal.exists():
         parts.append(

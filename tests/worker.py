@@ -1,0 +1,53 @@
+"""A process that generates a scripted suite, for tests and soaks that kill it or run several at once.
+
+python -m tests.worker CACHE [--questions N] [--seconds S] [--shard i/n] [--oom P]
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.scripted import encode, resolve_config, right_answers, suite_config
+from toolkit.engines import BatchTooLargeError, Completion, Prompt
+from toolkit.engines.scripted import ScriptedEngine
+from toolkit.generate import Shard, generate
+from toolkit.store import Cache
+from toolkit.suite import Suite
+
+BENCHMARKS = ("addition", "word_reversal", "geography")
+
+
+def make_suite(folder: Path, questions: int) -> Suite:
+    """Return the suite that workers generate: so many questions of three benchmarks, two models, two hops."""
+    return resolve_config(suite_config(benchmarks=[{"name": name, "limit": questions} for name in BENCHMARKS]), folder)
+
+
+def main() -> None:
+    """Generate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--questions", type=int, default=8, help="of each benchmark")
+    parser.add_argument("--seconds", type=float, default=0.01, help="that a batch takes")
+    parser.add_argument("--shard")
+    parser.add_argument("--oom", type=float, default=0.0, help="share of batches that do not fit into memory")
+    options = parser.parse_args()
+    folder = options.cache.parent
+    suite = make_suite(folder, options.questions)
+    script = right_answers(suite)
+
+    class Slow(ScriptedEngine):
+        def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
+            time.sleep(options.seconds)
+            if len(prompts) > 1 and random.random() < options.oom:
+                raise BatchTooLargeError("by chance")
+            return super().generate(prompts)
+
+    shard = Shard(*map(int, options.shard.split("/"))) if options.shard else None
+    cache = Cache(options.cache)
+    generate(suite, cache, folder, folder, shard=shard, encode=encode, engine=lambda e, m, b, s: Slow(m, script))
+
+
+if __name__ == "__main__":
+    main()

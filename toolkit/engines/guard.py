@@ -1,0 +1,150 @@
+"""An engine under guard: whatever it does, every prompt comes back with an answer, a reason, or untried.
+
+Batches that do not fit into memory are halved, for good. A batch that raises or hangs is halved until the culprit stands
+alone, so that one bad prompt costs no other its answer. Knows nothing of nodes or caches.
+"""
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from toolkit.engines import BatchTooLargeError, Completion, Engine, Prompt, TransientError
+from toolkit.errors import ToolkitError
+
+FAILURES_IN_A_ROW = 8
+"""So many prompts failing alone, one after the other, mean that the engine is broken and not the prompts."""
+
+logger = logging.getLogger("toolkit")
+
+
+class Failure(NamedTuple):
+    """Why there is no answer, and whether another run may have more luck without being asked to."""
+
+    reason: str
+    transient: bool
+
+
+@dataclass
+class Budget:
+    """Tokens of a batch, prompts and answers, padding included; halves where memory does not suffice, and stays there."""
+
+    tokens: int
+
+    def rows(self, longest: int) -> int:
+        """Return how many rows of at most `longest` tokens make a batch."""
+        return max(1, self.tokens // longest)
+
+
+class Guard:
+    """One resident model that can be asked anything.
+
+    Args:
+        open_engine: Opens the engine, and again after it hung.
+        max_tokens: Longest answer, in tokens.
+        budget: Tokens of a batch; shared by all models of a run.
+        timeout: Longest time a batch may take, in seconds.
+    """
+
+    def __init__(self, open_engine: Callable[[], Engine], max_tokens: int, budget: Budget, timeout: float) -> None:
+        self._open = open_engine
+        self.engine = open_engine()
+        self.max_tokens = max_tokens
+        self.budget = budget
+        self.timeout = timeout
+        self.failed_in_a_row = 0
+        self._worker: _Worker | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether the engine has failed so often that it is not asked any more."""
+        return self.failed_in_a_row >= FAILURES_IN_A_ROW
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[Completion | Failure | None]:
+        """Answer prompts, longest first; None for those that were not tried because the engine is broken.
+
+        Raises:
+            ToolkitError: The engine cannot run at all, e.g. its weights cannot be loaded.
+        """
+        outcomes: dict[int, Completion | Failure] = {}
+        todo = deque([list(range(len(prompts)))])
+        while todo and not self.broken:
+            part = todo.popleft()
+            longest = prompts[part[0]].tokens + self.max_tokens if part else 0
+            if part and len(part) > (rows := self.budget.rows(longest)):
+                todo.extendleft([part[rows:], part[:rows]])
+                continue
+            answered = self._try([prompts[n] for n in part])
+            if not isinstance(answered, Failure):
+                outcomes |= zip(part, answered, strict=True)
+                self.failed_in_a_row = 0 if part else self.failed_in_a_row
+            elif len(part) == 1:
+                outcomes[part[0]] = answered
+                self.failed_in_a_row += 1
+            else:
+                half = len(part) // 2
+                if answered.reason.startswith("out of memory"):
+                    self.budget.tokens = longest * half
+                    logger.warning("out of memory with %d prompts; going on with %d tokens", len(part), self.budget.tokens)
+                todo.extendleft([part[half:], part[:half]])
+        return [outcomes.get(n) for n in range(len(prompts))]
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        self.engine.close()
+        if self._worker:
+            self._worker.tasks.put(None)
+
+    def _try(self, prompts: Sequence[Prompt]) -> list[Completion] | Failure:
+        self._worker = self._worker or _Worker()
+        try:
+            completions = self._worker.call(lambda: self.engine.generate(prompts), self.timeout)
+        except BatchTooLargeError as error:
+            return Failure(f"out of memory: a prompt of {prompts[0].tokens} tokens does not fit, alone ({error})", False)
+        except _HungError:
+            logger.warning("no answer within %.0f s for %d prompts; opening the engine anew", self.timeout, len(prompts))
+            self._worker, self.engine = None, self._open()
+            return Failure(f"timeout: no answer within {self.timeout:g} s (batch_timeout)", True)
+        except (TransientError, ConnectionError, TimeoutError) as error:
+            return Failure(f"{type(error).__name__}: {error}", True)
+        except ToolkitError:
+            raise
+        except Exception as error:
+            return Failure(f"{type(error).__name__}: {error}", False)
+        if len(completions) != len(prompts):
+            return Failure(f"the engine gave {len(completions)} answers to {len(prompts)} prompts", False)
+        return completions
+
+
+class _HungError(Exception):
+    """A call did not come back in time."""
+
+
+class _Worker:
+    """One thread that calls an engine; a daemon, so that an engine which never comes back does not keep the process."""
+
+    def __init__(self) -> None:
+        self.tasks: queue.SimpleQueue[Callable[[], list[Completion]] | None] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[list[Completion] | BaseException] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def call(self, task: Callable[[], list[Completion]], timeout: float) -> list[Completion]:
+        self.tasks.put(task)
+        try:
+            result = self.results.get(timeout=timeout)
+        except queue.Empty:
+            self.tasks.put(None)
+            raise _HungError from None
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def _serve(self) -> None:
+        while task := self.tasks.get():
+            try:
+                self.results.put(task())
+            except BaseException as error:
+                self.results.put(error)

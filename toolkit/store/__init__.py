@@ -1,0 +1,32 @@
+"""The store: the only place that opens DuckDB. It knows keys and rows, not models; one file a concern."""
+
+from toolkit.store.file import SCHEMA_VERSION, STORAGE_VERSION, WAIT_SECONDS, now, schema_comments
+from toolkit.store.generations import Generations, Parent, decision_texts
+from toolkit.store.rows import KEYS, Row
+from toolkit.store.runs import Runs
+from toolkit.store.spool import Batch
+from toolkit.store.suites import Progress, Suites
+
+__all__ = [
+    "KEYS",
+    "SCHEMA_VERSION",
+    "STORAGE_VERSION",
+    "WAIT_SECONDS",
+    "Batch",
+    "Cache",
+    "Parent",
+    "Progress",
+    "Row",
+    "decision_texts",
+    "now",
+    "schema_comments",
+]
+
+
+class Cache(Suites, Generations, Runs):
+    """One `.duckdb` file and all that is kept in it.
+
+    Args:
+        path: The file; `create` makes it, everything else needs it to be there.
+        wait: Longest time, in seconds, to wait for a process that holds the file.
+    """

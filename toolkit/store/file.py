@@ -1,0 +1,219 @@
+"""The cache file: opening it, taking turns with others, and refusing what is not a cache.
+
+A connection lives for one call. Writers hold the file for one transaction, readers for one query, so that several
+processes take turns; each wait is bounded and names who holds the file. Knows nothing of what the rows mean.
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from toolkit import __version__
+from toolkit.errors import CacheBusyError, CacheError
+from toolkit.store.rows import first
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+STORAGE_VERSION = "v1.2.0"
+WAIT_SECONDS = 60.0
+
+logger = logging.getLogger("toolkit")
+
+_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
+"""Nothing is fetched to open a file, whatever it turns out to be."""
+
+
+def now() -> datetime:
+    """Return the time as the cache keeps it: UTC, without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class CacheFile:
+    """One `.duckdb` file.
+
+    Args:
+        path: The file; `create` makes it, everything else needs it to be there.
+        wait: Longest time, in seconds, to wait for a process that holds the file.
+    """
+
+    def __init__(self, path: Path | str, wait: float = WAIT_SECONDS) -> None:
+        self.path = Path(path)
+        self.wait = wait
+
+    def exists(self) -> bool:
+        """Tell whether the file is there."""
+        return self.path.exists()
+
+    def create(self) -> None:
+        """Make an empty cache, unless the file is there already; two processes may do so at once.
+
+        Raises:
+            CacheError: The folder cannot be written.
+        """
+        if self.exists():
+            return
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft.unlink(missing_ok=True)
+            with duckdb.connect() as con:
+                quoted = str(draft).replace("'", "''")
+                con.execute(f"ATTACH '{quoted}' AS cache (STORAGE_VERSION '{STORAGE_VERSION}')")
+                con.execute("USE cache")
+                con.execute(schema())
+                facts = {
+                    "schema_version": str(SCHEMA_VERSION),
+                    "storage_version": STORAGE_VERSION,
+                    "created_by": f"hierrouter-toolkit {__version__}, duckdb {duckdb.__version__}",
+                    "created": now().isoformat(timespec="seconds"),
+                }
+                con.executemany("INSERT INTO meta VALUES (?, ?)", [list(fact) for fact in facts.items()])
+                con.execute("USE memory; DETACH cache")
+            try:
+                os.link(draft, self.path)  # fails where another process was first, and never overwrites
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                if not self.exists():
+                    os.rename(draft, self.path)
+        except (OSError, duckdb.Error) as error:
+            raise CacheError(
+                f"The cache {self.path} cannot be created: {error}. Is the folder there, writable, and not full?"
+            ) from None
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @contextmanager
+    def read(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file read-only for the length of a `with` block; other readers may have it open as well.
+
+        Args:
+            wait: Longest time, in seconds, to wait for a process that holds it; default: the cache's own.
+        """
+        con = self._open(True, self.wait if wait is None else wait)
+        try:
+            yield con
+        finally:
+            con.close()
+
+    @contextmanager
+    def write(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file for one transaction: committed at the end of the `with` block, rolled back on any exception."""
+        con = self._open(False, self.wait if wait is None else wait)
+        try:
+            con.begin()
+            try:
+                yield con
+            except BaseException:
+                con.rollback()
+                raise
+            con.commit()
+        except (duckdb.IOException, duckdb.FatalException) as error:
+            raise CacheError(
+                f"The cache {self.path} cannot be written: {error}. Is the disk full? What was committed before is safe."
+            ) from None
+        finally:
+            con.close()
+
+    def _open(self, read_only: bool, wait: float) -> duckdb.DuckDBPyConnection:
+        if not self.exists():
+            raise CacheError(f"There is no cache {self.path}. Make one with: toolkit generate SUITE --cache {self.path}")
+        deadline, pause, told = time.monotonic() + wait, 0.01, False
+        while True:
+            try:
+                con = duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG)
+                break
+            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                holder = _holder(str(error))
+                if holder is None:
+                    raise self._unreadable(error) from None
+                if time.monotonic() > deadline:
+                    raise CacheBusyError(
+                        f"The cache {self.path} is held by {holder}; waited {wait:.0f} s for it. "
+                        "Close the connection there (a notebook keeps one until it is closed), then repeat the command."
+                    ) from None
+                if not told and time.monotonic() > deadline - wait + 1:
+                    told = True
+                    logger.warning("waiting for %s, which holds %s (at most %.0f s)", holder, self.path, wait)
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.25)
+            except duckdb.Error as error:
+                raise self._unreadable(error) from None
+        try:
+            self._check_schema(con)
+        except BaseException:
+            con.close()
+            raise
+        return con
+
+    def _unreadable(self, error: Exception) -> CacheError:
+        reason = str(error).splitlines()[0]
+        return CacheError(
+            f"The file {self.path} cannot be opened as a cache: {reason} It is left as it is; name another with --cache FILE."
+        )
+
+    def _check_schema(self, con: duckdb.DuckDBPyConnection) -> None:
+        try:
+            row = first(con, "SELECT value FROM meta WHERE key = 'schema_version'")
+        except duckdb.CatalogException:
+            row = None
+        if row is None:
+            raise CacheError(
+                f"{self.path} is a DuckDB file, but not a cache of this toolkit. It is left as it is; "
+                "name another with --cache FILE."
+            )
+        if int(row[0]) > SCHEMA_VERSION:
+            raise CacheError(
+                f"{self.path} has schema version {row[0]}; this toolkit ({__version__}) knows up to {SCHEMA_VERSION}. "
+                "Update it: pip install --upgrade hierrouter-toolkit"
+            )
+
+    def arrow(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> "pa.Table":
+        """Run one read-only query and return its rows."""
+        with self.read() as con:
+            try:
+                return con.sql(query, params=parameters).to_arrow_table()
+            except duckdb.Error as error:
+                raise CacheError(f"{error}\nThe views and their columns are listed by: toolkit schema") from None
+
+
+def schema_comments(name: str | None = None) -> "pa.Table":
+    """Return what the views and tables of a cache are for, or, of one of them, what its columns mean."""
+    overview = (
+        "SELECT view_name AS name, 'view' AS kind, comment AS meaning FROM duckdb_views() WHERE NOT internal"
+        " UNION ALL SELECT table_name, 'table', comment FROM duckdb_tables()"
+    )
+    columns = (
+        'SELECT column_name AS "column", data_type AS type, comment AS meaning FROM duckdb_columns() WHERE table_name = $name'
+    )
+    with duckdb.connect() as con:
+        con.execute(schema())
+        return con.sql(columns, params={"name": name}).to_arrow_table() if name else con.sql(overview).to_arrow_table()
+
+
+def schema() -> str:
+    """Return the SQL that makes an empty cache."""
+    return (resources.files("toolkit") / "schema.sql").read_text("utf-8")
+
+
+def _holder(message: str) -> str | None:
+    found = _HOLDER.search(message)
+    if found:
+        return f"process {found['pid']} ({Path(found['program']).name or 'unknown program'})"
+    if "different configuration" in message:
+        return "another connection of this process"
+    if "Could not set lock" in message or "being used by another process" in message:
+        return "another process"
+    return None

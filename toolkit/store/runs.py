@@ -1,0 +1,37 @@
+"""Trained routers, what they score, and what they decide."""
+
+from collections.abc import Iterable
+
+from toolkit.store.file import CacheFile
+from toolkit.store.rows import Row, append, arrow_keys, first
+
+
+class Runs(CacheFile):
+    """Runs, evaluations and decisions."""
+
+    def add_run(self, run: Row) -> None:
+        """Record a trained router; a run of the same name is replaced, with what was evaluated of it."""
+        with self.write() as con:
+            for table in ("runs", "evaluations", "decisions"):
+                con.execute(f"DELETE FROM {table} WHERE run = ?", [run["run"]])
+            append(con, "runs", [run])
+
+    def add_evaluation(self, run: str, split: str, evaluations: Iterable[Row], decisions: Iterable[Row]) -> None:
+        """Record what a run's router and its baselines score, in place of an earlier evaluation on the same split."""
+        with self.write() as con:
+            con.execute("DELETE FROM evaluations WHERE run = ? AND split = ?", [run, split])
+            append(con, "evaluations", list(evaluations))
+            decided = list(decisions)
+            con.register("decided", arrow_keys([row["node"] for row in decided]))
+            con.execute("DELETE FROM decisions WHERE run = ? AND node IN (SELECT key::UUID FROM decided)", [run])
+            append(con, "decisions", decided)
+
+    def newest_run(self, suite: str) -> tuple[str, str] | None:
+        """Return name and policy file of the run trained last for a suite of that name, or None."""
+        with self.read() as con:
+            row = first(
+                con,
+                "SELECT run, policy FROM runs JOIN suites USING (suite) WHERE name = ? ORDER BY trained DESC LIMIT 1",
+                [suite],
+            )
+        return (row[0], row[1]) if row else None

@@ -1,0 +1,97 @@
+"""Finished batches that wait beside the cache for their turn: a file a batch, whole or not there at all.
+
+Taking a batch in twice changes nothing, so files are deleted only after the transaction that holds them.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import CacheError
+from toolkit.store.rows import Row
+
+
+@dataclass
+class Batch:
+    """Rows that belong together: they are committed in one transaction, or not at all."""
+
+    generations: list[Row] = field(default_factory=list)
+    nodes: list[Row] = field(default_factory=list)
+    scores: list[Row] = field(default_factory=list)
+    embeddings: list[Row] = field(default_factory=list)
+
+
+class Spool:
+    """The folder of waiting batches; it is there only while some wait."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def files(self) -> list[Path]:
+        """Return the waiting batches, oldest first."""
+        return sorted(self.folder.glob("*.json"))
+
+    def put(self, batch: Batch) -> None:
+        """Write a batch so that it outlives the process and the machine.
+
+        Raises:
+            CacheError: It cannot be written.
+        """
+        name = f"{time.time_ns()}-{os.getpid()}"
+        draft, final = self.folder / f".{name}", self.folder / f"{name}.json"
+        try:
+            self.folder.mkdir(exist_ok=True)
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(asdict(batch), file, default=str, ensure_ascii=True)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(final)
+            _sync_folder(self.folder)
+            _sync_folder(self.folder.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise CacheError(
+                f"A finished batch cannot be kept in {self.folder}: {error.strerror}. Is the disk full? "
+                "What was committed or spooled before is safe."
+            ) from None
+
+    def read(self, file: Path) -> Batch | None:
+        """Read a batch back; None where another process has taken it in meanwhile.
+
+        Raises:
+            CacheError: The file is not a batch.
+        """
+        try:
+            rows: dict[str, list[dict[str, Any]]] = json.loads(file.read_text("utf-8"))
+            rows["generations"] = [row | {"created": datetime.fromisoformat(row["created"])} for row in rows["generations"]]
+            return Batch(**rows)  # type: ignore[arg-type]  # a list of dicts is a list of rows
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise CacheError(
+                f"{file} is not a batch of this toolkit ({error}). Move it away and repeat; what it held is generated again."
+            ) from None
+
+    def discard(self, files: Iterable[Path]) -> None:
+        """Delete batches that are in the cache now, and the folder with the last of them."""
+        for file in files:
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty, or not there
+            self.folder.rmdir()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; where folders cannot be opened (Windows), the rename has to do."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
