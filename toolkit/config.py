@@ -16,7 +16,8 @@ from toolkit.errors import SuiteError
 from toolkit.metrics import METRICS
 from toolkit.prompts import PROTOCOLS
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -102,6 +103,18 @@ class ModelConfig(Weights):
     base_rate: Rate | None = Field(None, description="Price of a token, prompt and completion alike.")
     rate_in: Rate | None = Field(None, description="Price of a prompt token, where it differs.")
     rate_out: Rate | None = Field(None, description="Price of a completion token, where it differs.")
+
+    @field_validator("chat_template")
+    @classmethod
+    def _parses(cls, template: str | None) -> str | None:
+        if template is not None:
+            import jinja2
+
+            try:
+                jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+            except jinja2.TemplateSyntaxError as error:
+                raise ValueError(f"not a Jinja template: {error.message} (its line {error.lineno})") from None
+        return template
 
     @model_validator(mode="after")
     def _priced(self) -> Self:

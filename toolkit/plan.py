@@ -66,7 +66,7 @@ def plan(suite: Suite, cache: Cache | None) -> Plan:
     totals = [0.0, 0.0, 0.0]
     for row in rows:
         key = next(model.key for model in suite.models if model.name == row.model)
-        rate = rates.get((key, row.depth)) or rates.get((key, None))
+        rate = rates.get((key, row.depth)) or rates.get((key, None)) or rates.get((None, None))
         if row.missing and rate is None:
             return Plan(tuple(rows), saved, None, None, None)
         if rate:

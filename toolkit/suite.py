@@ -238,7 +238,7 @@ def reread(known: Suite, config: SuiteConfig) -> Suite:
     if changed:
         raise SuiteError(
             f"The suite file of {config.name} has changed since it was generated ({', '.join(changed)}). "
-            f"Generate what is new first: toolkit generate {config.name} (or the path of the file)"
+            f"Generate what is new first: toolkit generate with this file"
         )
     models = tuple(
         replace(model, rate_in=rates[0], rate_out=rates[1])

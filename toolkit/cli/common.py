@@ -10,6 +10,7 @@ import typer
 from toolkit.errors import CacheError, SuiteError
 
 if TYPE_CHECKING:
+    from toolkit.config import SuiteConfig
     from toolkit.store import Cache
     from toolkit.suite import Suite
 
@@ -73,6 +74,23 @@ def suite_name(reference: str) -> str:
     from toolkit.config import find_suite, load_config
 
     return load_config(find_suite(reference)).name if _is_file(reference) else reference
+
+
+def suite_config(reference: str, given: Path | None) -> "tuple[SuiteConfig, Path]":
+    """Return a suite as written, and the folder its relative paths start from: by file, shipped name, or as recorded.
+
+    Raises:
+        SuiteError: There is no such suite.
+    """
+    from toolkit.config import find_suite, load_config, shipped_suites
+    from toolkit.store import Cache
+
+    cache = Cache(cache_path(reference, given)) if not _is_file(reference) and reference not in shipped_suites() else None
+    known = cache.recorded(reference) if cache and cache.exists() else None
+    if known:
+        return known.config, Path.cwd()
+    path = find_suite(reference)
+    return load_config(path), path.parent
 
 
 def _is_file(reference: str) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from toolkit.cli.common import CacheOption, SuiteArgument, cache_path
+from toolkit.cli.common import CacheOption, SuiteArgument, cache_path, suite_config
 from toolkit.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -97,17 +97,15 @@ def generate(
 
     Example: toolkit generate quickstart
     """
-    from toolkit.config import find_suite, load_config
     from toolkit.store import Cache
     from toolkit.suite import resolve
 
-    path = find_suite(suite)
-    config = load_config(path)
+    config, base = suite_config(suite, cache)
     part = _shard(shard)
     opened = Cache(cache_path(config.name, cache))
     store = opened.path.parent / "weights"
     known = opened.recorded(config.name) if opened.exists() else None
-    resolved = resolve(config, path.parent, store, known)
+    resolved = resolve(config, base, store, known)
     opened.create()
     opened.record(resolved)
     rows = opened.progress(config.name)
@@ -126,16 +124,19 @@ def generate(
     from toolkit.generate import generate as run
 
     with Bar(missing + failed) as bar:
-        report = run(resolved, opened, path.parent, store, watcher=bar, retry=retry, shard=part)
+        report = run(resolved, opened, base, store, watcher=bar, retry=retry, shard=part)
     typer.echo(
-        f"{report.generated} answers generated, {report.shared} shared with an equal prompt, {report.failed} failed, "
-        f"in {report.seconds:.0f} s. Cache: {opened.path}"
+        f"{report.generated - report.failed} answers generated, {report.shared} shared with an equal prompt, "
+        f"{report.failed} failed, in {report.seconds:.0f} s. Cache: {opened.path}"
     )
     rows = opened.progress(config.name)
     missing, failed = sum(row.missing for row in rows), sum(row.failed for row in rows)
     if missing or failed:
-        typer.echo(
-            f"{missing} of {total} nodes are missing, {failed} failed (toolkit status {suite}); the same command continues."
-        )
         if report.stopped:
+            typer.echo(f"{missing} of {total} nodes are missing; the same command continues.")
             raise typer.Exit(130)
+        typer.echo(
+            f"{failed} of {total} nodes failed and {missing} wait for them or for others; why: toolkit status {suite}. "
+            'Once the cause is mended, --retry tries again; incomplete = "exclude question" in '
+            "the suite leaves such questions out."
+        )

@@ -14,12 +14,18 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml
 
     Example: toolkit init mine.toml
     """
+    import re
+
+    from toolkit.config import NAME
+
     if path.suffix != ".toml":
         raise SuiteError(f"A suite file ends in .toml: toolkit init {path.stem}.toml")
+    if not re.fullmatch(NAME, path.stem):
+        raise SuiteError(f"A suite's name is made of letters, digits, dots, dashes and underscores; {path.stem!r} is not.")
     template = (resources.files("toolkit") / "template.toml").read_text("utf-8")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(template.replace("NAME", path.stem))
+            file.write(template.replace("@SUITE@", path.stem))
     except FileExistsError:
         raise SuiteError(f"{path} is there already and is left as it is. Choose another name.") from None
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import typer
 
-from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, SuiteArgument, cache_path
+from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, SuiteArgument, cache_path, suite_config
 
 
 def plan(
@@ -14,17 +14,15 @@ def plan(
     """
     import pyarrow as pa
 
-    from toolkit.config import find_suite, load_config
     from toolkit.plan import plan as make_plan
     from toolkit.report.tables import aligned, number, write
     from toolkit.store import Cache
     from toolkit.suite import resolve
 
-    path = find_suite(suite)
-    config = load_config(path)
+    config, base = suite_config(suite, cache)
     opened = Cache(cache_path(config.name, cache))
     known = opened.recorded(config.name) if opened.exists() else None
-    resolved = resolve(config, path.parent, opened.path.parent / "weights", known)
+    resolved = resolve(config, base, opened.path.parent / "weights", known)
     made = make_plan(resolved, opened if opened.exists() else None)
     if format != Format.TABLE or output:
         write(pa.Table.from_pylist([row._asdict() for row in made.rows]), format, output)

@@ -17,7 +17,7 @@ def show(
 ) -> None:
     """Show every answer of one question as a tree, the path with the highest reward marked.
 
-    Example: toolkit show facts/capital-france
+    Example: toolkit show geography/capital-iraq
     """
     from toolkit.report.question import render
 

@@ -43,6 +43,8 @@ def render(cache: Cache, question: str, suite: str | None, sample: int) -> str:
         " WHERE suite = $suite AND question = $question::UUID AND sample = $sample",
         {"suite": chosen["name"], "question": found[0]["question"], "sample": sample},
     ).to_pylist()
+    if sample and not nodes:
+        raise CacheError(f"Suite {chosen['name']} has no sample {sample} of {question}; samples are numbered from 0.")
     n_models = sum(node["depth"] == 1 for node in nodes)
     nodes.sort(key=lambda node: path_of(node["number"], n_models))
     best = _best(nodes, chosen["alpha"])

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.errors import ToolkitError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -60,7 +62,10 @@ def write(table: "pa.Table", form: str, output: Path | None = None) -> None:
             text = (markdown if form == "markdown" else aligned)(table.column_names, rows)
         data = (text + "\n").encode()
     if output:
-        output.write_bytes(data)
+        try:
+            output.write_bytes(data)
+        except OSError as error:
+            raise ToolkitError(f"{output} cannot be written: {error.strerror}. Is its folder there?") from None
     else:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

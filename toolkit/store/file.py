@@ -184,7 +184,10 @@ class CacheFile:
         """Run one read-only query and return its rows."""
         with self.read() as con:
             try:
-                return con.sql(query, params=parameters).to_arrow_table()
+                relation = con.sql(query, params=parameters)
+                if relation is None:
+                    raise CacheError("That is no query that returns rows. An example: SELECT * FROM progress")
+                return relation.to_arrow_table()
             except duckdb.Error as error:
                 raise CacheError(f"{error}\nThe views and their columns are listed by: toolkit schema") from None
 

@@ -224,12 +224,12 @@ class Suites(CacheFile):
             )
         return int(row[0]) if row else 0
 
-    def mean_generation(self) -> dict[tuple[UUID, int | None], tuple[float, float, float]]:
-        """Return mean prompt tokens, completion tokens and seconds of answers by model and depth; depth None is any."""
+    def mean_generation(self) -> dict[tuple[UUID | None, int | None], tuple[float, float, float]]:
+        """Return mean prompt tokens, completion tokens and seconds of answers by model and depth; None is any."""
         with self.read() as con:
             rows = con.execute(
                 "SELECT g.model, n.depth, avg(g.prompt_tokens), avg(g.completion_tokens), avg(g.seconds)"
                 " FROM generations AS g JOIN (SELECT DISTINCT generation, depth FROM nodes) AS n USING (generation)"
-                " WHERE g.status = 'ok' GROUP BY GROUPING SETS ((g.model, n.depth), (g.model))"
+                " WHERE g.status = 'ok' GROUP BY GROUPING SETS ((g.model, n.depth), (g.model), ())"
             ).fetchall()
         return {(model, depth): (prompt, completion, seconds) for model, depth, prompt, completion, seconds in rows}
