@@ -41,6 +41,10 @@ fmt: _venv
 bench *args: _venv
     {{bin}}/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-columns=min,median,rounds {{args}}
 
+# Measure replay and learners side by side and write docs/performance.md (a few minutes)
+performance: _venv
+    OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.report
+
 # Write docs/cli.md and docs/suite.md anew from the program itself
 docs: _venv
     {{bin}}/python docs/generate.py

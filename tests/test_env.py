@@ -27,6 +27,7 @@ def random_table(n_models: int, horizon: int, rows: int, seed: int) -> Transitio
 def test_the_environment_checkers_pass(table: TransitionTable) -> None:
     gymnasium_check(RoutingEnv(table), skip_render_check=True)
     sb3_check(RoutingEnv(table))
+    gymnasium_check(RoutingEnv(table, allow_stop=True), skip_render_check=True)
 
 
 def test_the_registered_environment_loads_a_cache(cache: Cache) -> None:
@@ -44,19 +45,20 @@ def test_the_registered_environment_loads_a_cache(cache: Cache) -> None:
     st.integers(1, 6),
     st.integers(0, 2**31),
     st.sampled_from([0.0, 0.3, 5.0]),
+    st.booleans(),
 )
 def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
-    n_models: int, horizon: int, rows: int, n_envs: int, seed: int, alpha: float
+    n_models: int, horizon: int, rows: int, n_envs: int, seed: int, alpha: float, allow_stop: bool
 ) -> None:
     table = random_table(n_models, horizon, rows, seed)
-    vec = RoutingVecEnv(table, n_envs, alpha, seed=seed)
-    plain = [RoutingEnv(table, alpha) for _ in range(n_envs)]
+    vec = RoutingVecEnv(table, n_envs, alpha, seed=seed, allow_stop=allow_stop)
+    plain = [RoutingEnv(table, alpha, allow_stop=allow_stop) for _ in range(n_envs)]
     rng = np.random.default_rng(seed)
     observations = np.asarray(vec.reset())
-    for env, row, seen in zip(plain, vec._row, observations, strict=True):
+    for env, row, seen in zip(plain, vec.row, observations, strict=True):
         np.testing.assert_array_equal(env.reset(options={"row": row})[0], seen)
     for _ in range(3 * horizon):
-        actions = rng.integers(0, n_models, n_envs)
+        actions = rng.integers(0, n_models + allow_stop, n_envs)
         seen, rewards, dones, infos = vec.step(actions)
         assert len(infos) == n_envs
         for n, env in enumerate(plain):
@@ -65,7 +67,7 @@ def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
             assert dones[n] == terminated
             assert not truncated
             if terminated:
-                expected = env.reset(options={"row": vec._row[n]})[0]
+                expected = env.reset(options={"row": vec.row[n]})[0]
             np.testing.assert_array_equal(np.asarray(seen)[n], expected)
 
 
@@ -82,13 +84,24 @@ def test_returns_by_hand() -> None:
     assert (round(reward, 12), terminated) == (round(0.5 - 0.5, 12), True)
 
 
+def test_stopping_costs_nothing_and_gives_the_current_answer() -> None:
+    quality = np.array([[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
+    costs = np.array([[0, 1, 2, 3, 4, 5, 6.0]])
+    env = RoutingEnv(make_table(quality, costs, 2, ["a", "b"]), alpha=0.1, allow_stop=True)
+    env.reset()
+    assert env.step(2)[1:3] == (0.0, True)  # at the root: no answer, no cost
+    env.reset()
+    env.step(1)
+    assert env.step(2)[1:3] == (0.2, True)
+
+
 def test_every_question_is_replayed_equally_often() -> None:
     vec = RoutingVecEnv(random_table(2, 1, 6, 0), 4, seed=3)
     vec.reset()
-    rows = list(vec._row)
+    rows = list(vec.row)
     for _ in range(5):
         vec.step(np.zeros(4, int))
-        rows += list(vec._row)
+        rows += list(vec.row)
     assert np.bincount(rows).tolist() == [4] * 6
 
 

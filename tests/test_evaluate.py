@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from toolkit.config import TrainConfig
-from toolkit.evaluate import OVERALL, Evaluation, estimate, evaluate, record
+from toolkit.evaluate import OVERALL, Evaluation, estimate, evaluate, record, resample
 from toolkit.policy import load_router
 from toolkit.report.results import render
 from toolkit.store import Cache
@@ -23,9 +23,14 @@ ALPHA = 0.1
 Path_ = tuple[str, ...]
 
 
+@pytest.fixture(params=[False, True], ids=["L hops", "allow_stop"])
+def allow_stop(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.fixture
-def evaluation(cache: Cache, suite: Suite, table: TransitionTable, tmp_path: Path) -> Evaluation:
-    trained = train(suite, cache, TrainConfig(alpha=ALPHA, timesteps=4_000), 0, tmp_path)
+def evaluation(cache: Cache, suite: Suite, table: TransitionTable, tmp_path: Path, allow_stop: bool) -> Evaluation:
+    trained = train(suite, cache, TrainConfig(alpha=ALPHA, timesteps=4_000, allow_stop=allow_stop), 0, tmp_path)
     generated = {"addition": True, "word_reversal": True, "geography": False}
     result, probabilities = evaluate(table, load_router(trained.path), "test", generated)
     record(cache, suite, table, result, probabilities)
@@ -35,7 +40,8 @@ def evaluation(cache: Cache, suite: Suite, table: TransitionTable, tmp_path: Pat
 class Recomputed:
     """The test split, read back question by question through SQL."""
 
-    def __init__(self, cache: Cache, split: str = "test") -> None:
+    def __init__(self, cache: Cache, allow_stop: bool, split: str = "test") -> None:
+        self.allow_stop = allow_stop
         self.nodes: dict[str, dict[Path_, dict[str, Any]]] = defaultdict(dict)
         self.benchmark: dict[str, str] = {}
         for row in cache.arrow(f"SELECT * FROM transitions WHERE suite = 'scripted' AND split = '{split}'").to_pylist():
@@ -51,10 +57,22 @@ class Recomputed:
                 self.chance[node[0], node[1], row["action"]] = row["probability"]
 
     @property
-    def complete(self) -> list[Path_]:
-        return list(product(self.models, repeat=2))
+    def ends(self) -> list[Path_]:
+        """Paths that an episode can take, shorter ones first."""
+        lengths = (0, 1, 2) if self.allow_stop else (2,)
+        return [path for length in lengths for path in product(self.models, repeat=length)]
+
+    def actions(self) -> list[str]:
+        return [*self.models, "stop"] if self.allow_stop else self.models
+
+    def taken(self, question: str, path: Path_) -> float:
+        """The probability that the router takes a path and no more."""
+        stops = self.chance[question, path, "stop"] if len(path) < 2 else 1.0
+        return math.prod(self.chance[question, path[:n], model] for n, model in enumerate(path)) * stops
 
     def worth(self, question: str, path: Path_) -> tuple[float, float]:
+        if not path:
+            return 0.0, 0.0
         hops = [self.nodes[question][path[:depth]] for depth in range(1, len(path) + 1)]
         return hops[-1]["quality"], sum(hop["cost"] for hop in hops)
 
@@ -77,65 +95,100 @@ class Recomputed:
         return found | {OVERALL: (mean[0], mean[1], mean[2], shares)}
 
 
-def weights(data: Recomputed, policy: str, best: Path_) -> dict[str, dict[Path_, float]]:
-    def of(question: str) -> dict[Path_, float]:
-        def reward(path: Path_) -> float:
-            quality, cost = data.worth(question, path)
-            return quality - ALPHA * cost
-
-        def greedy() -> Path_:
-            path: Path_ = ()
-            for _ in range(2):
-                path = (*path, max(data.models, key=lambda model: data.chance[question, path, model]))
-            return path
-
-        match policy:
-            case "router":
-                return {(a, b): data.chance[question, (), a] * data.chance[question, (a,), b] for a, b in data.complete}
-            case "router (greedy)":
-                return {greedy(): 1.0}
-            case "random":
-                return dict.fromkeys(data.complete, 1 / len(data.complete))
-            case "best fixed path":
-                return {best: 1.0}
-            case "oracle":
-                top = max(map(reward, data.complete))
-                return {next(path for path in data.complete if math.isclose(reward(path), top, abs_tol=1e-12)): 1.0}
-        name, _, hops = policy.partition(" x")
-        return {(name,) * int(hops or 1): 1.0}
-
-    return {question: of(question) for question in data.nodes}
+def reward(data: Recomputed, question: str, path: Path_) -> float:
+    quality, cost = data.worth(question, path)
+    return quality - ALPHA * cost
 
 
-def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache) -> None:
-    data, training = Recomputed(cache), Recomputed(cache, "train")
-    fixed = {path: training.means({q: {path: 1.0} for q in training.nodes})[OVERALL][2] for path in training.complete}
-    best = max(fixed, key=lambda path: fixed[path])
-    assert evaluation.best_fixed_path == " > ".join(best)
+def best_of(data: Recomputed, paths: list[Path_], benchmark: str = OVERALL) -> Path_:
+    """The path with the highest R on a split, selected as a reader would: by the mean of every candidate."""
+    fixed = {p: data.means({q: {p: 1.0} for q in data.nodes})[benchmark][2] for p in paths}
+    return max(paths, key=lambda path: fixed[path])
+
+
+def weights(data: Recomputed, training: Recomputed, policy: str) -> dict[str, dict[Path_, float]]:
+    def greedy(question: str) -> Path_:
+        path: Path_ = ()
+        while len(path) < 2:
+            action = max(data.actions(), key=lambda name: data.chance[question, path, name])
+            if action == "stop":
+                break
+            path = (*path, action)
+        return path
+
+    def random(path: Path_) -> float:
+        return (1 / len(data.actions())) ** min(len(path) + 1, 2)
+
+    def oracle(question: str) -> Path_:
+        top = max(reward(data, question, path) for path in data.ends)
+        return next(path for path in data.ends if math.isclose(reward(data, question, path), top, abs_tol=1e-12))
+
+    match policy:
+        case "router":
+            return {q: {path: data.taken(q, path) for path in data.ends} for q in data.nodes}
+        case "router (greedy)":
+            return {q: {greedy(q): 1.0} for q in data.nodes}
+        case "random":
+            return {q: {path: random(path) for path in data.ends} for q in data.nodes}
+        case "best model":
+            best = best_of(training, [(model,) for model in data.models])
+            return {q: {best: 1.0} for q in data.nodes}
+        case "best fixed path":
+            best = best_of(training, data.ends)
+            return {q: {best: 1.0} for q in data.nodes}
+        case "best path per benchmark":
+            apart = {name: best_of(training, data.ends, name) for name in set(data.benchmark.values())}
+            return {q: {apart[data.benchmark[q]]: 1.0} for q in data.nodes}
+        case "oracle":
+            return {q: {oracle(q): 1.0} for q in data.nodes}
+        case "abstained":
+            return {q: {(): 1.0} for q in data.nodes}
+    name, _, hops = policy.partition(" x")
+    path = tuple(policy.split(" > ")) if " > " in policy else (name,) * int(hops or 1)
+    return {q: {path: 1.0} for q in data.nodes}
+
+
+def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache, allow_stop: bool) -> None:
+    data, training = Recomputed(cache, allow_stop), Recomputed(cache, allow_stop, "train")
+    assert evaluation.best_fixed_path == (" > ".join(best_of(training, data.ends)) or "abstained")
+    assert evaluation.best_model == best_of(training, [(model,) for model in data.models])[0]
+    routed = weights(data, training, "router")
     compared = 0
     for policy in evaluation.policies:
-        expected = data.means(weights(data, policy, best))
-        for benchmark, (quality, cost, reward, shares) in expected.items():
+        if policy in ("kNN", "linear"):  # tests/test_baselines.py
+            continue
+        chosen = weights(data, training, policy)
+        expected = data.means(chosen)
+        for benchmark, (quality, cost, worth, shares) in expected.items():
             result = evaluation.result(policy, benchmark)
             assert result.quality.mean == pytest.approx(quality, abs=1e-9)
             assert result.cost.mean == pytest.approx(cost, abs=1e-9)
-            assert result.reward.mean == pytest.approx(reward, abs=1e-9)
-            routed = data.means(weights(data, "router", best))[benchmark][2]
-            assert result.lead.mean == pytest.approx(routed - reward, abs=1e-9)
-            told = {tuple(path.split(" > ")): share for path, share in result.paths.items()}
+            assert result.reward.mean == pytest.approx(worth, abs=1e-9)
+            assert result.lead.mean == pytest.approx(data.means(routed)[benchmark][2] - worth, abs=1e-9)
+            told = {() if path == "abstained" else tuple(path.split(" > ")): share for path, share in result.paths.items()}
             for path in {*told, *shares}:
                 assert told.get(path, 0.0) == pytest.approx(shares.get(path, 0.0), abs=1e-9)
             compared += 1
-    assert compared == len(evaluation.policies) * 4
+        wins = defaultdict(list)
+        for question, paths in chosen.items():
+            ours, theirs = (
+                math.fsum(w * reward(data, question, path) for path, w in mix.items()) for mix in (routed[question], paths)
+            )
+            wins[data.benchmark[question]].append(0.5 if math.isclose(ours, theirs, abs_tol=1e-9) else float(ours > theirs))
+        mean = np.mean([np.mean(each) for each in wins.values()])
+        assert evaluation.result(policy).improvement.mean == pytest.approx(mean, abs=1e-9)
+    assert compared == (len(evaluation.policies) - 2) * 4
     assert evaluation.policies == [
-        "router", "router (greedy)", "sums", "sums x2", "words", "words x2", "best fixed path", "random", "oracle"
+        "router", "router (greedy)", "sums", "sums x2", "words", "words x2", "best model", "best fixed path",
+        "best path per benchmark", "kNN", "linear", "random", "oracle", *(["abstained"] if allow_stop else []),
+        "sums > words", "words > sums",
     ]  # fmt: skip
 
 
-def test_probabilities_of_every_decision_add_up_to_1(evaluation: Evaluation, cache: Cache) -> None:
+def test_probabilities_of_every_decision_add_up_to_1(evaluation: Evaluation, cache: Cache, allow_stop: bool) -> None:
     rows = cache.arrow("SELECT node, sum(probability) AS total, count(*) AS n FROM decisions GROUP BY node").to_pylist()
     assert len(rows) == evaluation.result("router").questions * 3
-    assert all(row["total"] == pytest.approx(1, abs=1e-12) and row["n"] == 2 for row in rows)
+    assert all(row["total"] == pytest.approx(1, abs=1e-12) and row["n"] == 2 + allow_stop for row in rows)
 
 
 def test_what_is_recorded_is_what_is_reported(evaluation: Evaluation, cache: Cache) -> None:
@@ -151,7 +204,8 @@ def test_intervals_cover_the_mean_at_their_nominal_rate() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
-        found = estimate([rng.normal(1.0, 1.0, 40), rng.normal(3.0, 1.0, 40)], seed=trial)
+        parts = [resample(rng.normal(mean, 1.0, (1, 40)), seed) for mean, seed in ((1.0, trial), (3.0, 1000 + trial))]
+        found = estimate(parts)[0]
         hits += found.low <= 2.0 <= found.high
     assert 0.89 <= hits / 200 <= 0.99
 

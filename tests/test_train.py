@@ -1,22 +1,27 @@
+import copy
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from stable_baselines3 import PPO
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
 
 from tests.scripted import suite_config
 from tests.toy import make_table
 from toolkit import tree
 from toolkit.config import TrainConfig
+from toolkit.env import RoutingVecEnv
 from toolkit.errors import IncompleteCacheError, PolicyError, SuiteError
-from toolkit.exact import oracle_shares, outcome, path_shares
+from toolkit.exact import node_outcome, oracle, outcome, path_shares
 from toolkit.keys import content_sha256
 from toolkit.policy import Router, load_router
+from toolkit.ppo import ReplayPPO
 from toolkit.store import Cache
 from toolkit.suite import Suite, reread
 from toolkit.table import TransitionTable
-from toolkit.train import train, train_ppo
+from toolkit.train import fit_router, train
 
 
 def known_table(rows: int = 12) -> TransitionTable:
@@ -31,16 +36,16 @@ def known_table(rows: int = 12) -> TransitionTable:
     return make_table(quality, cost, 2, ["cheap", "middle", "dear"], vectors)
 
 
-def router(model: PPO, table: TransitionTable, alpha: float) -> Router:
+def router(model: BaseAlgorithm, table: TransitionTable, alpha: float) -> Router:
     return Router(model, {"run": "test", "models": list(table.models), "horizon": table.horizon, "alpha": alpha})
 
 
 def test_ppo_reaches_the_known_optimum() -> None:
     table, alpha = known_table(), 0.01
     rows = table.rows("train")
-    model = train_ppo(table, TrainConfig(alpha=alpha, timesteps=60_000, ppo={"ent_coef": 0.001}), seed=0)
+    model = fit_router(table, TrainConfig(alpha=alpha, timesteps=60_000, ppo={"ent_coef": 0.001}), seed=0)
     learned = outcome(table, rows, path_shares(table, router(model, table, alpha).probabilities(table, rows))).reward(alpha)
-    best = outcome(table, rows, oracle_shares(table, rows, alpha)).reward(alpha)
+    best = node_outcome(table, rows, oracle(table, rows, alpha)).reward(alpha)
     assert learned.mean() >= 0.99 * best.mean()
 
 
@@ -50,7 +55,7 @@ def test_cost_alone_decides_at_a_huge_alpha_and_not_at_all_at_0(alpha: float, ex
     cost = np.tile([0, 1, 2, *[1, 2] * 2], (4, 1)).astype(float)
     table = make_table(quality, cost, 2, ["cheap", "dear"])
     rows = table.rows("train")
-    model = train_ppo(table, TrainConfig(alpha=alpha, timesteps=40_000), seed=1)
+    model = fit_router(table, TrainConfig(alpha=alpha, timesteps=40_000), seed=1)
     shares = path_shares(table, router(model, table, alpha).probabilities(table, rows)).mean(0)
     last = {0: "cheap", 1: "dear"}[int(shares.argmax()) % 2]
     assert last == expected
@@ -61,7 +66,7 @@ def test_the_same_seed_gives_the_same_policy_and_another_another() -> None:
     table = known_table()
     config = TrainConfig(timesteps=2_000)
     first, again, other = (
-        router(train_ppo(table, config, seed), table, 0.05).probabilities(table, table.rows("train")) for seed in (3, 3, 4)
+        router(fit_router(table, config, seed), table, 0.05).probabilities(table, table.rows("train")) for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -115,9 +120,105 @@ def test_a_file_that_is_no_policy_is_refused(content: bytes | None, tmp_path: Pa
 
 def test_a_wrong_argument_of_ppo_is_the_suite_s_mistake() -> None:
     with pytest.raises(SuiteError, match=r"train\.ppo"):
-        train_ppo(known_table(), TrainConfig(ppo={"lerning_rate": 1}), 0)
+        fit_router(known_table(), TrainConfig(ppo={"lerning_rate": 1}), 0)
 
 
 def test_a_changed_suite_has_to_be_generated_first(suite: Suite) -> None:
     with pytest.raises(SuiteError, match="horizon"):
         reread(suite, suite_config(horizon=3))
+
+
+def learned_reward(table: TransitionTable, model: BaseAlgorithm, alpha: float) -> float:
+    rows = table.rows("train")
+    shares = path_shares(table, router(model, table, alpha).probabilities(table, rows))
+    return float(outcome(table, rows, shares).reward(alpha).mean())
+
+
+@pytest.mark.parametrize("allow_stop", [False, True])
+def test_the_exact_learner_reaches_the_known_optimum(allow_stop: bool) -> None:
+    table, alpha = known_table(), 0.01
+    rows = table.rows("train")
+    config = TrainConfig(
+        algorithm="exact",
+        alpha=alpha,
+        allow_stop=allow_stop,
+        exact={"n_epochs": 400, "batch_size": 4, "ent_coef": 0.001, "ent_epochs": 200},
+    )
+    model = fit_router(table, config, seed=0)
+    best = node_outcome(table, rows, oracle(table, rows, alpha, allow_stop)).reward(alpha)
+    assert learned_reward(table, model, alpha) >= 0.99 * best.mean()
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "exact"])
+def test_a_router_that_may_stop_abstains_where_every_answer_costs_too_much(algorithm: str) -> None:
+    table = known_table()
+    config = TrainConfig(algorithm=algorithm, alpha=5.0, allow_stop=True, timesteps=60_000, exact={"n_epochs": 200})
+    model = fit_router(table, config, seed=0)
+    shares = path_shares(table, router(model, table, 5.0).probabilities(table, table.rows("train")))
+    assert shares[:, 0].min() > 0.95
+
+
+@pytest.mark.parametrize("algorithm", ["DQN", "A2C", "stable_baselines3.ppo.PPO"])
+def test_any_algorithm_of_stable_baselines3_trains_saves_and_decides(
+    algorithm: str, cache: Cache, suite: Suite, tmp_path: Path, table: TransitionTable
+) -> None:
+    given: dict[str, int] = {"learning_starts": 100} if algorithm == "DQN" else {}
+    config = TrainConfig(algorithm=algorithm, timesteps=600, n_envs=8, sb3=given)
+    trained = train(suite, cache, config, 0, tmp_path)
+    probabilities = load_router(trained.path).probabilities(table, table.rows("test"))
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-12)
+    assert cache.arrow("SELECT algorithm FROM runs").to_pylist() == [{"algorithm": algorithm}]
+
+
+def test_an_unknown_algorithm_is_refused() -> None:
+    with pytest.raises(SuiteError, match=r"no algorithm 'PPPO'.*ppo, exact"):
+        fit_router(known_table(), TrainConfig(algorithm="PPPO"), 0)
+
+
+def test_a_held_out_benchmark_is_not_trained_on_and_is_all_that_is_tested(table: TransitionTable) -> None:
+    held = table.hold_out("addition")
+    addition = table.benchmarks.index("addition")
+    assert addition not in held.benchmark[held.rows("train")]
+    assert addition not in held.benchmark[held.rows("validation")]
+    assert set(held.rows("test")) == set(np.flatnonzero(table.benchmark == addition))
+    assert set(held.rows("train")) <= set(table.rows("train"))
+    with pytest.raises(SuiteError, match="no benchmark 'additon'"):
+        table.hold_out("additon")
+
+
+def test_ppo_over_indices_is_stable_baselines3_s_own_ppo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one rollout, both make the same update of the same network."""
+    table = known_table()
+    config = TrainConfig(timesteps=64, n_envs=16, ppo={"n_steps": 4, "n_epochs": 3, "batch_size": 64, "learning_rate": 1e-2})
+    ours = fit_router(table, config, 0)
+    theirs = fit_router(table, TrainConfig(**config.model_dump()), 0)
+    assert isinstance(ours, ReplayPPO)
+    assert isinstance(theirs, ReplayPPO)
+    theirs.set_parameters(copy.deepcopy(ours.get_parameters()))  # type: ignore[arg-type]  # SB3 declares less than it takes
+    _, callback = ours._setup_learn(64, None)
+    ours.collect_rollouts(RoutingVecEnv(table, 16), callback, ours.rollout_buffer, 4)
+    replayed = ours._replayed
+    raw = RoutingVecEnv(table, 16).observer(*np.divmod(replayed.indices.numpy(), table.n_decision_nodes))
+    buffer = theirs.rollout_buffer
+    buffer.reset()
+    shape = (4, 16)
+    buffer.observations = raw.reshape(*shape, -1)
+    buffer.actions = replayed.actions.numpy().reshape(*shape, 1)
+    for name in ("values", "log_probs", "advantages", "returns"):
+        setattr(buffer, name, getattr(replayed, name).numpy().reshape(shape))
+    buffer.full = True
+    rewards, dones = (t.numpy().reshape(shape) for t in (replayed.rewards, replayed.dones))
+    last = torch.zeros(16)  # an episode is 2 hops and the rollout 4: nothing is bootstrapped
+    check = RolloutBuffer(4, theirs.observation_space, theirs.action_space, "cpu", theirs.gae_lambda, theirs.gamma, 16)
+    check.rewards, check.values = rewards, buffer.values
+    check.episode_starts = np.concatenate([np.ones((1, 16)), dones[:-1]]).astype(np.float32)
+    check.compute_returns_and_advantage(last, dones[-1])
+    np.testing.assert_allclose(buffer.advantages, check.advantages, atol=1e-6)
+    torch.manual_seed(0)
+    ours.train()
+    theirs._features = None  # off the table, it is SB3's own
+    monkeypatch.setattr(np.random, "permutation", lambda n: torch.randperm(n).numpy())
+    torch.manual_seed(0)
+    theirs.train()
+    for left, right in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-4)

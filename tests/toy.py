@@ -14,8 +14,10 @@ def make_table(
     horizon: int,
     models: Sequence[str],
     vectors: npt.NDArray[np.float32] | None = None,
+    benchmark: npt.NDArray[np.int64] | None = None,
+    split: npt.NDArray[np.str_] | None = None,
 ) -> TransitionTable:
-    """A table of one benchmark, every row in training and observed as itself."""
+    """A table whose rows are observed as themselves; of one benchmark and all in training, unless told otherwise."""
     rows, decision = len(quality), sum(len(models) ** depth for depth in range(horizon))
     known = np.eye(rows, dtype=np.float32) if vectors is None else vectors
     texts = np.zeros((rows, decision, 1), np.int32)
@@ -23,9 +25,9 @@ def make_table(
     return TransitionTable(
         tuple(models),
         horizon,
-        ("toy",),
-        np.zeros(rows, np.int64),
-        np.array(["train"] * rows),
+        ("toy",) if benchmark is None else tuple(f"toy{n}" for n in range(int(benchmark.max()) + 1)),
+        np.zeros(rows, np.int64) if benchmark is None else benchmark,
+        np.array(["train"] * rows) if split is None else split,
         quality,
         hop_cost,
         np.vstack([np.zeros((1, known.shape[1]), np.float32), known]),

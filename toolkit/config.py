@@ -222,15 +222,55 @@ class FeatureConfig(Section):
     )
 
 
-class TrainConfig(Section):
-    """How a router is trained; `toolkit train` options override it."""
+Argument = int | float | bool | str | tuple[int, ...]
 
-    alpha: float = Field(0.05, ge=0, description="Price of cost in R = Q - alpha * C.")
-    timesteps: int = Field(100_000, ge=1, description="Environment steps (hops) replayed in training.")
-    n_envs: int = Field(512, ge=1, description="Episodes replayed side by side.")
-    ppo: dict[str, int | float | bool] = Field(
-        {}, description="Arguments of stable_baselines3.PPO, e.g. { learning_rate = 3e-4 }."
+
+class TrainConfig(Section):
+    """How a router is trained; `toolkit train` options and `--set` override it."""
+
+    algorithm: str = Field(
+        "ppo",
+        description="ppo (the paper's), exact (the gradient of the policy's exact value), the name of another algorithm of "
+        "stable-baselines3, e.g. DQN, or the path of a class.",
     )
+    alpha: float = Field(0.05, ge=0, description="Price of cost in R = Q - alpha * C.")
+    allow_stop: bool = Field(False, description="One more action ends with the current answer; before any, Q = C = 0.")
+    holdout: str | None = Field(None, description="A benchmark to leave out of training; the router is evaluated on all of it.")
+    timesteps: int = Field(100_000, ge=1, description="Environment steps (hops) replayed in training; not for exact.")
+    n_envs: int = Field(512, ge=1, description="Episodes replayed side by side; not for exact.")
+    net_arch: tuple[int, ...] = Field((64, 64), description="Hidden layers of the policy's network.")
+    projection: int = Field(
+        32, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
+    )
+    ppo: dict[str, Argument] = Field({}, description="Arguments of stable_baselines3.PPO, e.g. { learning_rate = 3e-4 }.")
+    exact: dict[str, Argument] = Field(
+        {}, description="Arguments of toolkit.learn.ExactGradient, e.g. { n_epochs = 40, dropout = 0.2 }."
+    )
+    sb3: dict[str, Argument] = Field({}, description="Arguments of any other algorithm.")
+
+    def changed(self, changes: dict[str, Any]) -> "TrainConfig":
+        """Return a copy with other values; those within `ppo`, `exact` and `sb3` are added to what is there.
+
+        Raises:
+            SuiteError: A field is unknown or a value is not allowed.
+        """
+        merged = self.model_dump()
+        for name, value in changes.items():
+            merged[name] = merged[name] | value if isinstance(value, dict) and isinstance(merged.get(name), dict) else value
+        try:
+            return TrainConfig.model_validate(merged)
+        except ValidationError as error:
+            raise SuiteError(
+                "\n".join(
+                    f"train.{'.'.join(map(str, detail['loc']))}: "
+                    + (
+                        f"unknown field; {_did_you_mean(str(detail['loc'][0]), TrainConfig.model_fields)}"
+                        if detail["type"] == "extra_forbidden"
+                        else detail["msg"].removeprefix("Value error, ")
+                    )
+                    for detail in error.errors(include_url=False)
+                )
+            ) from None
 
 
 class SuiteConfig(Section):

@@ -1,7 +1,7 @@
 """Replay environments over a transition table: `RoutingEnv` for Gymnasium, `RoutingVecEnv` for stable-baselines3."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from toolkit import tree
 from toolkit.store import Cache
 from toolkit.suite import Split
 from toolkit.table import Ints, TransitionTable, load_table
@@ -34,11 +35,18 @@ class Observer:
 
     def __call__(self, rows: Ints, nodes: Ints) -> Observations:
         """Observe decision nodes; a node past the last hop gives zeros."""
-        inside = nodes < self.table.n_decision_nodes
-        nodes = np.where(inside, nodes, 0)
-        embedded = self.table.vectors[self.table.texts[rows, nodes]].reshape(len(rows), -1)
-        seen = np.concatenate([embedded, self.one_hot[nodes], self.cost[rows, nodes][:, None]], axis=1)
-        return cast(Observations, np.where(inside[:, None], seen, np.float32(0)))
+        outside = np.flatnonzero(nodes >= self.table.n_decision_nodes)
+        if len(outside):
+            nodes = nodes.copy()
+            nodes[outside] = 0
+        seen: Observations = np.empty((len(rows), self.size), dtype=np.float32)
+        dimensions, texts = self.table.vectors.shape[1], self.table.texts[rows, nodes]
+        for part in range(texts.shape[1]):
+            seen[:, part * dimensions : (part + 1) * dimensions] = self.table.vectors[texts[:, part]]
+        seen[:, -self.table.horizon - 1 : -1] = self.one_hot[nodes]
+        seen[:, -1] = self.cost[rows, nodes]
+        seen[outside] = 0
+        return seen
 
 
 class RoutingEnv(gym.Env[Observations, np.int64]):
@@ -49,7 +57,8 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
     the context. Transitions are deterministic; the only chance is which question is drawn.
 
     ## Action Space
-    `Discrete(M)`: the position of the next model in the pool.
+    `Discrete(M)`: the position of the next model in the pool. With `allow_stop`, `Discrete(M + 1)`: the last action ends the
+    episode with the current answer.
 
     ## Observation Space
     `Box` of float32: the embedding of the question and of the newest answer (zeros at the first hop) or, with
@@ -60,13 +69,13 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
 
     ## Rewards
     `-alpha * cost` of the hop, plus the quality of the answer at the last hop, so that the undiscounted return is
-    `Q - alpha * C`.
+    `Q - alpha * C`. Stopping costs nothing and gives the quality of the current answer, 0 at the root.
 
     ## Episode End
-    Hop L terminates; nothing is ever truncated.
+    Hop L and stopping terminate; nothing is ever truncated.
 
     ## Arguments
-    `table`, or `cache` and `suite` (the name of a recorded suite) to load it; `alpha`; `split`.
+    `table`, or `cache` and `suite` (the name of a recorded suite) to load it; `alpha`; `split`; `allow_stop`.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own declaration
@@ -76,6 +85,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         table: TransitionTable | None = None,
         alpha: float = 0.05,
         split: Split = "train",
+        allow_stop: bool = False,
         *,
         cache: str | None = None,
         suite: str | None = None,
@@ -87,7 +97,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
             raise ValueError(f"the {split} split has no question; choose another, or change [splits] in the suite")
         self.observer = Observer(self.table)
         self.observation_space: spaces.Space[Observations] = self.observer.space
-        self.action_space = spaces.Discrete(self.table.n_models)
+        self.action_space = spaces.Discrete(self.table.n_models + allow_stop)
         self._row = self._node = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
@@ -98,10 +108,12 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         return self._observation(), {"row": self._row}
 
     def step(self, action: np.int64 | int) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        """Let the chosen model answer."""
-        self._node = self._node * self.table.n_models + 1 + int(action)
-        terminated = self._node >= self.table.n_decision_nodes
-        reward = -self.alpha * float(self.table.hop_cost[self._row, self._node])
+        """Let the chosen model answer, or stop."""
+        stopped = int(action) == self.table.n_models
+        if not stopped:
+            self._node = self._node * self.table.n_models + 1 + int(action)
+        terminated = stopped or self._node >= self.table.n_decision_nodes
+        reward = 0.0 if stopped else -self.alpha * float(self.table.hop_cost[self._row, self._node])
         if terminated:
             reward += float(self.table.quality[self._row, self._node])
         return self._observation(), reward, terminated, False, {"row": self._row}
@@ -115,7 +127,8 @@ class RoutingVecEnv(VecEnv):
     """Many `RoutingEnv`s as arrays: stepping, rewarding and observing all of them is a handful of NumPy operations.
 
     Questions are drawn from a shuffled list of the split's rows, reshuffled when it is used up, so that every question is
-    replayed equally often. `completed` and `returns` count finished episodes and sum up their returns.
+    replayed equally often. `row` and `node` say where each episode is; `advance` steps without observing. `completed` and
+    `returns` count finished episodes and sum up their returns.
 
     Args:
         table: The table.
@@ -123,41 +136,63 @@ class RoutingVecEnv(VecEnv):
         alpha: Price of cost.
         split: Which questions.
         seed: Seed of the order of the questions.
+        allow_stop: Whether the last action ends the episode with the current answer.
     """
 
-    def __init__(self, table: TransitionTable, n_envs: int, alpha: float = 0.05, split: Split = "train", seed: int = 0) -> None:
+    def __init__(
+        self,
+        table: TransitionTable,
+        n_envs: int,
+        alpha: float = 0.05,
+        split: Split = "train",
+        seed: int = 0,
+        allow_stop: bool = False,
+    ) -> None:
         self.table = table
+        self.allow_stop = allow_stop
         self.alpha = alpha
         self.rows = table.rows(split)
         if not len(self.rows):
             raise ValueError(f"the {split} split has no question; choose another, or change [splits] in the suite")
         self.observer = Observer(table)
         self.render_mode = None
-        super().__init__(n_envs, self.observer.space, spaces.Discrete(table.n_models))
+        super().__init__(n_envs, self.observer.space, spaces.Discrete(table.n_models + allow_stop))
         self._rng = np.random.default_rng(seed)
         self._queue: Ints = np.empty(0, dtype=np.int64)
-        self._row: Ints = np.zeros(n_envs, dtype=np.int64)
-        self._node: Ints = np.zeros(n_envs, dtype=np.int64)
-        self._actions: Ints = self._node
+        self.row: Ints = np.zeros(n_envs, dtype=np.int64)
+        self.node: Ints = np.zeros(n_envs, dtype=np.int64)
+        self._actions: Ints = self.node
         self._return = np.zeros(n_envs)
         self._infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
         self.completed = 0
         self.returns = 0.0
+
+    @property
+    def alpha(self) -> float:
+        """Price of cost."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        self._alpha = alpha
+        self._gain = -alpha * self.table.hop_cost
+        leaves = tree.level(self.table.n_models, self.table.horizon)
+        self._gain[:, leaves] += self.table.quality[:, leaves]
 
     def reset(self) -> VecEnvObs:
         """Start every episode anew; seeds given to `seed` or options to `set_options` apply."""
         if self._seeds[0] is not None:
             self._rng = np.random.default_rng(self._seeds[0])
             self._queue = self._queue[:0]
-        self._row = self._draw(self.num_envs)
+        self.row = self._draw(self.num_envs)
         for n, options in enumerate(self._options):
             if "row" in options:
-                self._row[n] = options["row"]
-        self._node = np.zeros(self.num_envs, dtype=np.int64)
+                self.row[n] = options["row"]
+        self.node = np.zeros(self.num_envs, dtype=np.int64)
         self._return[:] = 0
         self._reset_seeds()
         self._reset_options()
-        return self.observer(self._row, self._node)
+        return self.observer(self.row, self.node)
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Keep the actions for `step_wait`."""
@@ -168,19 +203,31 @@ class RoutingVecEnv(VecEnv):
 
         The observation of a finished episode would be all zeros and is never bootstrapped from, so `infos` stay empty.
         """
-        node = self._node * self.table.n_models + 1 + self._actions
-        dones = node >= self.table.n_decision_nodes
-        rewards = -self.alpha * self.table.hop_cost[self._row, node] + dones * self.table.quality[self._row, node]
+        rewards, dones = self.advance(self._actions)
+        return self.observer(self.row, self.node), rewards, dones, self._infos
+
+    def advance(self, actions: Ints) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Step without observing: return rewards and which episodes ended, `(n_envs,)` each."""
+        node = self.node * self.table.n_models + 1 + actions
+        if self.allow_stop:
+            stopped = actions == self.table.n_models
+            node = np.where(stopped, self.node, node)
+            dones = stopped | (node >= self.table.n_decision_nodes)
+            rewards = np.where(stopped, self.table.quality[self.row, node], self._gain[self.row, node])
+        else:
+            dones = node >= self.table.n_decision_nodes
+            rewards = self._gain[self.row, node]
         self._return += rewards
-        self._node = np.where(dones, 0, node)
+        self.node = node
         ended = np.flatnonzero(dones)
         if len(ended):
             self.completed += len(ended)
             self.returns += float(self._return[ended].sum())
             self._return[ended] = 0
-            self._row = self._row.copy()
-            self._row[ended] = self._draw(len(ended))
-        return self.observer(self._row, self._node), rewards.astype(np.float32), dones, self._infos
+            self.row = self.row.copy()
+            self.row[ended] = self._draw(len(ended))
+            self.node[ended] = 0
+        return rewards.astype(np.float32), dones
 
     def close(self) -> None:
         """Nothing to free."""

@@ -1,11 +1,11 @@
 """Evaluation: what a router and its baselines are worth on a split, exactly, with intervals over questions.
 
-Nothing is rolled out: values are weighted by the policy's action probabilities. Whatever is selected (the best fixed
-path) is selected on the training split.
+Nothing is rolled out: values are weighted by the policy's action probabilities. Whatever is selected (models, fixed paths) is
+selected on the training split. Baselines may stop where the router may.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,13 +14,26 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from toolkit import tree
-from toolkit.exact import Outcome, best_fixed_path, node_outcome, oracle_shares, outcome, path_shares
+from toolkit.baselines import knn, linear
+from toolkit.exact import (
+    Outcome,
+    benchmark_weights,
+    best_fixed_path,
+    best_fixed_path_per_benchmark,
+    ends,
+    node_outcome,
+    oracle,
+    outcome,
+    path_shares,
+)
 from toolkit.policy import Router
 from toolkit.store import Cache, now
 from toolkit.suite import Split, Suite
 from toolkit.table import Floats, Ints, TransitionTable
 
 OVERALL = "overall"
+STOP = "stop"
+"""The action that ends an episode, as it is recorded."""
 RESAMPLES = 2000
 
 
@@ -37,7 +50,7 @@ class Result:
     """One policy on one benchmark, or overall.
 
     Attributes:
-        policy: router, router (greedy), a fixed path, random or oracle.
+        policy: router, router (greedy), a model or fixed path, best of them, kNN, linear, random or oracle.
         benchmark: A benchmark, or `overall`, the unweighted mean of benchmarks.
         generated: Whether a program made up the questions (of any benchmark, for overall).
         questions: Number of rows.
@@ -45,6 +58,7 @@ class Result:
         cost: C, in cost units.
         reward: R = Q - alpha * C.
         lead: How far the router's reward is above this policy's, question by question.
+        improvement: Probability that the router's reward is above this policy's on a question, ties counted half.
         paths: Share of each path taken, largest first.
     """
 
@@ -56,6 +70,7 @@ class Result:
     cost: Estimate
     reward: Estimate
     lead: Estimate
+    improvement: Estimate
     paths: Mapping[str, float]
 
 
@@ -67,6 +82,7 @@ class Evaluation:
     suite: str
     split: Split
     alpha: float
+    best_model: str
     best_fixed_path: str
     results: tuple[Result, ...]
 
@@ -93,61 +109,144 @@ class Policy(NamedTuple):
     shares: Floats
 
 
-def policies(table: TransitionTable, rows: Ints, alpha: float, probabilities: Floats) -> dict[str, Policy]:
+class Resampled(NamedTuple):
+    """Means over the questions of one benchmark, `(values,)`, and over bootstrap resamples of them, `(values, RESAMPLES)`."""
+
+    mean: Floats
+    replicates: Floats
+
+
+def best_model(table: TransitionTable, rows: Ints, alpha: float) -> int:
+    """Return the node of the model with the highest mean reward over benchmarks when asked once, selected on the given rows."""
+    weights = benchmark_weights(table, rows)
+    first = np.arange(1, 1 + table.n_models)
+    return int(first[(weights @ node_outcome(table, rows[:, None], first).reward(alpha)).argmax()])
+
+
+def policies(
+    table: TransitionTable, rows: Ints, alpha: float, probabilities: Floats, baselines: bool = True
+) -> dict[str, Policy]:
     """Put a router beside its baselines on some rows.
 
     Args:
         table: The table.
         rows: The rows to evaluate on.
         alpha: Price of cost, for the oracle and the choice of the best fixed path.
-        probabilities: Of every action at every decision node of those rows, `(rows, D, M)`.
+        probabilities: Of every action at every decision node of those rows, `(rows, D, M)`, or `(rows, D, M + 1)` where the
+            router may stop; the oracle and the fixed paths may then, too.
+        baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
     """
-    models, horizon = table.n_models, table.horizon
-    leaves = tree.level(models, horizon)
-    names = tuple(table.path_name(leaf) for leaf in range(leaves.start, leaves.stop))
+    actions = probabilities.shape[-1]
+    allow_stop = actions > table.n_models
+    at, train = ends(table, allow_stop), table.rows("train")
+    names = tuple(table.path_name(node) for node in range(at.start, at.stop))
 
     def of_shares(shares: Floats) -> Policy:
         return Policy(outcome(table, rows, shares), names, shares)
 
+    def of_nodes(nodes: Ints) -> Policy:
+        return Policy(node_outcome(table, rows, nodes), names, np.eye(len(names))[nodes - at.start])
+
     def of_node(node: int) -> Policy:
         return Policy(node_outcome(table, rows, node), (table.path_name(node),), np.ones((len(rows), 1)))
 
-    greedy = np.eye(models)[probabilities.argmax(-1)]
+    greedy = np.eye(actions)[probabilities.argmax(-1)]
     found = {"router": of_shares(path_shares(table, probabilities)), "router (greedy)": of_shares(path_shares(table, greedy))}
-    for action in range(models):
-        for hops in sorted({1, horizon}):
-            node = tree.node_of((action,) * hops, models)
-            found[table.models[action] + (f" x{hops}" if hops > 1 else "")] = of_node(node)
-    found["best fixed path"] = of_node(best_fixed_path(table, table.rows("train"), alpha))
-    found["random"] = of_shares(np.full((len(rows), models**horizon), 1 / models**horizon))
-    found["oracle"] = of_shares(oracle_shares(table, rows, alpha))
+    repeated = {}
+    for action in range(table.n_models):
+        for hops in range(1, table.horizon + 1):
+            node = tree.node_of((action,) * hops, table.n_models)
+            repeated[node] = table.models[action] + (f" x{hops}" if hops > 1 else "")
+            found[repeated[node]] = of_node(node)
+    found["best model"] = of_node(best_model(table, train, alpha))
+    found["best fixed path"] = of_node(int(best_fixed_path(table, train, alpha, allow_stop)))
+    found["best path per benchmark"] = of_nodes(
+        best_fixed_path_per_benchmark(table, train, alpha, allow_stop)[table.benchmark[rows]]
+    )
+    if baselines:
+        found["kNN"] = of_nodes(knn(table, allow_stop).choose(rows, alpha))
+        found["linear"] = of_nodes(linear(table, allow_stop).choose(rows, alpha))
+    found["random"] = of_shares(path_shares(table, np.full((len(rows), table.n_decision_nodes, actions), 1 / actions)))
+    found["oracle"] = of_nodes(oracle(table, rows, alpha, allow_stop))
+    if baselines:
+        found |= {table.path_name(node): of_node(node) for node in range(at.start, at.stop) if node not in repeated}
     return found
 
 
-def estimate(values: list[Floats], seed: int = 0) -> Estimate:
-    """Return the unweighted mean of benchmark means, with a 95% bootstrap interval over questions within benchmarks.
+def resample(values: Floats, seed: int = 0) -> Resampled:
+    """Resample the questions of one benchmark, all values of a question together, so that differences stay paired.
 
     Args:
-        values: Per-question values of each benchmark.
+        values: Per-question values, `(values, questions)`.
         seed: Seed of the resampling.
     """
-    mean = float(np.mean([value.mean() for value in values]))
-    if any(len(value) < 2 for value in values):
-        return Estimate(mean, float("nan"), float("nan"))
-    if all(np.ptp(value) == 0 for value in values):
-        return Estimate(mean, mean, mean)
+    n = values.shape[1]
+    if n < 2:
+        return Resampled(values.mean(1), np.full((len(values), RESAMPLES), np.nan))
 
-    def statistic(*samples: Floats, axis: int) -> Floats:
-        means: Floats = np.mean([sample.mean(axis=axis) for sample in samples], axis=0)
-        return means
+    def means(drawn: Ints, axis: int) -> Floats:
+        """Return the means of resamples, `(values, resamples)`, from the numbers of their questions, `(resamples, n)`."""
+        flat = drawn.reshape(-1, n)
+        counts = np.bincount((flat + n * np.arange(len(flat))[:, None]).ravel(), minlength=flat.size).reshape(len(flat), n)
+        found: Floats = values @ (counts.T / n)
+        return found.reshape(len(values), *drawn.shape[:-1])
 
-    interval = bootstrap(
-        values, statistic, n_resamples=RESAMPLES, batch=200, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return Estimate(mean, float(interval.low), float(interval.high))
+    found = bootstrap(
+        (np.arange(n),), means, n_resamples=RESAMPLES, batch=200, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return Resampled(values.mean(1), found.bootstrap_distribution)
 
 
-def evaluate(table: TransitionTable, router: Router, split: Split, generated: Mapping[str, bool]) -> tuple[Evaluation, Floats]:
+def estimate(parts: Sequence[Resampled]) -> list[Estimate]:
+    """Return, for each value, the unweighted mean of benchmark means with its 95% interval: benchmarks are resampled apart."""
+    means = np.mean([part.mean for part in parts], axis=0)
+    low, high = np.percentile(np.mean([part.replicates for part in parts], axis=0), [2.5, 97.5], axis=1)
+    return [Estimate(*map(float, found)) for found in zip(means, low, high, strict=True)]
+
+
+def better(left: Floats, right: Floats) -> Floats:
+    """Return the chance that `left` is the higher of two rewards on the same question: 0, 1, or a half where they are equal."""
+    return np.where(np.isclose(left, right, rtol=0, atol=1e-9), 0.5, left > right)
+
+
+def compare(
+    table: TransitionTable, rows: Ints, alpha: float, found: Mapping[str, Policy], generated: Mapping[str, bool]
+) -> tuple[Result, ...]:
+    """Return the results of policies by benchmark and overall; `router` is what the others are compared with."""
+    benchmark = table.benchmark[rows]
+    groups = {table.benchmarks[n]: np.flatnonzero(benchmark == n) for n in np.unique(benchmark)}
+    routed = found["router"].outcome.reward(alpha)
+    measures = np.stack(
+        [
+            (policy.outcome.quality, policy.outcome.cost, reward, routed - reward, better(routed, reward))
+            for policy in found.values()
+            for reward in [policy.outcome.reward(alpha)]
+        ]
+    )
+    flat = measures.reshape(-1, len(rows))
+    parts = {name: resample(flat[:, members], seed) for seed, (name, members) in enumerate(groups.items())}
+    results: list[Result] = []
+    for group, names in [*((name, [name]) for name in groups), (OVERALL, list(groups))]:
+        estimates = estimate([parts[name] for name in names])
+        for n, (name, policy) in enumerate(found.items()):
+            quality, cost, reward, lead, improvement = estimates[n * len(measures[n]) : (n + 1) * len(measures[n])]
+            shares = np.mean([policy.shares[groups[g]].mean(0) for g in names], axis=0)
+            results.append(
+                Result(
+                    name,
+                    group,
+                    any(generated[g] for g in names),
+                    sum(len(groups[g]) for g in names),
+                    *(quality, cost, reward, lead, improvement),
+                    {policy.paths[k]: float(shares[k]) for k in np.argsort(-shares, kind="stable") if shares[k] > 0},
+                )
+            )
+    return tuple(results)
+
+
+def evaluate(
+    table: TransitionTable, router: Router, split: Split, generated: Mapping[str, bool], baselines: bool = True
+) -> tuple[Evaluation, Floats]:
     """Evaluate a router and its baselines exactly on a split.
 
     Args:
@@ -155,37 +254,19 @@ def evaluate(table: TransitionTable, router: Router, split: Split, generated: Ma
         router: The trained router; its alpha is used.
         split: The split.
         generated: Of every benchmark, whether a program made it up.
+        baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
 
     Returns:
-        The results, and the router's action probabilities, `(rows, D, M)`.
+        The results, and the router's action probabilities, `(rows, D, actions)`.
     """
     rows = table.rows(split)
     alpha = float(router.card["alpha"])
     probabilities = router.probabilities(table, rows)
-    benchmark = table.benchmark[rows]
-    groups = {table.benchmarks[n]: np.flatnonzero(benchmark == n) for n in np.unique(benchmark)}
-    results: list[Result] = []
-    found = policies(table, rows, alpha, probabilities)
-    routed = found["router"].outcome.reward(alpha)
-    for name, policy in found.items():
-        reward = policy.outcome.reward(alpha)
-        for group, members in [*((g, [m]) for g, m in groups.items()), (OVERALL, list(groups.values()))]:
-            shares = np.mean([policy.shares[m].mean(0) for m in members], axis=0)
-            results.append(
-                Result(
-                    name,
-                    group,
-                    any(generated[g] for g in ([group] if group != OVERALL else groups)),
-                    sum(map(len, members)),
-                    estimate([policy.outcome.quality[m] for m in members]),
-                    estimate([policy.outcome.cost[m] for m in members]),
-                    estimate([reward[m] for m in members]),
-                    estimate([routed[m] - reward[m] for m in members]),
-                    {policy.paths[n]: float(shares[n]) for n in np.argsort(-shares, kind="stable") if shares[n] > 0},
-                )
-            )
-    best = table.path_name(best_fixed_path(table, table.rows("train"), alpha))
-    return Evaluation(router.card["run"], router.card["suite"], split, alpha, best, tuple(results)), probabilities
+    results = compare(table, rows, alpha, policies(table, rows, alpha, probabilities, baselines), generated)
+    train, allow_stop = table.rows("train"), probabilities.shape[-1] > table.n_models
+    fixed = table.path_name(int(best_fixed_path(table, train, alpha, allow_stop)))
+    model = table.path_name(best_model(table, train, alpha))
+    return Evaluation(router.card["run"], router.card["suite"], split, alpha, model, fixed, results), probabilities
 
 
 def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -222,13 +303,15 @@ def record(cache: Cache, suite: Suite, table: TransitionTable, evaluation: Evalu
     nodes = cache.arrow(
         "SELECT q.position, p.number, n.node FROM suite_questions AS q JOIN suites AS s USING (suite)"
         " JOIN nodes AS n ON n.root = q.root AND n.depth < s.horizon"
-        " JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path WHERE q.suite = $suite AND q.split = $split",
-        {"suite": suite.key, "split": evaluation.split},
+        " JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path WHERE q.suite = $suite",
+        {"suite": suite.key},
     )
     place = {int(row): n for n, row in enumerate(table.rows(evaluation.split))}
+    actions = (*table.models, STOP)[: probabilities.shape[-1]]
     decisions = [
         {"run": evaluation.run, "node": UUID(node), "action": model, "probability": float(p)}
         for position, number, node in zip(*(nodes[c].to_pylist() for c in ("position", "number", "node")), strict=True)
-        for model, p in zip(table.models, probabilities[place[position], number], strict=True)
+        if position in place
+        for model, p in zip(actions, probabilities[place[position], number], strict=True)
     ]
     cache.add_evaluation(evaluation.run, evaluation.split, as_rows(evaluation), decisions)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 
-from toolkit.env import Observer
+from toolkit.algorithms import algorithm_class
+from toolkit.env import Observations, Observer
 from toolkit.errors import PolicyError
 from toolkit.table import Floats, Ints, TransitionTable
 
@@ -31,7 +32,9 @@ class Router:
     card: dict[str, Any]
 
     def probabilities(self, table: TransitionTable, rows: Ints) -> Floats:
-        """Return the action probabilities at every decision node of some rows, `(rows, D, M)`; they sum to 1 in float64.
+        """Return the action probabilities at every decision node of some rows, `(rows, D, actions)`; they sum to 1 in float64.
+
+        A policy without probabilities (DQN's) takes its greedy action. With stopping, the last action is to stop.
 
         Raises:
             PolicyError: The policy was trained on a pool, a horizon or an encoder of another shape.
@@ -44,16 +47,22 @@ class Router:
                 "Train a router for this suite: toolkit train SUITE"
             )
         nodes = np.arange(table.n_decision_nodes)
-        result = np.empty((len(rows), len(nodes), table.n_models))
-        policy = self.algorithm.policy
+        result = np.empty((len(rows), len(nodes), int(self.algorithm.action_space.n)))  # type: ignore[attr-defined]
         with torch.inference_mode():
             for start in range(0, len(rows), 1024):
                 part = rows[start : start + 1024]
                 seen = observer(np.repeat(part, len(nodes)), np.tile(nodes, len(part)))
-                logits = policy.get_distribution(policy.obs_to_tensor(seen)[0]).distribution.logits  # type: ignore[operator]
-                exact = torch.softmax(logits.double(), -1).cpu().numpy()
-                result[start : start + len(part)] = exact.reshape(len(part), len(nodes), -1)
+                result[start : start + len(part)] = self._decide(seen, result.shape[-1]).reshape(len(part), len(nodes), -1)
         return result
+
+    def _decide(self, seen: Observations, actions: int) -> Floats:
+        policy = self.algorithm.policy
+        if not isinstance(policy, ActorCriticPolicy):
+            chosen: Floats = np.eye(actions)[self.algorithm.predict(seen, deterministic=True)[0]]
+            return chosen
+        logits = policy.get_distribution(policy.obs_to_tensor(seen)[0]).distribution.logits  # type: ignore[union-attr]
+        exact: Floats = torch.softmax(logits.double(), -1).cpu().numpy()
+        return exact
 
     def save(self, path: Path) -> None:
         """Write the policy file, whole or not at all."""
@@ -75,6 +84,6 @@ def load_router(path: Path) -> Router:
     try:
         with zipfile.ZipFile(path) as archive:
             card = json.loads(archive.read(CARD))
-        return Router(PPO.load(path, device="cpu"), card)
+        return Router(algorithm_class(card["algorithm"]).load(path, device="cpu"), card)
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise PolicyError(f"{path} is not a policy that toolkit train wrote ({error}).") from None

@@ -5,7 +5,7 @@ Knows nothing of text: texts are rows of a feature matrix.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from toolkit import tree
 from toolkit.costs import hop_cost, in_cost_units
-from toolkit.errors import IncompleteCacheError
+from toolkit.errors import IncompleteCacheError, SuiteError
 from toolkit.store import Cache, decision_texts
 from toolkit.suite import Split, Suite
 
@@ -24,6 +24,9 @@ EXCLUDED = "excluded"
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+ABSTAINED = "abstained"
+"""Name of the empty path."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,20 @@ class TransitionTable:
         """Return the rows of a split."""
         return np.flatnonzero(self.split == split)
 
+    def hold_out(self, benchmark: str) -> "TransitionTable":
+        """Return the table with one benchmark left out of training: its rows are the test split, and no other row is.
+
+        Raises:
+            SuiteError: There is no such benchmark.
+        """
+        if benchmark not in self.benchmarks:
+            raise SuiteError(f"There is no benchmark {benchmark!r} to hold out; the suite has: {', '.join(self.benchmarks)}.")
+        held = self.benchmark == self.benchmarks.index(benchmark)
+        return replace(self, split=np.where(held, "test", np.where(self.split == "test", "unused", self.split)))
+
     def path_name(self, node: int) -> str:
-        """Write the path to a node as people read it, e.g. `a > b`."""
-        return " > ".join(self.models[action] for action in tree.path_of(node, self.n_models))
+        """Write the path to a node as people read it, e.g. `a > b`; the root's is `abstained`."""
+        return " > ".join(self.models[action] for action in tree.path_of(node, self.n_models)) or ABSTAINED
 
 
 def load_table(cache: Cache, suite: Suite) -> TransitionTable:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from toolkit.cli import evaluate, generate, init, plan, schema, show, sql, status, train
+from toolkit.cli import evaluate, generate, init, plan, schema, show, sql, status, sweep, train
 from toolkit.errors import ToolkitError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for command in (
     status.status,
     train.train,
     evaluate.evaluate,
+    sweep.sweep,
     show.show,
     sql.sql,
     schema.schema,

@@ -1,9 +1,10 @@
 """What several commands share: options, where the cache is, and which suite is meant."""
 
 import os
+import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -125,3 +126,26 @@ def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
         cache.set_cost_unit(known.key, config.incomplete != "refuse")
         score_missing(known, cache)
     return known, cache
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Read `--set ppo.learning_rate=3e-4 --set timesteps=1000`; values are TOML, and text needs no quotes.
+
+    Raises:
+        SuiteError: There is no `=`.
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            raise SuiteError(f"--set takes NAME=VALUE, e.g. --set ppo.learning_rate=3e-4; given: {setting!r}.")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        section, dot, field = name.strip().partition(".")
+        if dot:
+            found.setdefault(section, {})[field] = value
+        else:
+            found[section] = value
+    return found

@@ -40,6 +40,8 @@ def evaluate(
             raise PolicyError(f"No router has been trained for suite {resolved.name} yet. Train one: toolkit train {target}")
         router = load_router(Path(newest[1]))
     table = load_table(opened, resolved)
+    if router.card["settings"].get("holdout"):
+        table = table.hold_out(router.card["settings"]["holdout"])
     if not len(table.rows(split)):
         raise SuiteError(
             f"The {split} split of suite {resolved.name} has no question. Give it a share under [splits], or more questions."

@@ -1,11 +1,11 @@
 """`toolkit train`: train a router over a cache."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import CacheOption, SuiteArgument, recorded_suite
+from toolkit.cli.common import CacheOption, SuiteArgument, parse_settings, recorded_suite
 
 
 def train(
@@ -19,11 +19,26 @@ def train(
         int | None, typer.Option(help="Hops replayed. Default: the suite's.", show_default=False, min=1)
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="ppo, exact, or an algorithm of stable-baselines3. Default: the suite's.", show_default=False),
+    ] = None,
+    allow_stop: Annotated[
+        bool | None,
+        typer.Option("--allow-stop/--no-stop", help="Whether the router may end with the current answer.", show_default=False),
+    ] = None,
+    holdout: Annotated[
+        str | None, typer.Option(help="A benchmark to leave out of training and to evaluate on.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field of [train], e.g. ppo.learning_rate=3e-4; may be repeated.", show_default=False),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again even where the same run is there.")] = False,
 ) -> None:
-    """Train a router with PPO over a cache's training split; no text is generated.
+    """Train a router over a cache's training split, with PPO unless told otherwise; no text is generated.
 
-    Example: toolkit train quickstart --alpha 0.05
+    Example: toolkit train quickstart --alpha 0.05 --algorithm exact
     """
     resolved, opened = recorded_suite(suite, cache)
 
@@ -32,8 +47,9 @@ def train(
 
     from toolkit.train import train as run
 
-    changes: dict[str, Any] = {name: value for name, value in (("alpha", alpha), ("timesteps", timesteps)) if value is not None}
-    config = resolved.config.train.model_copy(update=changes)
+    options = {"alpha": alpha, "timesteps": timesteps, "algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
+    given = {name: value for name, value in options.items() if value is not None}
+    config = resolved.config.train.changed(parse_settings(settings or [])).changed(given)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("training", total=config.timesteps)
         trained = run(

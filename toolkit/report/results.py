@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from toolkit.evaluate import Estimate, Evaluation, Result
 from toolkit.report.tables import aligned, number
+from toolkit.table import ABSTAINED
 
 FEW = 30
 """Below this many questions, results are shown but not judged."""
@@ -35,12 +36,18 @@ _MEASURES: tuple[tuple[str, Callable[[Result], Estimate]], ...] = (
 
 
 def _label(evaluation: Evaluation, policy: str) -> str:
-    return f"{policy}: {evaluation.best_fixed_path}" if policy == "best fixed path" else policy
+    chosen = {"best fixed path": evaluation.best_fixed_path, "best model": evaluation.best_model}
+    return f"{policy}: {chosen[policy]}" if policy in chosen else policy
+
+
+def _shown(evaluation: Evaluation) -> list[str]:
+    """Return the policies that people are shown: the single fixed paths of several models are for SQL."""
+    return [policy for policy in evaluation.policies if " > " not in policy and policy != ABSTAINED]
 
 
 def _overall(evaluation: Evaluation) -> str:
     rows = []
-    for policy in evaluation.policies:
+    for policy in _shown(evaluation):
         result = evaluation.result(policy)
         lead = "" if policy == "router" else _with_interval(result.lead)
         rows.append([_label(evaluation, policy), *map(_with_interval, (result.quality, result.cost, result.reward)), lead])
@@ -51,7 +58,7 @@ def _by_benchmark(evaluation: Evaluation, title: str, pick: Callable[[Result], E
     names = evaluation.benchmarks
     marked = [name + ("*" if evaluation.result("router", name).generated else "") for name in names]
     rows: list[list[str]] = [
-        [policy, *(_with_half(pick(evaluation.result(policy, name))) for name in names)] for policy in evaluation.policies
+        [policy, *(_with_half(pick(evaluation.result(policy, name))) for name in names)] for policy in _shown(evaluation)
     ]
     rows.append(["questions", *(str(evaluation.result("router", name).questions) for name in names)])
     note = "\n* generated questions" if any(name.endswith("*") for name in marked) else ""
@@ -70,9 +77,14 @@ def _verdict(evaluation: Evaluation) -> str:
     router = evaluation.result("router")
     if router.questions < FEW:
         return f"Only {router.questions} questions: too few to say which policy is better."
+    model = evaluation.result("best model")
     path, share = next(iter(router.paths.items()))
     collapsed = f" It has collapsed: {share:.0%} of its questions take {path}." if share > COLLAPSED else ""
-    return f"The router {_standing(evaluation.result('best fixed path').lead)} the best fixed path.{collapsed}"
+    return (
+        f"The router {_standing(evaluation.result('best fixed path').lead)} the best fixed path and {_standing(model.lead)} "
+        f"{evaluation.best_model}, the best single model. It improves on that model on a question with probability "
+        f"{_with_interval(model.improvement)}, ties counted half.{collapsed}"
+    )
 
 
 def _standing(lead: Estimate) -> str:

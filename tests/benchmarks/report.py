@@ -1,0 +1,177 @@
+"""Measure replay, exact answers and learners side by side in one run, and write docs/performance.md: `just performance`."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch.nn import functional
+
+from tests.synthetic import synthetic_table
+from tests.toy import make_table
+from toolkit import exact, tree
+from toolkit.config import TrainConfig
+from toolkit.env import RoutingEnv, RoutingVecEnv
+from toolkit.policy import Router
+from toolkit.ppo import ReplayPPO
+from toolkit.report.tables import markdown
+from toolkit.table import TransitionTable
+from toolkit.train import fit_router
+
+PAGE = Path(__file__).parents[2] / "docs/performance.md"
+LANES = 2048
+SEEDS = 3
+ALPHA = 0.05
+
+
+def seconds(run: Callable[[], object], repeat: int = 3) -> float:
+    """Return the shortest time of some runs."""
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def random_table(rows: int, dimensions: int) -> TransitionTable:
+    rng = np.random.default_rng(0)
+    shape = (rows, tree.n_nodes(3, 3))
+    quality, cost = rng.random(shape).round(2), rng.random(shape)
+    quality[:, 0] = cost[:, 0] = 0
+    return make_table(quality, cost, 3, ["a", "b", "c"], rng.normal(size=(rows, dimensions)).astype(np.float32))
+
+
+def environments() -> list[list[str]]:
+    rows = []
+    for dimensions in (64, 768):
+        table = random_table(2000, dimensions)
+        plain, lanes = RoutingEnv(table), RoutingVecEnv(table, LANES)
+        chosen = np.random.default_rng(0).integers(0, 3, (30, LANES))
+
+        def one_by_one(env: RoutingEnv = plain, actions: list[int] = chosen[0].tolist()) -> None:
+            env.reset(seed=0)
+            for action in actions:
+                if env.step(action)[2]:
+                    env.reset()
+
+        def together(step: Callable[[np.ndarray], object], actions: np.ndarray = chosen) -> None:  # type: ignore[type-arg]
+            for each in actions:
+                step(each)
+
+        lanes.reset()
+        base = LANES / seconds(one_by_one)
+        for name, step in (("indices only", lanes.advance), (f"with {dimensions} features observed", lanes.step)):
+            rate = chosen.size / seconds(lambda step=step: together(step))  # type: ignore[misc]
+            rows.append([f"RoutingVecEnv({LANES}), {name}", f"RoutingEnv, {dimensions} features", f"{rate / base:.0f}"])
+    return rows
+
+
+def answers() -> list[list[str]]:
+    rows, alphas = np.arange(100_000), np.linspace(0, 1, 101)
+    table = random_table(len(rows), 2)
+    _ = table.cost
+
+    def envelopes() -> None:
+        found = exact.frontier(table, rows)
+        found.at(alphas)
+        exact.curve(table, rows, found)
+        exact.best_fixed_path(table, rows, alphas)
+
+    def grid() -> None:
+        leaves = exact.ends(table)
+        for alpha in alphas:
+            (table.quality[:, leaves] - alpha * table.cost[:, leaves]).argmax(1)
+
+    ours, plain = seconds(envelopes, 2), seconds(grid, 1)
+    return [["oracle, frontier and best fixed path at 101 alphas", "the oracle alone, alpha by alpha", f"{plain / ours:.1f}"]]
+
+
+def score(model: BaseAlgorithm, table: TransitionTable) -> float:
+    router = Router(model, {"run": "", "models": list(table.models), "horizon": table.horizon})
+    rows = table.rows("test")
+    worth = exact.outcome(table, rows, exact.path_shares(table, router.probabilities(table, rows))).reward(ALPHA)
+    return float(exact.benchmark_weights(table, rows) @ worth)
+
+
+def ceiling(model: ReplayPPO, batch_size: int) -> float:
+    """Return steps/s of forward and backward passes alone, at 4 epochs, over the features that PPO learns from."""
+    assert model._features is not None
+    features, size = model._features[:batch_size], batch_size
+    actions, target = torch.randint(0, 3, (size, 1)), torch.randn(size)
+
+    def run() -> None:
+        for _ in range(50):
+            logits, values = model._forward(features)
+            loss = torch.log_softmax(logits, -1).gather(-1, actions).mean() + functional.mse_loss(values, target)
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    return 50 * size / seconds(run) / 4
+
+
+def learners() -> tuple[list[list[str]], list[list[str]]]:
+    table = synthetic_table(noise=0.5)
+    speed, reached = [], []
+    for batch_size in (256, 1024):
+        config = TrainConfig(
+            alpha=ALPHA, timesteps=60_000, n_envs=LANES, ppo={"n_epochs": 4, "batch_size": batch_size, "n_steps": 6}
+        )
+        took = seconds(lambda config=config: fit_router(table, config, 0), 2)  # type: ignore[misc]
+        model = fit_router(table, config, 0)
+        assert isinstance(model, ReplayPPO)
+        share = model.num_timesteps / took / ceiling(model, batch_size)
+        speed.append([f"PPO, 4 epochs, minibatches of {batch_size}", "forward and backward passes alone", f"{share:.2f}"])
+
+    def default(seed: int) -> BaseAlgorithm:
+        env = DummyVecEnv([lambda: RoutingEnv(table, ALPHA)] * 8)
+        return PPO("MlpPolicy", env, seed=seed, device="cpu").learn(16_384)
+
+    runs: list[tuple[str, Callable[[int], BaseAlgorithm]]] = [
+        ("SB3's PPO with its defaults, DummyVecEnv(8), 16,384 steps", default),
+        ("ppo, 100,000 steps", lambda seed: fit_router(table, TrainConfig(alpha=ALPHA), seed)),
+        ("exact", lambda seed: fit_router(table, TrainConfig(alpha=ALPHA, algorithm="exact"), seed)),
+    ]
+    took_first = 0.0
+    for name, learn in runs:
+        times, rewards = [], []
+        for seed in range(SEEDS):
+            started = time.perf_counter()
+            model_ = learn(seed)
+            times.append(time.perf_counter() - started)
+            rewards.append(score(model_, table))
+        took_first = took_first or float(np.median(times))
+        spread = f"{np.mean(rewards):.3f} ({min(rewards):.3f} to {max(rewards):.3f})"
+        reached.append([name, f"{took_first / float(np.median(times)):.1f}", spread])
+    rows = table.rows("test")
+    weights = exact.benchmark_weights(table, rows)
+    fixed = exact.node_outcome(table, rows, int(exact.best_fixed_path(table, table.rows("train"), ALPHA))).reward(ALPHA)
+    best = exact.node_outcome(table, rows, exact.oracle(table, rows, ALPHA)).reward(ALPHA)
+    reached.append(["best fixed path", "-", f"{weights @ fixed:.3f}"])
+    reached.append(["oracle (hindsight)", "-", f"{weights @ best:.3f}"])
+    return speed, reached
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    speed, reached = learners()
+    ratios = [*environments(), *answers(), *speed]
+    PAGE.write_text(
+        "# Performance\n\nWritten by `just performance`: ratios of things measured side by side in one run, on generated tables "
+        f"({platform.machine()}, {os.cpu_count()} cores, one thread each).\n\n"
+        + markdown(["this", "compared with", "times as fast"], ratios)
+        + "\n\nLearners over 1,400 training questions, M = 3, L = 3, 384-dimensional embeddings, alpha = 0.05; reward on 400 test "
+        f"questions, exact, mean over {SEEDS} seeds with lowest and highest:\n\n"
+        + markdown(["learner", "times as fast as the first", "test reward"], reached)
+        + "\n\nThe first learner has not converged after 16,384 steps; its time, not its reward, is what the others compare with.\n",
+        "utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.toy import make_table
+from toolkit.baselines import Predictor, knn, linear
+from toolkit.exact import node_outcome, oracle
+from toolkit.table import TransitionTable
+
+
+def telling_table(allow_stop: bool) -> TransitionTable:
+    """Two clusters of questions; which of two models is right is told by the cluster, and right answers cost more in one."""
+    rng = np.random.default_rng(0)
+    kind = np.arange(60) % 2
+    quality, cost = np.zeros((60, 3)), np.tile([0, 1.0, 1.0], (60, 1))
+    quality[np.arange(60), 1 + kind] = 1
+    cost[kind == 1, 1:] = 5.0 if allow_stop else 1.0
+    vectors = (np.eye(2)[kind] + 0.1 * rng.normal(size=(60, 2))).astype(np.float32)
+    split = np.array(["train"] * 40 + ["validation"] * 10 + ["test"] * 10)
+    return make_table(quality, cost, 1, ["a", "b"], vectors, split=split)
+
+
+@pytest.mark.parametrize("fit", [knn, linear])
+@pytest.mark.parametrize("allow_stop", [False, True])
+def test_a_predictor_routes_by_what_the_embedding_tells(
+    fit: Callable[[TransitionTable, bool], Predictor], allow_stop: bool
+) -> None:
+    table = telling_table(allow_stop)
+    rows = table.rows("test")
+    chosen = fit(table, allow_stop).choose(rows, 0.5)
+    np.testing.assert_array_equal(chosen, oracle(table, rows, 0.5, allow_stop))
+    assert set(chosen) == ({0, 1} if allow_stop else {1, 2})  # 1 - 0.5 * 5 is worse than no answer
+
+
+def test_knn_predicts_the_mean_of_its_neighbours() -> None:
+    table = telling_table(False)
+    model = knn(table).models[0]
+    rows, train = table.rows("test")[:1], table.rows("train")
+    near = np.argsort(-_cosine(table, rows, train)[0])[: model.n_neighbors]
+    expected = np.concatenate([table.quality[train[near], 1:], table.cost[train[near], 1:]], axis=1).mean(0)
+    features = table.vectors[table.texts[rows, 0, 0]]
+    np.testing.assert_allclose(model.predict(features)[0], expected)
+
+
+def _cosine(table: TransitionTable, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    a, b = (table.vectors[table.texts[rows, 0, 0]].astype(float) for rows in (left, right))
+    found: npt.NDArray[Any] = (a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
+    return found
+
+
+def test_the_number_of_neighbours_is_chosen_on_the_validation_split() -> None:
+    table = telling_table(False)
+    predictor = knn(table)
+    validation = table.rows("validation")
+    scores = [node_outcome(table, validation, predictor._best(m, validation, 0.1)).reward(0.1).mean() for m in predictor.models]
+    rows = table.rows("test")
+    best = predictor.models[int(np.argmax(scores))]
+    np.testing.assert_array_equal(predictor.choose(rows, 0.1), predictor._best(best, rows, 0.1))

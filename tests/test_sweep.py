@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from toolkit.cli import app
+from toolkit.config import TrainConfig
+from toolkit.errors import ToolkitError
+from toolkit.exact import curve, frontier
+from toolkit.policy import load_router
+from toolkit.report.plots import cost_quality
+from toolkit.store import Cache
+from toolkit.suite import Suite
+from toolkit.sweep import aiq, areas, auto_alphas, cost_range, summarise, sweep
+from toolkit.table import TransitionTable
+from toolkit.train import fit_router, run_name
+
+EXACT = TrainConfig(algorithm="exact", exact={"n_epochs": 3})
+GENERATED = {"addition": True, "word_reversal": True, "geography": False}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_sweep_records_every_run_and_repeats_none(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, processes: int
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def run(alphas: list[float]) -> list[str]:
+        told.clear()
+        every = sweep(
+            suite, cache, EXACT, alphas, 2, tmp_path, GENERATED, processes, lambda done, total: told.append((done, total))
+        )
+        return [run_name(suite, job.config, job.seed) for job in every]
+
+    run([0.0, 0.5])
+    assert told == [(n, 4) for n in range(5)]
+    first = {row["run"]: row["trained"] for row in cache.arrow("SELECT run, trained FROM runs").to_pylist()}
+    names = run([0.0, 0.5, 1.0])
+    assert told == [(n, 6) for n in range(4, 7)]
+    again = {row["run"]: row["trained"] for row in cache.arrow("SELECT run, trained FROM runs").to_pylist()}
+    assert set(again) == set(names)
+    assert all(again[name] == trained for name, trained in first.items())
+    points = summarise(cache, names)
+    assert {p.alpha for p in points if p.policy == "router"} == {0.0, 0.5, 1.0}
+    assert all(p.seeds == 2 and p.regret >= -1e-12 for p in points if p.policy == "router")
+    rows = table.rows("test")
+    alone = fit_router(table, EXACT.changed({"alpha": 0.5}), 1)
+    kept = next(load_router(tmp_path / name / "policy.zip") for name in names if "alpha0.5-seed1" in name)
+    same = type(kept)(alone, kept.card)
+    np.testing.assert_allclose(kept.probabilities(table, rows), same.probabilities(table, rows), atol=1e-6)
+    oracle = curve(table, rows, frontier(table, rows))
+    told_areas = areas(points, oracle, *cost_range(table, rows))
+    assert told_areas["oracle"] >= told_areas["router"] - 1e-12
+    cost_quality(points, oracle, table.models, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_automatic_alphas_stand_where_the_frontier_bends(table: TransitionTable) -> None:
+    rows = table.rows("train")
+    bends = curve(table, rows, frontier(table, rows)).alphas
+    alphas = auto_alphas(table, 8)
+    assert alphas[0] == 0
+    assert alphas == sorted(set(alphas))
+    assert 2 <= len(alphas) <= 8
+    assert all(np.isclose(alpha, bends, rtol=1e-3, atol=0).any() for alpha in alphas[1:])
+
+
+def test_aiq_by_hand() -> None:
+    cost, quality = np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 0.5])
+    assert aiq(cost, quality, 1, 3) == pytest.approx((0.5 + 1.0) / 2)  # up to 1 at cost 2, and 1 beyond it
+    assert aiq(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.1, 1.0]), 1, 3) == pytest.approx(0.5)  # the middle is below the hull
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8))
+def test_aiq_lies_between_the_worst_and_the_best_quality(points: list[tuple[float, float]]) -> None:
+    cost, quality = np.array(points).T
+    found = aiq(cost, quality, 0, 1)
+    assert quality.min() - 1e-9 <= found <= quality.max() + 1e-9
+
+
+def test_the_command_prints_a_row_an_alpha_and_writes_rows_for_programs(cache: Cache, tmp_path: Path) -> None:
+    words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,0.2", "--seeds", "2", "--processes", "1"]
+    words += ["--set", "exact.n_epochs=2", "--out", str(tmp_path)]
+    shown = CliRunner().invoke(app, [*words, "--plot", str(tmp_path / "plot.svg")])
+    assert shown.exit_code == 0, shown.output
+    assert "4 routers (exact)" in shown.output
+    assert "AIQ" in shown.output
+    assert (tmp_path / "plot.svg").exists()
+    rows = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
+    assert {row["alpha"] for row in rows if row["policy"] == "router"} == {0.0, 0.2}
+    assert cache.arrow("FROM runs").num_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sweep", "scripted", "--alphas", "0,x"], "--alphas takes numbers"),
+        (["sweep", "scripted", "--set", "exact.n_epochs"], "--set takes NAME=VALUE"),
+        (["train", "scripted", "--set", "timestep=5"], "did you mean 'timesteps'"),
+        (["train", "scripted", "--set", "timesteps=many"], "train.timesteps"),
+        (["train", "scripted", "--holdout", "additon"], "no benchmark 'additon'"),
+    ],
+)
+def test_mistakes_are_told_with_the_remedy(words: list[str], told: str, cache: Cache, tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, [*words, "--cache", str(cache.path), "--out", str(tmp_path)])
+    assert isinstance(found.exception, ToolkitError)
+    assert told in str(found.exception)

@@ -1,0 +1,110 @@
+"""`toolkit sweep`: routers over a range of prices."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.common import (
+    CacheOption,
+    Format,
+    FormatOption,
+    OutputOption,
+    SuiteArgument,
+    parse_settings,
+    recorded_suite,
+)
+from toolkit.errors import SuiteError
+
+
+def sweep(
+    suite: SuiteArgument,
+    cache: CacheOption = None,
+    alphas: Annotated[
+        str, typer.Option(help="Comma-separated prices of cost; auto places them where the oracle's frontier bends.")
+    ] = "auto",
+    seeds: Annotated[int, typer.Option(help="Routers for each alpha, with seeds from 0.", min=1)] = 5,
+    algorithm: Annotated[str, typer.Option(help="exact, ppo, or an algorithm of stable-baselines3.")] = "exact",
+    allow_stop: Annotated[
+        bool | None,
+        typer.Option("--allow-stop/--no-stop", help="Whether routers may end with the current answer.", show_default=False),
+    ] = None,
+    holdout: Annotated[
+        str | None, typer.Option(help="A benchmark to leave out of training and to evaluate on.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A field of [train], e.g. exact.n_epochs=20; may be repeated.", show_default=False),
+    ] = None,
+    processes: Annotated[int, typer.Option(help="Processes side by side; 0 is one a core.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    plot: Annotated[Path | None, typer.Option(help="File of a cost-quality plot, .png or .svg.", show_default=False)] = None,
+    format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+) -> None:
+    """Train and evaluate a router for each alpha and seed; repeated, it trains only what is missing.
+
+    Example: toolkit sweep quickstart --alphas 0,0.05,0.1,0.2 --seeds 3 --plot frontier.png
+    """
+    import pyarrow as pa
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    from benchmarks import load_benchmark
+    from toolkit.exact import curve, frontier
+    from toolkit.report.plots import cost_quality
+    from toolkit.report.tables import aligned, number, write
+    from toolkit.sweep import areas, cost_range, summarise
+    from toolkit.sweep import sweep as run
+    from toolkit.table import load_table
+    from toolkit.train import run_name
+
+    try:
+        placed = None if alphas == "auto" else sorted({float(alpha) for alpha in alphas.split(",")})
+    except ValueError:
+        raise SuiteError(f"--alphas takes numbers, e.g. 0,0.05,0.1, or auto; given: {alphas}.") from None
+    resolved, opened = recorded_suite(suite, cache)
+    options = {"algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
+    given = {name: value for name, value in options.items() if value is not None}
+    config = resolved.config.train.changed(parse_settings(settings or [])).changed(given)
+    table = load_table(opened, resolved)
+    if config.holdout:
+        table = table.hold_out(config.holdout)
+    if not len(table.rows("test")):
+        raise SuiteError(f"The test split of suite {resolved.name} has no question. Give it a share under [splits].")
+    columns = [*Progress.get_default_columns(), MofNCompleteColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("routers", total=None)
+        every = run(
+            resolved,
+            opened,
+            config,
+            placed,
+            seeds,
+            out,
+            {name: load_benchmark(name).generated for name in table.benchmarks},
+            processes or os.cpu_count() or 1,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    points = summarise(opened, [run_name(resolved, job.config, job.seed) for job in every])
+    rows = table.rows("test")
+    oracle = curve(table, rows, frontier(table, rows, config.allow_stop))
+    if plot:
+        cost_quality(points, oracle, table.models, plot)
+    if format != Format.TABLE or output:
+        write(pa.Table.from_pylist([point._asdict() for point in points]), format, output)
+        return
+    routed = [point for point in points if point.policy == "router"]
+    fixed = {point.alpha: point for point in points if point.policy == "best fixed path"}
+    typer.echo(f"{len(every)} routers ({config.algorithm}), test split: {len(rows)} questions. Means over {seeds} seeds.\n")
+    cells = [
+        [f"{p.alpha:g}", *map(number, (p.quality, p.cost, p.reward, p.reward_spread, fixed[p.alpha].reward, p.regret))]
+        for p in routed
+    ]
+    typer.echo(aligned(["alpha", "Q", "C", "R", "sd over seeds", "best fixed path's R", "regret to oracle"], cells))
+    found = areas(points, oracle, *cost_range(table, rows, config.allow_stop))
+    told = ", ".join(f"{name} {number(value)}" for name, value in found.items())
+    typer.echo(f"\nAIQ (mean quality, from the cost of the cheapest fixed path to that of the dearest): {told}.")
+    if plot:
+        typer.echo(f"Plot: {plot}")

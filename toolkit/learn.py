@@ -1,0 +1,236 @@
+"""Learning with the whole tree: gradient ascent on the policy's exact value, as an algorithm of stable-baselines3.
+
+All children of every node are known, so the value of a policy on a question is a polynomial of its action probabilities: they
+are computed at every decision node in one forward pass and backed up the tree, and autograd gives the exact gradient. No
+sampling, no critic, no advantages. With hundreds of questions generalisation is the bottleneck: projection, weight decay,
+dropout on the features and early stopping on the validation split are part of the method.
+"""
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import MaybeCallback
+from torch.nn import functional
+
+from toolkit import tree
+from toolkit.env import RoutingVecEnv
+from toolkit.exact import benchmark_weights, ends
+from toolkit.table import Ints
+
+CHUNK = 1024
+"""Questions whose logits are computed together where no gradient is needed."""
+
+
+def backed_up(rewards: torch.Tensor, logits: torch.Tensor, n_models: int, horizon: int, ent_coef: float = 0.0) -> torch.Tensor:
+    """Return the exact value of a policy at the root of each question, `(questions,)`, differentiable in the logits.
+
+    Args:
+        rewards: Q - alpha * C at each end, `(questions, ends)`: all nodes where the policy may stop, else the leaves.
+        logits: Of every action at every decision node, `(questions, D, actions)`.
+        n_models: Size of the pool.
+        horizon: Number of hops.
+        ent_coef: Worth of a nat of entropy, wherever the policy gets to.
+    """
+    log_chances = torch.log_softmax(logits, -1)
+    chances = log_chances.exp()
+    bonus = -ent_coef * (chances * log_chances).sum(-1) if ent_coef else None
+    value = rewards[:, -(n_models**horizon) :]
+    for depth in range(horizon - 1, -1, -1):
+        here = tree.level(n_models, depth)
+        actions = value.reshape(len(value), -1, n_models)
+        if logits.shape[-1] > n_models:
+            actions = torch.cat([actions, rewards[:, here, None]], -1)
+        value = (chances[:, here] * actions).sum(-1)
+        if bonus is not None:
+            value = value + bonus[:, here]
+    return value[:, 0]
+
+
+class ExactGradient(BaseAlgorithm):
+    """Follows the gradient of the policy's exact value over the training split of a `RoutingVecEnv`'s table.
+
+    Args:
+        policy: As in stable-baselines3; `MlpPolicy`.
+        env: The environment, of which table, alpha and `allow_stop` are used; it is not stepped. None to load and predict.
+        learning_rate: Step size of AdamW.
+        batch_size: Questions whose trees make a step.
+        n_epochs: Passes over the training split at most.
+        patience: Passes without a better validation reward after which training ends; the best policy is kept.
+        ent_coef: Worth of a nat of entropy in the value that is followed.
+        ent_start: The same in the first pass; without it a policy settles before it has seen what is better, and its gradient
+            vanishes.
+        ent_epochs: Passes over which it falls to `ent_coef`.
+        weight_decay: Of AdamW.
+        dropout: Share of features that are hidden in a pass.
+        policy_kwargs: As in stable-baselines3.
+        tensorboard_log: Folder of the log.
+        verbose: As in stable-baselines3.
+        seed: Seed of weights, order and dropout.
+        device: Device of the network.
+    """
+
+    policy_aliases = PPO.policy_aliases
+    policy: ActorCriticPolicy
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: RoutingVecEnv | None,
+        learning_rate: float = 3e-3,
+        batch_size: int = 64,
+        n_epochs: int = 40,
+        patience: int = 6,
+        ent_coef: float = 0.01,
+        ent_start: float = 0.1,
+        ent_epochs: int = 10,
+        weight_decay: float = 0.1,
+        dropout: float = 0.1,
+        policy_kwargs: dict[str, Any] | None = None,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            policy_kwargs=policy_kwargs,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            support_multi_env=True,
+        )
+        self.batch_size = batch_size
+        self.n_epochs = n_epochs
+        self.patience = patience
+        self.ent_coef = ent_coef
+        self.ent_start = ent_start
+        self.ent_epochs = ent_epochs
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        settings: dict[str, Any] = {
+            "optimizer_class": torch.optim.AdamW,
+            "optimizer_kwargs": {"weight_decay": self.weight_decay, "eps": 1e-5},
+        }
+        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **settings | self.policy_kwargs)
+        assert isinstance(policy, ActorCriticPolicy), "ExactGradient needs a policy with action probabilities"
+        self.policy = policy.to(self.device)
+
+    def learn(
+        self,
+        total_timesteps: int = 0,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "exact",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train until validation stops improving, at most `n_epochs` passes.
+
+        Args:
+            total_timesteps: Decisions at most, over all questions and nodes; 0 leaves it to `n_epochs`.
+            callback: Called after each pass.
+            log_interval: Passes from one entry of the log to the next.
+            tb_log_name: Name of the log.
+            reset_num_timesteps: Whether to count from 0.
+            progress_bar: As in stable-baselines3.
+        """
+        assert isinstance(self.env, RoutingVecEnv), "ExactGradient learns over a RoutingVecEnv"
+        env, table = self.env, self.env.table
+        rows, validation = env.rows, table.rows("validation")
+        steps = len(rows) * table.n_decision_nodes
+        total, callback = self._setup_learn(
+            total_timesteps or steps * self.n_epochs, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        data = _Data(self, rows)
+        held_out = _Data(self, validation) if len(validation) else None
+        weights = torch.from_numpy(benchmark_weights(table, validation)) if held_out else None
+        best, kept, since = -np.inf, None, 0
+        for epoch in range(1, self.n_epochs + 1):
+            value = self._pass(data)
+            self.num_timesteps += steps
+            self._update_current_progress_remaining(self.num_timesteps, total)
+            self.logger.record("train/value", value)
+            if held_out is not None and weights is not None:
+                reward = float((weights * held_out.value(self)).sum())
+                self.logger.record("validation/reward", reward)
+                since += 1
+                if reward > best:
+                    best, since, kept = reward, 0, copy.deepcopy(self.policy.state_dict())
+            if epoch % log_interval == 0:
+                self.logger.dump(self.num_timesteps)
+            if not callback.on_step() or since >= self.patience or self.num_timesteps >= total:
+                break
+        if kept is not None:
+            self.policy.load_state_dict(kept)
+        callback.on_training_end()
+        return self
+
+    def _pass(self, data: "_Data") -> float:
+        """Follow the gradient once over all questions; return the mean value, entropy bonus included."""
+        self._update_learning_rate(self.policy.optimizer)
+        self.policy.set_training_mode(True)
+        ent_coef = self.ent_coef + (self.ent_start - self.ent_coef) * max(0.0, 1 - self._n_updates / self.ent_epochs)
+        order = torch.randperm(len(data.rewards))
+        parameters = list(self.policy.parameters())
+        total = 0.0
+        for batch in torch.split(order, self.batch_size):
+            features = data.features[batch]
+            if self.dropout:
+                features = functional.dropout(features, self.dropout)
+            loss = -self._value(data.rewards[batch], features, ent_coef).mean()
+            self.policy.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+            self.policy.optimizer.step()
+            total -= loss.item() * len(batch)
+        self.policy.set_training_mode(False)
+        self._n_updates += 1
+        return total / len(order)
+
+    def _value(self, rewards: torch.Tensor, features: torch.Tensor, ent_coef: float = 0.0) -> torch.Tensor:
+        assert isinstance(self.env, RoutingVecEnv)
+        logits = self.policy.action_net(self.policy.mlp_extractor.forward_actor(features))
+        return backed_up(rewards, logits, self.env.table.n_models, self.env.table.horizon, ent_coef)
+
+
+class _Data:
+    """Features of all decision nodes, `(questions, D, features)`, and rewards of all ends, `(questions, ends)`."""
+
+    def __init__(self, learner: ExactGradient, rows: Ints) -> None:
+        env = learner.env
+        assert isinstance(env, RoutingVecEnv)
+        table = env.table
+        at = ends(table, env.allow_stop)
+        nodes = np.arange(table.n_decision_nodes)
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(rows), CHUNK):
+                part = rows[start : start + CHUNK]
+                seen = env.observer(np.repeat(part, len(nodes)), np.tile(nodes, len(part)))
+                found = learner.policy.pi_features_extractor(torch.from_numpy(seen).to(learner.device))
+                parts.append(found.reshape(len(part), len(nodes), -1))
+        self.features = torch.cat(parts)
+        rewards = table.quality[rows, at] - env.alpha * table.cost[rows, at]
+        self.rewards = torch.from_numpy(rewards).float().to(learner.device)
+
+    def value(self, learner: ExactGradient) -> torch.Tensor:
+        """Return the policy's exact value on each question, `(questions,)`."""
+        with torch.no_grad():
+            parts = zip(torch.split(self.rewards, CHUNK), torch.split(self.features, CHUNK), strict=True)
+            return torch.cat([learner._value(rewards, features) for rewards, features in parts]).cpu()

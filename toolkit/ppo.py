@@ -1,0 +1,185 @@
+"""PPO of stable-baselines3 at the speed of arithmetic: replays a table by indices, and gathers features once.
+
+The algorithm, its hyperparameters, its callbacks and its file are SB3's. What differs is how rollouts are collected and how
+minibatches are made: features of all decision nodes are extracted once, wherever the extractor has nothing to learn; episodes
+are node numbers; a rollout keeps numbers, and a minibatch is one gather. Over any other environment it is SB3's PPO as it is.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv
+from torch.nn import functional
+
+from toolkit.env import RoutingVecEnv
+from toolkit.table import Ints
+
+LARGEST = 2**31
+"""Bytes of features that are kept in memory; above, SB3's own collection gathers them as it goes."""
+CHUNK = 8192
+"""Observations whose features are extracted together."""
+
+
+MEASURES = ("loss", "policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "approx_kl")
+"""What is logged of a rollout's updates, under SB3's names."""
+KL = MEASURES.index("approx_kl")
+
+
+class Replayed(NamedTuple):
+    """A rollout, one entry a hop, `(steps * n_envs,)`; `indices` are rows of the features."""
+
+    indices: torch.Tensor
+    actions: torch.Tensor
+    values: torch.Tensor
+    log_probs: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
+    rewards: torch.Tensor
+    dones: torch.Tensor
+
+
+class ReplayPPO(PPO):
+    """SB3's PPO, faster over a `RoutingVecEnv`; arguments, `save`, `load` and `predict` are SB3's."""
+
+    policy: ActorCriticPolicy
+    _features: torch.Tensor | None = None
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_features", "_place", "_replayed"]
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        found = super()._setup_learn(*args, **kwargs)
+        self._features = self._extract()
+        return found
+
+    def _extract(self) -> torch.Tensor | None:
+        """Return the features of the training rows' decision nodes, `(rows * D, features)`, where once is enough."""
+        env, policy = self.env, self.policy
+        if not isinstance(env, RoutingVecEnv) or self.use_sde or self.clip_range_vf is not None:
+            return None
+        extractor = policy.features_extractor
+        fixed = policy.share_features_extractor and not any(True for _ in extractor.parameters())
+        count = len(env.rows) * env.table.n_decision_nodes
+        if not fixed or count * policy.features_dim * 4 > LARGEST:
+            return None
+        nodes = np.tile(np.arange(env.table.n_decision_nodes), len(env.rows))
+        rows = np.repeat(env.rows, env.table.n_decision_nodes)
+        features = torch.empty(count, policy.features_dim)
+        with torch.no_grad():
+            for start in range(0, count, CHUNK):
+                part = slice(start, start + CHUNK)
+                features[part] = extractor(torch.from_numpy(env.observer(rows[part], nodes[part])).to(self.device)).cpu()
+        self._place: Ints = np.full(len(env.table.split), -1, dtype=np.int64)
+        self._place[env.rows] = np.arange(len(env.rows))
+        return features.to(self.device)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Replay `n_rollout_steps` hops of every episode; see stable-baselines3."""
+        if self._features is None:
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        assert isinstance(env, RoutingVecEnv)
+        self.policy.set_training_mode(False)
+        callback.on_rollout_start()
+        shape = (n_rollout_steps, env.num_envs)
+        indices = np.empty(shape, dtype=np.int64)
+        rewards = np.empty(shape, dtype=np.float32)
+        dones = np.zeros(shape, dtype=bool)
+        actions, values, log_probs = (torch.empty(shape, dtype=d) for d in (torch.int64, torch.float32, torch.float32))
+        with torch.inference_mode():
+            for step in range(n_rollout_steps):
+                indices[step] = self._place[env.row] * env.table.n_decision_nodes + env.node
+                logits, values[step] = self._forward(self._features[torch.from_numpy(indices[step])])
+                log_chances = torch.log_softmax(logits, -1)
+                noise = torch.empty_like(logits).exponential_()
+                actions[step] = (log_chances.exp() / noise).argmax(-1)  # a draw from the categorical, by exponential races
+                log_probs[step] = log_chances.gather(-1, actions[step][:, None])[:, 0]
+                rewards[step], dones[step] = env.advance(actions[step].numpy())
+                self.num_timesteps += env.num_envs
+                callback.update_locals(locals())
+                if not callback.on_step():
+                    return False
+            here = torch.from_numpy(self._place[env.row] * env.table.n_decision_nodes + env.node)
+            last = self._forward(self._features[here])[1]
+            self._last_episode_starts = dones[-1]
+            advantages, returns = self._advantages(torch.from_numpy(rewards), torch.from_numpy(dones), values, last)
+            self._replayed = Replayed(
+                *(torch.from_numpy(indices).flatten(), actions.flatten(), values.flatten(), log_probs.flatten()),
+                *(advantages.flatten(), returns.flatten()),
+                *(torch.from_numpy(rewards).flatten(), torch.from_numpy(dones).flatten()),
+            )
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits, `(n, actions)`, and values, `(n,)`."""
+        pi, vf = self.policy.mlp_extractor(features)
+        return self.policy.action_net(pi), self.policy.value_net(vf)[:, 0]
+
+    def _advantages(
+        self, rewards: torch.Tensor, dones: torch.Tensor, values: torch.Tensor, last: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return advantages (GAE) and returns, `(steps, n_envs)`; as in stable-baselines3's `RolloutBuffer`."""
+        going, advantages = (~dones).float(), torch.empty_like(rewards)
+        later, following = torch.zeros_like(last), last
+        for step in range(len(rewards) - 1, -1, -1):
+            delta = rewards[step] + self.gamma * following * going[step] - values[step]
+            later = delta + self.gamma * self.gae_lambda * going[step] * later
+            advantages[step], following = later, values[step]
+        return advantages, advantages + values
+
+    def train(self) -> None:
+        """Update the policy from the last rollout; see stable-baselines3, whose loss this is."""
+        if self._features is None:
+            super().train()
+            return
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        clip_range: float = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
+        data, parameters = self._replayed, list(self.policy.parameters())
+        told: list[torch.Tensor] = []
+        for _ in range(self.n_epochs):
+            diverged = False
+            for batch in torch.split(torch.randperm(len(data.indices)), self.batch_size):
+                loss, measures = self._loss(data, batch, clip_range)
+                told.append(measures)
+                diverged = self.target_kl is not None and measures[KL].item() > 1.5 * self.target_kl
+                if diverged:
+                    break
+                self.policy.optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                self.policy.optimizer.step()
+            self._n_updates += 1
+            if diverged:
+                break
+        for name, value in zip(MEASURES, torch.stack(told).mean(0).tolist(), strict=True):
+            self.logger.record(f"train/{name}", value)
+        explained = 1 - (data.returns - data.values).var() / data.returns.var()
+        self.logger.record("train/explained_variance", explained.item())
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", clip_range)
+
+    def _loss(self, data: Replayed, batch: torch.Tensor, clip_range: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return PPO's loss on a minibatch and what is logged of it, in the order of `MEASURES`."""
+        assert self._features is not None
+        logits, values = self._forward(self._features[data.indices[batch]])
+        log_chances = torch.log_softmax(logits, -1)
+        log_ratio = log_chances.gather(-1, data.actions[batch][:, None])[:, 0] - data.log_probs[batch]
+        ratio, advantages = log_ratio.exp(), data.advantages[batch]
+        if self.normalize_advantage and len(batch) > 1:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)).mean()
+        value_loss = functional.mse_loss(values, data.returns[batch])
+        entropy_loss = (log_chances.exp() * log_chances).sum(-1).mean()
+        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        with torch.no_grad():
+            clipped, kl = ((ratio - 1).abs() > clip_range).float().mean(), (ratio - 1 - log_ratio).mean()
+            return loss, torch.stack([loss, policy_loss, value_loss, entropy_loss, clipped, kl])

@@ -1,0 +1,251 @@
+"""A sweep: one router for each alpha and seed, in parallel processes that share the table's memory; finished runs are kept."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.multiprocessing
+
+from toolkit.config import TrainConfig
+from toolkit.evaluate import Evaluation, as_rows, evaluate
+from toolkit.exact import Curve, benchmark_weights, curve, ends, frontier
+from toolkit.policy import Router
+from toolkit.store import Cache
+from toolkit.suite import Suite
+from toolkit.table import Floats, Ints, TransitionTable, load_table
+from toolkit.train import as_row, card, cost_unit, fit_router, recorded_seconds, run_name
+
+AUTO = 21
+"""Alphas that `auto_alphas` places unless told otherwise."""
+
+
+class Job(NamedTuple):
+    """One run of a sweep."""
+
+    config: TrainConfig
+    seed: int
+    path: Path
+
+
+class Done(NamedTuple):
+    """A finished run: where its policy is, how long it took, in seconds, and what it scores."""
+
+    job: Job
+    seconds: float
+    evaluation: Evaluation
+
+
+def auto_alphas(table: TransitionTable, n: int = AUTO, allow_stop: bool = False) -> list[float]:
+    """Place alphas where the oracle's exact frontier of the training split bends: 0, then equal steps along the frontier.
+
+    The length of a step is measured in quality and cost, each as a share of its range.
+    """
+    rows = table.rows("train")
+    found = curve(table, rows, frontier(table, rows, allow_stop))
+    lengths = [np.abs(np.diff(values)) / max(float(np.ptp(values)), 1e-12) for values in found.outcome]
+    travelled = np.cumsum(np.hypot(*lengths))
+    if not len(travelled):
+        return [0.0]
+    places = np.searchsorted(travelled, np.linspace(0, travelled[-1], n + 1)[1:-1])
+    return [0.0, *(float(f"{alpha:.4g}") for alpha in sorted({*found.alphas[1:][places]} - {0.0}))]
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start(arrays: Mapping[str, Any], suite: Suite, unit: float, generated: Mapping[str, bool]) -> None:
+    """Set up a worker: the table's arrays are views of memory that all of them share."""
+    torch.set_num_threads(1)
+    values: dict[str, Any] = {
+        name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in arrays.items()
+    }
+    _worker.update(table=TransitionTable(**values), suite=suite, unit=unit, generated=generated)
+
+
+def _run(job: Job) -> Done:
+    table, suite = _worker["table"], _worker["suite"]
+    if job.config.holdout:
+        table = table.hold_out(job.config.holdout)
+    seconds, router = _train(job, table, suite, _worker["unit"])
+    return Done(job, seconds, evaluate(table, router, "test", _worker["generated"], baselines=job.seed == 0)[0])
+
+
+def _train(job: Job, table: TransitionTable, suite: Suite, unit: float) -> tuple[float, Router]:
+    import time
+
+    started = time.monotonic()
+    model = fit_router(table, job.config, job.seed)
+    seconds = time.monotonic() - started
+    router = Router(model, card(suite, table, unit, job.config, job.seed))
+    job.path.parent.mkdir(parents=True, exist_ok=True)
+    router.save(job.path)
+    return seconds, router
+
+
+def _shared(table: TransitionTable) -> dict[str, Any]:
+    """Copy the arrays into memory that processes share; text arrays are small and go as they are."""
+    found: dict[str, Any] = {}
+    for field in fields(table):
+        value = getattr(table, field.name)
+        numeric = isinstance(value, np.ndarray) and value.dtype.kind != "U"
+        found[field.name] = _share(value) if numeric else value
+    return found
+
+
+def _share(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    found: torch.Tensor = torch.from_numpy(array.copy()).share_memory_()  # type: ignore[no-untyped-call]
+    return found
+
+
+def jobs(suite: Suite, config: TrainConfig, alphas: Sequence[float], seeds: int, out: Path) -> list[Job]:
+    """Return the runs of a sweep."""
+    return [
+        Job(here, seed, out / run_name(suite, here, seed) / "policy.zip")
+        for alpha in alphas
+        for here in [config.changed({"alpha": alpha})]
+        for seed in range(seeds)
+    ]
+
+
+def sweep(
+    suite: Suite,
+    cache: Cache,
+    config: TrainConfig,
+    alphas: Sequence[float] | None,
+    seeds: int,
+    out: Path,
+    generated: Mapping[str, bool],
+    processes: int = 1,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Job]:
+    """Train and evaluate a router for each alpha and seed, and record each in the cache as it is done.
+
+    Runs that are recorded with the same settings and versions, and evaluated, are left as they are.
+
+    Args:
+        suite: The recorded suite.
+        cache: Its cache.
+        config: How routers are trained; its alpha is replaced.
+        alphas: The alphas; None places them by `auto_alphas`.
+        seeds: Seeds 0 to `seeds - 1`.
+        out: Folder of the runs.
+        generated: Of every benchmark, whether a program made it up.
+        processes: Processes side by side.
+        advance: Called with finished and all runs.
+
+    Returns:
+        All runs of the sweep, those that were there included.
+
+    Raises:
+        IncompleteCacheError: The cache does not hold every transition of the suite.
+    """
+    table = load_table(cache, suite)
+    if alphas is None:
+        alphas = auto_alphas(table.hold_out(config.holdout) if config.holdout else table, allow_stop=config.allow_stop)
+    every = jobs(suite, config, alphas, seeds, out)
+    known = {row["run"] for row in cache.arrow("SELECT DISTINCT run FROM evaluations WHERE split = 'test'").to_pylist()}
+    missing = [
+        job
+        for job in every
+        if (run := run_name(suite, job.config, job.seed)) not in known or recorded_seconds(cache, run, job.path) is None
+    ]
+    advance(len(every) - len(missing), len(every))
+    initial = (_shared(table), suite, cost_unit(cache, suite), generated)
+    for n, done in enumerate(_results(missing, initial, processes), len(every) - len(missing) + 1):
+        cache.add_run(as_row(suite, table, done.job.config, done.job.seed, done.job.path, done.seconds))
+        cache.add_evaluation(done.evaluation.run, "test", as_rows(done.evaluation), [])
+        advance(n, len(every))
+    return every
+
+
+def _results(missing: Sequence[Job], initial: tuple[Any, ...], processes: int) -> Iterator[Done]:
+    if processes < 2 or len(missing) < 2:
+        _start(*initial)
+        yield from map(_run, missing)
+        return
+    context = torch.multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
+    with ProcessPoolExecutor(min(processes, len(missing)), context, _start, initial) as pool:
+        futures = [pool.submit(_run, job) for job in missing]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Point(NamedTuple):
+    """What one policy scores at one alpha, over seeds: means, and their spread over seeds (standard deviation)."""
+
+    policy: str
+    alpha: float
+    seeds: int
+    quality: float
+    cost: float
+    reward: float
+    reward_spread: float
+    regret: float
+
+
+def summarise(cache: Cache, runs: Sequence[str]) -> list[Point]:
+    """Return mean Q, C, R and regret to the oracle of every policy at every alpha, over the seeds of a sweep."""
+    rows = cache.arrow(
+        "WITH e AS (SELECT * FROM evaluations WHERE split = 'test' AND benchmark = 'overall' AND list_contains($runs, run)),"
+        " o AS (SELECT run, reward FROM e WHERE policy = 'oracle')"
+        " SELECT e.policy, e.alpha, count(*) AS seeds, avg(e.quality) AS quality, avg(e.cost) AS cost, avg(e.reward) AS reward,"
+        " coalesce(stddev_samp(e.reward), 0) AS reward_spread, avg(o.reward - e.reward) AS regret"
+        " FROM e JOIN o USING (run) GROUP BY ALL ORDER BY e.alpha, e.policy",
+        {"runs": list(runs)},
+    ).to_pylist()
+    return [Point(**row) for row in rows]
+
+
+def cost_range(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> tuple[float, float]:
+    """Return mean cost of the cheapest and of the dearest fixed path: the range that AIQ is taken over."""
+    means = benchmark_weights(table, rows) @ table.cost[rows, ends(table, allow_stop)]
+    return float(means.min()), float(means.max())
+
+
+def areas(points: Sequence[Point], oracle: Curve, low: float, high: float) -> dict[str, float]:
+    """Return AIQ of the routers of a sweep and of the oracle, over a range of costs; nothing where all costs are equal."""
+    if high <= low:
+        return {}
+    found = {"oracle": aiq(oracle.outcome.cost, oracle.outcome.quality, low, high)}
+    for policy in ("router", "kNN", "linear"):
+        line = [point for point in points if point.policy == policy]
+        if line:
+            cost, quality = (np.array([getattr(point, name) for point in line]) for name in ("cost", "quality"))
+            found[policy] = aiq(cost, quality, low, high)
+    return found
+
+
+def aiq(cost: Floats, quality: Floats, low: float, high: float) -> float:
+    """Return the average improvement in quality of a router: the mean height of its non-decreasing convex hull over costs.
+
+    RouterBench (Hu et al. 2024, arXiv 2403.12031): the integral of the hull from the lowest to the highest cost, divided by
+    their difference. Beyond its dearest point a router keeps that quality; below its cheapest it is given that one's.
+
+    Args:
+        cost: Mean cost of each point of the router, `(points,)`.
+        quality: Mean quality of each, `(points,)`.
+        low: Lowest cost of the range.
+        high: Highest; above `low`.
+    """
+    order = np.lexsort((-quality, cost))
+    hull: list[tuple[float, float]] = []
+    for x, y in zip(cost[order].tolist(), quality[order].tolist(), strict=True):
+        if hull and y <= hull[-1][1]:
+            continue
+        while len(hull) > 1 and _below(hull[-2], hull[-1], (x, y)):
+            hull.pop()
+        hull.append((x, y))
+    xs, ys = np.array(hull).T
+    grid = np.unique(np.concatenate([[low, high], xs[(xs > low) & (xs < high)]]))
+    return float(np.trapezoid(np.interp(grid, xs, ys), grid) / (high - low))
+
+
+def _below(left: tuple[float, float], middle: tuple[float, float], right: tuple[float, float]) -> bool:
+    return (middle[1] - left[1]) * (right[0] - left[0]) <= (right[1] - left[1]) * (middle[0] - left[0])
