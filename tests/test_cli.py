@@ -123,6 +123,27 @@ def test_prices_changed_in_the_file_apply_without_generating(folder: Path) -> No
     assert toolkit(folder, "sql", query, "--format", "csv").stdout == before
 
 
+def test_a_router_is_not_evaluated_on_questions_it_has_learned_from(folder: Path) -> None:
+    text = (folder / "small.toml").read_text()
+    trained = toolkit(folder, "train", "small.toml").stdout
+    policy = re.search(r"Policy: (\S+)", trained)
+    assert policy
+    try:
+        (folder / "small.toml").write_text(text + "\n[splits]\nseed = 5\n")
+        assert toolkit(folder, "train", "small.toml").returncode == 0
+        refused = toolkit(folder, "evaluate", policy[1])
+        (folder / "small.toml").write_text(text.replace("rate_out = 4.0", "rate_out = 5.0"))
+        assert toolkit(folder, "train", "small.toml").returncode == 0
+        told = toolkit(folder, "evaluate", policy[1])
+    finally:
+        (folder / "small.toml").write_text(text)
+        assert toolkit(folder, "train", "small.toml").returncode == 0
+    assert refused.returncode == 2
+    assert "has learned from" in refused.stderr
+    assert told.returncode == 0
+    assert "has changed since" in told.stderr
+
+
 def test_more_hops_in_the_file_ask_for_generate(folder: Path) -> None:
     text = (folder / "small.toml").read_text()
     (folder / "small.toml").write_text(text.replace("horizon = 2", "horizon = 3"))

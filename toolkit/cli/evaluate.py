@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from uuid import UUID
 
 import typer
 
@@ -39,6 +40,19 @@ def evaluate(
         if newest is None:
             raise PolicyError(f"No router has been trained for suite {resolved.name} yet. Train one: toolkit train {target}")
         router = load_router(Path(newest[1]))
+    trained_on = UUID(router.card["suite_key"])
+    if trained_on != resolved.key:
+        seen = opened.seen_in_training(trained_on, resolved.key, split) if split == "test" else 0
+        if seen:
+            raise PolicyError(
+                f"The router {router.card['run']} has learned from {seen} of the {split} questions: it was trained before "
+                f"the splits of suite {resolved.name} changed. Train one for the suite as it is: toolkit train {resolved.name}"
+            )
+        typer.echo(
+            f"The suite {resolved.name} has changed since {router.card['run']} was trained (rates, metrics, splits or "
+            "questions); it is evaluated on the suite as it is now.",
+            err=True,
+        )
     table = load_table(opened, resolved)
     if router.card["settings"].get("holdout"):
         table = table.hold_out(router.card["settings"]["holdout"])

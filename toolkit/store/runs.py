@@ -1,6 +1,7 @@
 """Trained routers, what they score, and what they decide."""
 
 from collections.abc import Iterable
+from uuid import UUID
 
 from toolkit.store.file import CacheFile
 from toolkit.store.rows import Row, append, arrow_keys, first
@@ -25,6 +26,17 @@ class Runs(CacheFile):
             con.register("decided", arrow_keys([row["node"] for row in decided]))
             con.execute("DELETE FROM decisions WHERE run = ? AND node IN (SELECT key::UUID FROM decided)", [run])
             append(con, "decisions", decided)
+
+    def seen_in_training(self, trained: UUID, now: UUID, split: str) -> int:
+        """Count the questions of a split of suite `now` that a router trained on suite `trained` has learned from."""
+        with self.read() as con:
+            row = first(
+                con,
+                "SELECT count(DISTINCT question) FROM suite_questions WHERE suite = ? AND split = ? AND question IN"
+                " (SELECT question FROM suite_questions WHERE suite = ? AND split <> 'test')",
+                [now, split, trained],
+            )
+        return int(row[0]) if row else 0
 
     def newest_run(self, suite: str) -> tuple[str, str] | None:
         """Return name and policy file of the run trained last for a suite of that name, or None."""
