@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from toolkit.cli import evaluate, generate, init, plan, schema, show, sql, status, sweep, train
+from toolkit.cli import evaluate, generate, init, plan, schema, show, sql, status, sweep, train, verify
 from toolkit.errors import ToolkitError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for command in (
     show.show,
     sql.sql,
     schema.schema,
+    verify.verify,
 ):
     app.command()(command)
 
