@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from toolkit.cli import evaluate, generate, init, plan, schema, show, sql, status, sweep, train, verify
+from toolkit.cli import evaluate, export, generate, import_, init, plan, schema, show, sql, status, sweep, train, verify
 from toolkit.errors import ToolkitError
 
 app = typer.Typer(
@@ -30,8 +30,10 @@ for command in (
     sql.sql,
     schema.schema,
     verify.verify,
+    export.export,
 ):
     app.command()(command)
+app.command("import")(import_.import_)
 
 
 @app.callback(invoke_without_command=True)
