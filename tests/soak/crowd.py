@@ -31,7 +31,7 @@ def crowd(folder: Path, seconds: float) -> Counter[str]:
     Raises:
         AssertionError: A process failed, a row was lost or doubled, or the content differs from an undisturbed run's.
     """
-    questions = 60
+    questions = 30
     suite = make_suite(folder, questions)
     whole = Cache(folder / "whole.duckdb")
     generate(suite, whole, folder, folder, engine=scripted(right_answers(suite)), encode=encode)
@@ -40,7 +40,7 @@ def crowd(folder: Path, seconds: float) -> Counter[str]:
         path = folder / f"{did['caches']}.duckdb"
         cache, rows, round_ = Cache(path), 0, did["caches"]
         parts = [["--shard", "1/2"], ["--shard", "2/2"]] if round_ % 2 else [[], []]
-        common = ["--questions", str(questions), "--seconds", "0.1", "--oom", "0.05"]
+        common = ["--questions", str(questions), "--seconds", "0.1"]
         workers = [
             subprocess.Popen(
                 [sys.executable, "-m", "tests.worker", str(path), *common, *part],
@@ -60,9 +60,9 @@ def crowd(folder: Path, seconds: float) -> Counter[str]:
                 render(cache, None)
                 did["reads"] += 2
                 did["spooled batches seen"] += len(cache.spool.files())
-                if rows and (holder is None or holder.poll() is not None) and did["reads"] % 10 == 0:
+                if rows and (holder is None or holder.poll() is not None) and did["reads"] % 30 == 0:
                     mode = "rw"[did["holders"] % 2]
-                    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path), mode, "6"], stderr=subprocess.DEVNULL)
+                    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path), mode, "3"], stderr=subprocess.DEVNULL)
                     did["holders"] += 1
             time.sleep(0.2)
         for worker in workers:

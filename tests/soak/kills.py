@@ -36,7 +36,7 @@ class Killed(NamedTuple):
 
 def _begin(begun: Event, path: Path, questions: int) -> None:
     begun.set()
-    work(path, questions, 0.002, None, 0.1)
+    work(path, questions, 0.002, None, 0.02)
 
 
 def kill(folder: Path, kills: int, seed: int = 0, questions: int = 16) -> Killed:
