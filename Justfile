@@ -45,6 +45,15 @@ bench *args: _venv
 performance: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.report
 
+# Kill generation again and again, then crowd a cache for minutes: every promise of docs/reliability.md, at length
+soak kills="200" minutes="10": _venv
+    {{bin}}/python -m tests.soak.kills --kills {{kills}}
+    {{bin}}/python -m tests.soak.crowd --minutes {{minutes}}
+
+# Fill a cache with so many made-up nodes and time commits, status and the README's queries
+large nodes="1000000": _venv
+    {{bin}}/python -m tests.soak.large --nodes {{nodes}}
+
 # Write docs/cli.md and docs/suite.md anew from the program itself
 docs: _venv
     {{bin}}/python docs/generate.py

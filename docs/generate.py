@@ -19,7 +19,7 @@ def cli() -> str:
     parts = ["# Commands\n\nWritten by `just docs` from `toolkit COMMAND --help`."]
     for command in app.registered_commands:
         assert command.callback
-        name = command.callback.__name__
+        name = command.name or command.callback.__name__
         shown = CliRunner().invoke(app, [name, "--help"], terminal_width=100, prog_name="toolkit")
         parts.append(f"## {name}\n\n```\n{shown.output.strip()}\n```")
     return "\n\n".join(parts) + "\n"

@@ -17,7 +17,9 @@ from toolkit.cli import app
 from toolkit.store import Cache
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
+COMMANDS = {
+    command.name or command.callback.__name__: command.callback for command in app.registered_commands if command.callback
+}
 
 SUITE = """\
 name = "small"

@@ -74,7 +74,7 @@ def test_every_command_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     for command in app.registered_commands:
         assert command.callback
-        assert f"toolkit {command.callback.__name__}" in text
+        assert f"toolkit {command.name or command.callback.__name__}" in text
 
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:

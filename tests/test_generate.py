@@ -1,9 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -189,51 +183,3 @@ def test_decision_texts_are_embedded_once_each(cache: Cache, suite: Suite) -> No
     texts = cache.arrow("SELECT count(*) AS n, count(DISTINCT text) AS d FROM embeddings").to_pylist()[0]
     answers = cache.arrow("SELECT DISTINCT response FROM transitions WHERE depth < 2")["response"].to_pylist()
     assert texts["n"] == texts["d"] == len({*answers, *(question.prompt for question in suite.questions)})
-
-
-WORKER = """
-import sys, time
-from pathlib import Path
-from tests.scripted import encode, resolve_config, right_answers, suite_config
-from toolkit.engines.scripted import ScriptedEngine
-from toolkit.generate import generate
-from toolkit.store import Cache
-
-folder = Path(sys.argv[1])
-suite = resolve_config(suite_config(), folder)
-
-class Slow(ScriptedEngine):
-    def generate(self, prompts):
-        time.sleep(0.01)
-        return super().generate(prompts)
-
-generate(suite, Cache(folder / "c.duckdb"), folder, folder, encode=encode,
-         engine=lambda e, m, b, s: Slow(m, right_answers(suite)))
-"""
-
-
-def test_killed_at_any_moment_it_continues_to_the_same_content(suite: Suite, tmp_path: Path) -> None:
-    whole, _, undisturbed = run(suite, tmp_path / "whole.duckdb")
-    cache = Cache(tmp_path / "c.duckdb")
-    kills = 0
-    for attempt in range(60):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path)],
-            cwd=Path(__file__).parent.parent,
-            env=os.environ | {"PYTHONPATH": "."},
-        )
-        while process.poll() is None and not cache.exists():
-            time.sleep(0.01)
-        try:
-            process.wait(0.02 + 0.037 * (attempt % 9))
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            rows = cache.arrow("SELECT status, response FROM generations").to_pylist()  # it opens, and holds whole rows
-            assert Counter(row["status"] for row in rows) == {"ok": len(rows)} or not rows
-    run(suite, tmp_path / "c.duckdb")
-    assert kills >= 3
-    assert content(cache) == content(whole)
-    assert len(undisturbed) > 10

@@ -24,30 +24,37 @@ def make_suite(folder: Path, questions: int) -> Suite:
     return resolve_config(suite_config(benchmarks=[{"name": name, "limit": questions} for name in BENCHMARKS]), folder)
 
 
-def main() -> None:
-    """Generate."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cache", type=Path)
-    parser.add_argument("--questions", type=int, default=8, help="of each benchmark")
-    parser.add_argument("--seconds", type=float, default=0.01, help="that a batch takes")
-    parser.add_argument("--shard")
-    parser.add_argument("--oom", type=float, default=0.0, help="share of batches that do not fit into memory")
-    options = parser.parse_args()
-    folder = options.cache.parent
-    suite = make_suite(folder, options.questions)
+def work(path: Path, questions: int = 8, seconds: float = 0.01, shard: str | None = None, oom: float = 0.0) -> None:
+    """Generate.
+
+    Args:
+        path: The cache.
+        questions: Of each benchmark.
+        seconds: That a batch takes.
+        shard: Part of the questions, i/n.
+        oom: Share of batches that do not fit into memory.
+    """
+    folder = path.parent
+    suite = make_suite(folder, questions)
     script = right_answers(suite)
 
     class Slow(ScriptedEngine):
         def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
-            time.sleep(options.seconds)
-            if len(prompts) > 1 and random.random() < options.oom:
+            time.sleep(seconds)
+            if len(prompts) > 1 and random.random() < oom:
                 raise BatchTooLargeError("by chance")
             return super().generate(prompts)
 
-    shard = Shard(*map(int, options.shard.split("/"))) if options.shard else None
-    cache = Cache(options.cache)
-    generate(suite, cache, folder, folder, shard=shard, encode=encode, engine=lambda e, m, b, s: Slow(m, script))
+    part = Shard(*map(int, shard.split("/"))) if shard else None
+    generate(suite, Cache(path), folder, folder, shard=part, encode=encode, engine=lambda e, m, b, s: Slow(m, script))
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--questions", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=0.01)
+    parser.add_argument("--shard")
+    parser.add_argument("--oom", type=float, default=0.0)
+    options = parser.parse_args()
+    work(options.cache, options.questions, options.seconds, options.shard, options.oom)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from toolkit.cli import evaluate, generate, init, plan, schema, show, sql, status, sweep, train
+from toolkit.cli import evaluate, export, generate, import_, init, plan, schema, show, sql, status, sweep, train, verify
 from toolkit.errors import ToolkitError
 
 app = typer.Typer(
@@ -29,8 +29,11 @@ for command in (
     show.show,
     sql.sql,
     schema.schema,
+    verify.verify,
+    export.export,
 ):
     app.command()(command)
+app.command("import")(import_.import_)
 
 
 @app.callback(invoke_without_command=True)

@@ -6,6 +6,7 @@ from toolkit.store.rows import KEYS, Row
 from toolkit.store.runs import Runs
 from toolkit.store.spool import Batch
 from toolkit.store.suites import Progress, Suites
+from toolkit.store.transfer import Transfer
 
 __all__ = [
     "KEYS",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-class Cache(Suites, Generations, Runs):
+class Cache(Suites, Generations, Runs, Transfer):
     """One `.duckdb` file and all that is kept in it.
 
     Args:

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,7 @@ from toolkit.errors import CacheBusyError, CacheError
 from toolkit.store.rows import first
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
@@ -93,7 +94,8 @@ class CacheFile:
                 f"The cache {self.path} cannot be created: {error}. Is the folder there, writable, and not full?"
             ) from None
         finally:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only folder refuses even that
+                draft.unlink(missing_ok=True)
 
     @contextmanager
     def read(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -120,12 +122,38 @@ class CacheFile:
                 con.rollback()
                 raise
             con.commit()
-        except (duckdb.IOException, duckdb.FatalException) as error:
+        except (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
             raise CacheError(
                 f"The cache {self.path} cannot be written: {error}. Is the disk full? What was committed before is safe."
             ) from None
         finally:
             con.close()
+
+    def connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Return a read-only DuckDB connection for a `with` block; nobody can write to the file while it is open."""
+        return self.read()
+
+    def frame(
+        self, source: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None, suite: str | None = None
+    ) -> "pl.DataFrame":
+        """Return a view, a table or the rows of a query as a polars frame; the file is open only meanwhile.
+
+        Args:
+            source: Name of a view or table, or one SQL query.
+            parameters: Values of the query's parameters.
+            suite: Only the rows of the suite of that name; views only.
+
+        Raises:
+            CacheError: There is no such view, or the query is wrong.
+        """
+        import polars as pl
+
+        query = source
+        if suite is not None:
+            query, parameters = f"FROM {source} WHERE suite = $suite", {"suite": suite}
+        elif source.isidentifier():
+            query = f"FROM {source}"
+        return pl.DataFrame(pl.from_arrow(self.arrow(query, parameters)))
 
     def _open(self, read_only: bool, wait: float) -> duckdb.DuckDBPyConnection:
         if not self.exists():

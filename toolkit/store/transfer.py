@@ -1,0 +1,174 @@
+"""Moving rows between caches: a folder of Parquet files with a manifest of their hashes, or another cache.
+
+Rows are content-addressed, so merging is adding what is not there. Where both sides answered the same prompt differently,
+nothing is decided in silence.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+import duckdb
+
+from toolkit.errors import CacheError
+from toolkit.keys import content_sha256
+from toolkit.store.file import SCHEMA_VERSION, CacheFile, now
+from toolkit.store.rows import KEYS, first
+
+MANIFEST = "manifest.json"
+TABLES = {
+    **KEYS,
+    "suites": ("suite",),
+    "suite_models": ("suite", "position"),
+    "suite_questions": ("suite", "position"),
+    "suite_paths": ("suite", "number"),
+    "evaluations": ("run", "split", "policy", "benchmark"),
+    "decisions": ("run", "node", "action"),
+}
+"""What is moved, with what makes a row the same in two caches."""
+CONTENT = {"generations": "response", "scores": "value"}
+"""Columns that must agree where keys do."""
+
+Prefer = Literal["ours", "theirs"]
+
+
+class Transfer(CacheFile):
+    """Export and import."""
+
+    def export(self, folder: Path) -> dict[str, int]:
+        """Write every table as Parquet in the order of its keys, then a manifest with their hashes.
+
+        Returns:
+            Rows by table.
+
+        Raises:
+            CacheError: The folder is not empty, or cannot be written.
+        """
+        draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+        if folder.exists() and any(folder.iterdir()):
+            raise CacheError(f"The folder {folder} is not empty and is left as it is. Name a new one.")
+        rows: dict[str, int] = {}
+        try:
+            draft.mkdir(parents=True)
+            with self.read() as con:
+                for table, key in TABLES.items():
+                    target = _quoted(draft / f"{table}.parquet")
+                    con.execute(f"COPY (FROM {table} ORDER BY {', '.join(key)}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
+                    rows[table] = _count(con, f"FROM {table}")
+            manifest = {
+                "schema_version": SCHEMA_VERSION,
+                "exported": now().isoformat(timespec="seconds"),
+                "tables": {
+                    table: {"rows": rows[table], "sha256": content_sha256(draft / f"{table}.parquet")} for table in TABLES
+                },
+            }
+            (draft / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
+            if folder.exists():
+                folder.rmdir()
+            draft.rename(folder)
+        except (OSError, duckdb.IOException) as error:
+            raise CacheError(f"{self.path} cannot be exported to {folder}: {error}. Is the disk full?") from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return rows
+
+    def merge(self, source: Path, prefer: Prefer | None = None) -> dict[str, int]:
+        """Take in what an exported folder or another cache holds and this one does not, in one transaction.
+
+        An answer replaces an error of the same prompt.
+
+        Args:
+            source: The folder, or the other cache.
+            prefer: Whose response or score stays where both have one and they differ.
+
+        Returns:
+            Rows added by table.
+
+        Raises:
+            CacheError: The source is damaged or incomplete, or both sides differ and `prefer` does not say which to keep.
+        """
+        if source.is_dir():
+            _check_manifest(source)
+            theirs = {table: f"read_parquet({_quoted(source / f'{table}.parquet')})" for table in TABLES}
+            return self._merge(theirs, source, prefer)
+        if source.resolve() == self.path.resolve():
+            raise CacheError(f"{source} is the cache itself. Name another.")
+        with CacheFile(source, self.wait).read():
+            pass  # refuses what is not a cache, before it is attached
+        return self._merge({table: f"theirs.{table}" for table in TABLES}, source, prefer, attach=source)
+
+    def _merge(self, theirs: dict[str, str], source: Path, prefer: Prefer | None, attach: Path | None = None) -> dict[str, int]:
+        added: dict[str, int] = {}
+        with self.write() as con:
+            if attach:
+                con.execute(f"ATTACH {_quoted(attach)} AS theirs (READ_ONLY)")
+            con.execute(
+                f"DELETE FROM generations WHERE status = 'error'"
+                f" AND generation IN (SELECT generation FROM {theirs['generations']} WHERE status = 'ok')"
+            )
+            for table, column in CONTENT.items():
+                self._settle(con, table, column, theirs[table], source, prefer)
+            for table, key in TABLES.items():
+                same = " AND ".join(f"o.{column} = t.{column}" for column in key)
+                before = _count(con, f"FROM {table}")
+                con.execute(
+                    f"INSERT INTO {table} BY NAME SELECT * FROM {theirs[table]} AS t"
+                    f" WHERE NOT EXISTS (SELECT 1 FROM {table} AS o WHERE {same})"
+                )
+                added[table] = _count(con, f"FROM {table}") - before
+        return added
+
+    def _settle(
+        self, con: duckdb.DuckDBPyConnection, table: str, column: str, theirs: str, source: Path, prefer: Prefer | None
+    ) -> None:
+        """Find rows of one key whose content differs, and refuse or prefer."""
+        same = " AND ".join(f"o.{name} = t.{name}" for name in TABLES[table])
+        differ = f"{table} AS o JOIN {theirs} AS t ON {same} AND o.{column} <> t.{column}"
+        found = first(con, f"SELECT count(*), any_value(o.{TABLES[table][0]}) FROM {differ}")
+        assert found
+        count, example = found[0], found[1]
+        if not count:
+            return
+        if prefer is None:
+            raise CacheError(
+                f"{count} {table} of {source} differ from those in {self.path}, e.g. {_shown(example)}. Nothing was changed. "
+                "Greedy 16-bit decoding can differ between machines. Keep one side: --prefer ours or --prefer theirs."
+            )
+        if prefer == "theirs":
+            con.execute(f"DELETE FROM {table} AS o USING {theirs} AS t WHERE {same} AND o.{column} <> t.{column}")
+
+
+def _check_manifest(folder: Path) -> None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        version, tables = int(manifest["schema_version"]), manifest["tables"]
+        hashes = {table: tables[table]["sha256"] for table in TABLES}
+    except FileNotFoundError:
+        raise CacheError(
+            f"{folder} has no {MANIFEST}: it is no export, or one that was not finished. "
+            f"Export it again: toolkit export {folder}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{folder / MANIFEST} cannot be read ({error}). Export the folder again.") from None
+    if version != SCHEMA_VERSION:
+        raise CacheError(f"{folder} was exported with schema version {version}, not {SCHEMA_VERSION}. Export it again.")
+    for table, digest in hashes.items():
+        file = folder / f"{table}.parquet"
+        if not file.exists() or content_sha256(file) != digest:
+            raise CacheError(f"{file} is not what {MANIFEST} says: missing or damaged. Nothing was taken in; export it again.")
+
+
+def _count(con: duckdb.DuckDBPyConnection, source: str) -> int:
+    row = first(con, f"SELECT count(*) {source}")
+    return int(row[0]) if row else 0
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, UUID) else repr(value)
