@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from toolkit.cli import evaluate, generate, init, plan, schema, show, sql, status, train
+from toolkit.cli import benchmarks, evaluate, generate, init, plan, schema, show, sql, status, train
 from toolkit.errors import ToolkitError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 for command in (
     init.init,
+    benchmarks.benchmarks,
     plan.plan,
     generate.generate,
     status.status,
