@@ -1,10 +1,12 @@
 """Benchmarks, one file each; a suite names them by the keys below.
 
-To add one, write a file with a `Benchmark` and list it here.
+To add one, write a file with a `Benchmark` and list it here (docs/benchmarks.md has a worked example). A benchmark of your own
+needs no place here: a suite names its file.
 """
 
 from importlib import import_module
 
+from benchmarks.mmlu import BY_SUBJECT
 from toolkit.benchmark import Benchmark
 
 BENCHMARKS = {
@@ -14,7 +16,26 @@ BENCHMARKS = {
     "word_sorting": "benchmarks.word_sorting:WORD_SORTING",
     "addition": "benchmarks.addition:ADDITION",
     "multiplication": "benchmarks.multiplication:MULTIPLICATION",
-}
+    "humaneval": "benchmarks.humaneval:HUMANEVAL",
+    "mbpp": "benchmarks.mbpp:MBPP",
+    "mbpp_sanitized": "benchmarks.mbpp:MBPP_SANITIZED",
+    "gsm8k": "benchmarks.gsm8k:GSM8K",
+    "math500": "benchmarks.math500:MATH500",
+    "svamp": "benchmarks.svamp:SVAMP",
+    "aqua": "benchmarks.aqua:AQUA",
+    "nq_open": "benchmarks.nq_open:NQ_OPEN",
+    "triviaqa": "benchmarks.triviaqa:TRIVIAQA",
+    "hotpotqa": "benchmarks.hotpotqa:HOTPOTQA",
+    "squad": "benchmarks.squad:SQUAD",
+    "truthfulqa_mc1": "benchmarks.truthfulqa:TRUTHFULQA_MC1",
+    "truthfulqa": "benchmarks.truthfulqa:TRUTHFULQA",
+    "pubmedqa": "benchmarks.pubmedqa:PUBMEDQA",
+    "medqa": "benchmarks.medqa:MEDQA",
+    "arc_challenge": "benchmarks.arc_challenge:ARC_CHALLENGE",
+    "openbookqa": "benchmarks.openbookqa:OPENBOOKQA",
+    "commonsenseqa": "benchmarks.commonsenseqa:COMMONSENSEQA",
+    "mmlu": "benchmarks.mmlu:MMLU",
+} | {name: f"benchmarks.mmlu:{name}" for name in BY_SUBJECT}
 """Name of every benchmark, and where it is defined."""
 
 

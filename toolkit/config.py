@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from toolkit.errors import SuiteError
 from toolkit.metrics import METRICS
+from toolkit.packages import PACKAGE_REFERENCE
 from toolkit.prompts import PROTOCOLS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -21,7 +22,6 @@ Name = Annotated[str, Field(pattern=NAME)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
-PACKAGE_REFERENCE = re.compile(r"^package:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^/\s]+)/(?P<file>\S+)$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -135,27 +135,70 @@ class ModelConfig(Weights):
 
 
 class BenchmarkConfig(Section):
-    """One benchmark of the suite and how many of its questions are used."""
+    """One benchmark of the suite and how many of its questions are used.
 
-    name: str = Field(description="A shipped benchmark.")
+    A shipped one is named. One of your own is a Python file (`file`), or a table of rows with a prompt template (`data` and
+    `prompt`), in which case `answer` and `metric` say how it is scored.
+    """
+
+    name: Name = Field(description="A shipped benchmark (`toolkit benchmarks` lists them), or a name for your own.")
     limit: int | None = Field(None, ge=1, description="Number of questions; a larger limit contains the smaller one.")
+    seed: int = Field(0, ge=0, description="Another seed draws other questions under a limit.")
+    shots: int = Field(0, ge=0, le=32, description="Examples shown before each question, from the split kept for them.")
     quality: str | None = Field(None, description="Metric that is Q here, in place of the benchmark's own.")
+    metrics: tuple[str, ...] = Field((), description="Further metrics to score and cache.")
+    data: str | None = Field(
+        None,
+        description="Your copy of the data, relative to the suite file: a folder or file (JSONL, JSON, CSV, Parquet, gz, zip). "
+        "Default: below $TOOLKIT_DATA, else the hub.",
+    )
+    file: str | None = Field(None, description="Your own benchmark: a Python file that defines one `Benchmark`.")
+    prompt: str | None = Field(
+        None, description="Your own benchmark: the prompt of a row of `data`, with its columns in braces: `{question}`."
+    )
+    answer: str = Field("answer", description="With `prompt`: the column with the answer, or a list of accepted ones.")
+    choices: str | None = Field(None, description="With `prompt`: the column with the list of choices.")
+    id: str | None = Field(None, description="With `prompt`: the column with the id of a row; default: its number.")
+    stratum: str | None = Field(None, description="With `prompt`: a column whose kinds keep their shares under a limit.")
+    metric: str | None = Field(None, description="With `prompt`: the metric; required there.")
+    field: Literal["qa", "code", "mathematics"] = Field("qa", description="With `prompt`: the skill it asks for.")
+    licence: str = Field("", description="With `prompt`: licence of the questions.")
 
-    @field_validator("name")
-    @classmethod
-    def _shipped(cls, name: str) -> str:
+    @model_validator(mode="after")
+    def _known(self) -> Self:
         from benchmarks import BENCHMARKS
 
-        if name not in BENCHMARKS:
-            raise ValueError(f"there is no benchmark {name!r}; {_did_you_mean(name, BENCHMARKS)}")
-        return name
+        own = self.file is not None or self.prompt is not None
+        if not own and self.name not in BENCHMARKS:
+            raise ValueError(
+                f"there is no benchmark {self.name!r}; {_did_you_mean(self.name, BENCHMARKS)}; one of your own needs file, "
+                "or data and prompt"
+            )
+        if own and self.name in BENCHMARKS:
+            raise ValueError(f"{self.name!r} is a shipped benchmark; give your own another name")
+        if self.file is not None and self.prompt is not None:
+            raise ValueError("give either file (Python), or data and prompt")
+        if self.prompt is not None and (self.data is None or self.metric is None):
+            raise ValueError("prompt needs data and metric beside it")
+        return self
 
-    @field_validator("quality")
+    @field_validator("quality", "metric", "metrics")
     @classmethod
-    def _metric(cls, name: str | None) -> str | None:
-        if name is not None and name not in METRICS:
-            raise ValueError(f"there is no metric {name!r}; {_did_you_mean(name, METRICS)}")
-        return name
+    def _metric(cls, given: Any) -> Any:
+        for name in (given,) if isinstance(given, str) else given or ():
+            if name not in METRICS:
+                raise ValueError(f"there is no metric {name!r}; {_did_you_mean(name, METRICS)}")
+        return given
+
+
+class CodeConfig(Section):
+    """Whether model-written code may be run, and how it is kept apart."""
+
+    sandbox: Literal["off", "bubblewrap", "process"] = Field(
+        "off",
+        description="off: refuse benchmarks that need it; bubblewrap: no network, no files, limits; process: limits "
+        "only, which such code can get around.",
+    )
 
 
 class PromptConfig(Section):
@@ -287,6 +330,7 @@ class SuiteConfig(Section):
     )
     prompts: PromptConfig = Field(PromptConfig(), description="How contexts become prompts: [prompts].")
     engine: EngineConfig = Field(EngineConfig(), description="What runs the models: [engine].")
+    code: CodeConfig = Field(CodeConfig(), description="Running model-written code: [code].")
     splits: SplitConfig = Field(SplitConfig(), description="Training, validation and test questions: [splits].")
     features: FeatureConfig = Field(FeatureConfig(), description="What the policy sees: [features].")
     train: TrainConfig = Field(TrainConfig(), description="How a router is trained: [train].")

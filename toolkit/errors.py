@@ -31,3 +31,11 @@ class EngineError(ToolkitError):
 
 class PolicyError(ToolkitError):
     """A policy file is missing, foreign, or does not fit the suite it is used with."""
+
+
+class SandboxError(ToolkitError):
+    """Model-written code may not be run, or cannot be isolated."""
+
+
+class BenchmarkError(ToolkitError):
+    """A benchmark's data cannot be had, or is not what it should be."""

@@ -6,7 +6,7 @@ already, so that a resumed run forms the same batches as an undisturbed one. Kno
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,15 +21,17 @@ from toolkit.config import EngineConfig, ModelConfig
 from toolkit.engines import Completion, Engine, Prompt, open_engine
 from toolkit.engines.guard import Budget, Failure, Guard
 from toolkit.errors import CacheBusyError, EngineError
-from toolkit.keys import canonical_json, text_key
-from toolkit.metrics import METRICS
+from toolkit.keys import text_key
 from toolkit.prompts import Turn, fit, messages
+from toolkit.scoring import check, score
 from toolkit.store import Batch, Cache, Parent, Row, now
-from toolkit.suite import Model, Question, Suite, child_key, generation_key, metric_of
+from toolkit.suite import Model, Question, Suite, child_key, generation_key
 
 logger = logging.getLogger("toolkit")
 
 OpenEngine = Callable[[EngineConfig, ModelConfig, Path, Path], Engine]
+SCORED_AT_ONCE = 4096
+
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
 PATIENCE = 5.0
@@ -187,6 +189,7 @@ def generate(
         ToolkitError: Weights cannot be had, an engine is broken, or the cache cannot be written. What was committed stays.
         CacheBusyError: Others hold the file to the end; what is finished is spooled beside it.
     """
+    check(suite.config, suite.questions)
     started = time.monotonic()
     cache.create()
     cache.record(suite)
@@ -303,7 +306,7 @@ def _run_batch(stage: _Stage, model: Model, config: ModelConfig, depth: int, job
                 along = (*parent.answers, responses[job.key])
                 stage.known[depth][node] = Parent(node, parent.root, parent.question, parent.sample, path, along)
     answers = {(p.question, responses[job.key]) for job in jobs if job.key in responses for p in job.parents}
-    batch.scores = [row for question, response in sorted(answers) for row in _scores(stage.questions[question], response)]
+    batch.scores = score([(stage.questions[question], response) for question, response in sorted(answers)], stage.suite.config)
     stage.keep(batch)
     failed = [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
     stage.report.generated += len(batch.generations)
@@ -352,26 +355,13 @@ def _generation_row(model: Model, job: Job, outcome: Completion | Failure, secon
     return row | outcome._asdict() | {"text": text_key(outcome.response)}
 
 
-def _scores(question: Question, response: str) -> Iterable[Row]:
-    """Score a response by the question's metric, and by token F1, which every benchmark has."""
-    for metric in {metric_of(question).name, "token_f1"}:
-        score = METRICS[metric].score(response, question.reference)
-        yield {
-            "question": question.key,
-            "text": text_key(response),
-            "metric": METRICS[metric].label,
-            "value": score.value,
-            "detail": canonical_json({"extracted": score.extracted}),
-        }
-
-
 def score_missing(suite: Suite, cache: Cache) -> int:
     """Score the suite's cached responses that its metrics have not scored yet; returns how many there were."""
     questions = {question.key: question for question in suite.questions}
-    rows = [row for question, response in cache.unscored(suite.key) for row in _scores(questions[question], response)]
-    if rows:
-        cache.commit(Batch(scores=rows))
-    return len(rows)
+    pairs = [(questions[question], response) for question, response in cache.unscored(suite.key)]
+    for start in range(0, len(pairs), SCORED_AT_ONCE):
+        cache.commit(Batch(scores=score(pairs[start : start + SCORED_AT_ONCE], suite.config)))
+    return len(pairs)
 
 
 class _SuiteEncoder:

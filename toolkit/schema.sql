@@ -19,7 +19,7 @@ COMMENT ON COLUMN questions.benchmark IS 'Name of the benchmark.';
 COMMENT ON COLUMN questions.version IS 'Version of the benchmark.';
 COMMENT ON COLUMN questions.item IS 'Id of the item within the benchmark.';
 COMMENT ON COLUMN questions.prompt IS 'What a model is asked.';
-COMMENT ON COLUMN questions.reference IS 'Accepted answers and, for multiple choice, the choices, as JSON.';
+COMMENT ON COLUMN questions.reference IS 'Accepted answers, the choices of multiple choice and the tests of code, as JSON.';
 
 CREATE TABLE generations (
     generation UUID, model UUID, prompt VARCHAR, sample INTEGER, response VARCHAR, text UUID,
@@ -62,7 +62,7 @@ COMMENT ON COLUMN scores.question IS 'The question.';
 COMMENT ON COLUMN scores.text IS 'Hash of the response.';
 COMMENT ON COLUMN scores.metric IS 'Name and version, e.g. token_f1@1.';
 COMMENT ON COLUMN scores.value IS 'In [0, 1].';
-COMMENT ON COLUMN scores.detail IS 'What the metric read out of the response.';
+COMMENT ON COLUMN scores.detail IS 'What the metric read out of the response; for code, also the verdict and its reason.';
 
 CREATE TABLE embeddings (text UUID, encoder VARCHAR, vector FLOAT[]);
 COMMENT ON TABLE embeddings IS 'Vectors of questions, answers or contexts.';

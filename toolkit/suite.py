@@ -13,8 +13,9 @@ from typing import Any, Literal
 from uuid import UUID
 
 from toolkit import tree
+from toolkit.catalogue import find_benchmark
 from toolkit.checkpoints import identify, local_path
-from toolkit.config import ModelConfig, SplitConfig, SuiteConfig
+from toolkit.config import BenchmarkConfig, ModelConfig, SplitConfig, SuiteConfig
 from toolkit.errors import SuiteError
 from toolkit.keys import canonical_json, content_sha256, key
 from toolkit.metrics import METRICS, Metric, Reference, normalise
@@ -109,7 +110,8 @@ def generation_key(model: UUID, prompt: str, sample: int) -> UUID:
 
 def question_key(benchmark: str, version: str, item: str, prompt: str, reference: Reference) -> UUID:
     """Return the key of a question."""
-    return key("question", benchmark, version, item, prompt, reference.answers, reference.choices)
+    tests = [list(reference.tests)] if reference.tests else []
+    return key("question", benchmark, version, item, prompt, reference.answers, reference.choices, *tests)
 
 
 def model_identity(config: ModelConfig, base: Path, store: Path) -> dict[str, Any]:
@@ -167,38 +169,42 @@ def resolve_models(config: SuiteConfig, base: Path, store: Path) -> tuple[Model,
     return tuple(pool.values())
 
 
-def load_questions(config: SuiteConfig) -> tuple[Question, ...]:
+def load_questions(config: SuiteConfig, base: Path, store: Path) -> tuple[Question, ...]:
     """Load the questions of all benchmarks, in the suite's order."""
-    from benchmarks import load_benchmark
-
-    return tuple(
-        with_reading(
-            Question(
-                question_key(benchmark.name, benchmark.version, item.id, item.prompt, reference),
-                benchmark.name,
-                benchmark.version,
-                item.id,
-                item.prompt,
-                reference,
-                METRICS[benchmark.metric].label,
-                "train",
-            ),
-            config,
-        )
-        for wanted in config.benchmarks
-        for benchmark in [load_benchmark(wanted.name)]
-        for item in benchmark.items(wanted.limit)
-        for reference in [Reference(item.answers, item.choices)]
-    )
+    questions = []
+    for wanted in config.benchmarks:
+        benchmark = find_benchmark(wanted, base)
+        data = base / Path(wanted.data).expanduser() if wanted.data else None
+        for item in benchmark.items(wanted.limit, data=data, store=store, seed=wanted.seed, shots=wanted.shots):
+            reference = Reference(item.answers, item.choices, item.tests)
+            question = question_key(benchmark.name, benchmark.version, item.id, item.prompt, reference)
+            label = METRICS[benchmark.metric].label
+            loaded = Question(question, benchmark.name, benchmark.version, item.id, item.prompt, reference, label, "train")
+            questions.append(with_reading(loaded, config))
+    return tuple(questions)
 
 
 def with_reading(question: Question, config: SuiteConfig) -> Question:
     """Apply what a suite says about reading a question: its split and the metric that is its quality."""
-    from benchmarks import load_benchmark
+    from benchmarks import BENCHMARKS, load_benchmark
 
-    override = next(wanted.quality for wanted in config.benchmarks if wanted.name == question.benchmark)
-    metric = METRICS[override or load_benchmark(question.benchmark).metric]
-    return replace(question, metric=metric.label, split=split_of(question.prompt, config.splits))
+    wanted = _wanted(question, config)
+    name = wanted.quality or wanted.metric or (load_benchmark(wanted.name).metric if wanted.name in BENCHMARKS else None)
+    label = METRICS[name].label if name else question.metric
+    return replace(question, metric=label, split=split_of(question.prompt, config.splits))
+
+
+def metrics_of(question: Question, config: SuiteConfig) -> list[str]:
+    """Return the names of the metrics that a question's answers are scored by: its quality, token F1, and what was added."""
+    from benchmarks import BENCHMARKS, load_benchmark
+
+    wanted = _wanted(question, config)
+    own = load_benchmark(wanted.name) if wanted.name in BENCHMARKS else None
+    return list(dict.fromkeys([metric_of(question).name, "token_f1", *(own.metrics if own else ()), *wanted.metrics]))
+
+
+def _wanted(question: Question, config: SuiteConfig) -> BenchmarkConfig:
+    return next(wanted for wanted in config.benchmarks if wanted.name == question.benchmark)
 
 
 def resolve(config: SuiteConfig, base: Path, store: Path, known: Suite | None = None) -> Suite:
@@ -213,19 +219,22 @@ def resolve(config: SuiteConfig, base: Path, store: Path, known: Suite | None = 
     if known and _same_questions(config, known):
         questions = tuple(with_reading(question, config) for question in known.questions)
     else:
-        questions = load_questions(config)
+        questions = load_questions(config, base, store)
     return Suite(config, resolve_models(config, base, store), questions, encoder_identity(config, base, store))
 
 
 def _same_questions(config: SuiteConfig, known: Suite) -> bool:
-    from benchmarks import load_benchmark
+    from benchmarks import BENCHMARKS, load_benchmark
 
-    def wanted(suite: SuiteConfig) -> list[tuple[str, int | None]]:
-        return [(benchmark.name, benchmark.limit) for benchmark in suite.benchmarks]
-
-    return wanted(config) == wanted(known.config) and all(
-        load_benchmark(question.benchmark).version == question.version for question in known.questions
+    return _asked(config) == _asked(known.config) and all(
+        question.benchmark in BENCHMARKS and load_benchmark(question.benchmark).version == question.version
+        for question in known.questions
     )
+
+
+def _asked(config: SuiteConfig) -> list[dict[str, Any]]:
+    """Return what decides which questions are asked."""
+    return [benchmark.model_dump(exclude={"quality", "metrics", "metric", "licence"}) for benchmark in config.benchmarks]
 
 
 def reread(known: Suite, config: SuiteConfig) -> Suite:
@@ -251,7 +260,7 @@ def _content(config: SuiteConfig) -> dict[str, Any]:
     """Return what decides which texts are generated and embedded."""
     dump = config.model_dump(include={"horizon", "samples", "prompts", "features"})
     dump["models"] = [model.model_dump(exclude={"base_rate", "rate_in", "rate_out"}) for model in config.models]
-    dump["benchmarks"] = [(benchmark.name, benchmark.limit) for benchmark in config.benchmarks]
+    dump["benchmarks"] = _asked(config)
     return dump
 
 

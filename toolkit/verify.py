@@ -125,7 +125,7 @@ def _rows(cache: Cache, query: str) -> Iterator[dict[str, Any]]:
 
 
 def _reference(text: str) -> Reference:
-    return Reference(**{name: tuple(values) for name, values in json.loads(text).items()})
+    return Reference.from_json(json.loads(text))
 
 
 def _question(row: dict[str, Any]) -> UUID:

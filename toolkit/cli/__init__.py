@@ -6,7 +6,22 @@ import sys
 
 import typer
 
-from toolkit.cli import evaluate, export, generate, import_, init, plan, schema, show, sql, status, sweep, train, verify
+from toolkit.cli import (
+    benchmarks,
+    evaluate,
+    export,
+    generate,
+    import_,
+    init,
+    plan,
+    schema,
+    show,
+    sql,
+    status,
+    sweep,
+    train,
+    verify,
+)
 from toolkit.errors import ToolkitError
 
 app = typer.Typer(
@@ -20,6 +35,7 @@ app = typer.Typer(
 )
 for command in (
     init.init,
+    benchmarks.benchmarks,
     plan.plan,
     generate.generate,
     status.status,

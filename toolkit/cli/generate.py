@@ -1,6 +1,7 @@
 """`toolkit generate`: fill a cache."""
 
 import signal
+from enum import StrEnum
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -27,6 +28,14 @@ def _shard(given: str | None) -> "Shard | None":
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise SuiteError(f"--shard {given} is not i/n with i from 1 to n. Two processes take: --shard 1/2 and --shard 2/2")
     return Shard(int(number), int(of))
+
+
+class Sandbox(StrEnum):
+    """How model-written code is kept apart; `[code]` of the suite has the same words."""
+
+    OFF = "off"
+    BUBBLEWRAP = "bubblewrap"
+    PROCESS = "process"
 
 
 class Bar:
@@ -92,16 +101,22 @@ def generate(
     shard: Annotated[
         str | None, typer.Option(metavar="i/n", help="Only part i of n of the questions.", show_default=False)
     ] = None,
+    sandbox: Annotated[
+        Sandbox | None, typer.Option("--sandbox", help="Run model-written code, kept apart this way.", show_default=False)
+    ] = None,
 ) -> None:
     """Generate every answer of a suite that its cache does not hold yet; stop and repeat at any time.
 
     Example: toolkit generate quickstart
     """
+    from toolkit.config import CodeConfig
     from toolkit.store import Cache
     from toolkit.suite import resolve
 
     config, base = suite_config(suite, cache)
     part = _shard(shard)
+    if sandbox:
+        config = config.model_copy(update={"code": CodeConfig(sandbox=sandbox.value)})
     opened = Cache(cache_path(config.name, cache))
     store = opened.path.parent / "weights"
     known = opened.recorded(config.name) if opened.exists() else None

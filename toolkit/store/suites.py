@@ -52,7 +52,7 @@ class Suites(CacheFile):
                         "version": q.version,
                         "item": q.item,
                         "prompt": q.prompt,
-                        "reference": canonical_json({"answers": q.reference.answers, "choices": q.reference.choices}),
+                        "reference": canonical_json(q.reference.to_json()),
                     }
                     for q in suite.questions
                 ],
@@ -142,10 +142,7 @@ class Suites(CacheFile):
         return Suite(
             SuiteConfig.model_validate_json(row[1]),
             tuple(Model(k, n, json.loads(identity), a, b) for k, n, identity, a, b in models),
-            tuple(
-                Question(k, b, v, i, p, Reference(**{n: tuple(a) for n, a in json.loads(r).items()}), m, s)
-                for k, b, v, i, p, r, m, s in questions
-            ),
+            tuple(Question(k, b, v, i, p, Reference.from_json(json.loads(r)), m, s) for k, b, v, i, p, r, m, s in questions),
             row[2],
         )
 

@@ -1,0 +1,43 @@
+"""CommonsenseQA: questions about everyday concepts (Talmor et al. 2019).
+
+Example (dev):
+    A revolving door is convenient for two direction travel, but it also serves as a security measure at a what?
+    A. bank
+    B. library
+    C. department store
+    D. mall
+    E. new york
+    Answer with the letter of the right choice.
+    -> A
+
+Scored by choice match. Licence MIT. The test labels are secret: the development split is
+asked, the training split holds the few-shot examples.
+"""
+
+from benchmarks.choices import labelled
+from toolkit.benchmark import Benchmark, Item, lettered
+from toolkit.data import Dataset, Row, Split
+
+
+def _item(row: Row, split: str) -> Item:
+    question, choices, answer = labelled(row)
+    shown = f"Answer: {chr(65 + choices.index(answer))}"
+    return Item(str(row["id"]), lettered(question, choices), (answer,), choices, shown=shown)
+
+
+COMMONSENSEQA = Benchmark(
+    name="commonsenseqa",
+    version="1",
+    field="qa",
+    metric="choice_match",
+    licence="MIT",
+    citation="Talmor et al., CommonsenseQA, NAACL 2019",
+    size=1221,
+    dataset=Dataset(
+        "tau/commonsense_qa",
+        "94630fe30dad47192a8546eb75f094926d47e155",
+        test=Split("validation", ("commonsenseqa/dev_rand_split.jsonl",)),
+        examples=Split("train", ("commonsenseqa/train_rand_split.jsonl",)),
+    ),
+    item=_item,
+)

@@ -1,0 +1,36 @@
+"""NQ-open: questions that people asked a search engine, with short answers and no document (Lee et al. 2019).
+
+Example (dev, row 2):
+    who wrote he ain't heavy he's my brother lyrics
+    Answer with a few words.
+    -> Bobby Scott, or Bob Russell
+
+Scored by exact match after SQuAD normalisation, as published. Licence CC-BY-SA-3.0. The test answers are elsewhere: the
+development split is asked, and the training split holds the few-shot examples.
+"""
+
+from toolkit.benchmark import Benchmark, Item
+from toolkit.data import Dataset, Row, Split
+
+
+def _item(row: Row, split: str) -> Item:
+    return Item("", f"{row['question'].strip()}\nAnswer with a few words.", tuple(row["answer"]))
+
+
+NQ_OPEN = Benchmark(
+    name="nq_open",
+    version="1",
+    field="qa",
+    metric="exact_match",
+    licence="CC-BY-SA-3.0",
+    citation="Lee et al., Latent retrieval for weakly supervised open domain question answering, ACL 2019",
+    size=3610,
+    dataset=Dataset(
+        "google-research-datasets/nq_open",
+        "5dd9790a83002ad084ddeb7c420dc716852c6f28",
+        config="nq_open",
+        test=Split("validation", ("nq_open/NQ-open.dev.jsonl",)),
+        examples=Split("train", ("nq_open/NQ-open.train.jsonl",)),
+    ),
+    item=_item,
+)

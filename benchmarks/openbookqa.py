@@ -1,0 +1,42 @@
+"""OpenBookQA: elementary science questions that need a fact and common knowledge (Mihaylov et al. 2018), without the book.
+
+Example (test):
+    There is most likely going to be fog around:
+    A. a marsh
+    B. a tundra
+    C. the plains
+    D. a desert
+    Answer with the letter of the right choice.
+    -> A
+
+Scored by choice match. Licence Apache-2.0. The test split is asked, the training split holds the few-shot examples.
+"""
+
+from benchmarks.choices import labelled
+from toolkit.benchmark import Benchmark, Item, lettered
+from toolkit.data import Dataset, Row, Split
+
+
+def _item(row: Row, split: str) -> Item:
+    question, choices, answer = labelled(row)
+    shown = f"Answer: {chr(65 + choices.index(answer))}"
+    return Item(str(row.get("id", "")), lettered(question, choices), (answer,), choices, shown=shown)
+
+
+OPENBOOKQA = Benchmark(
+    name="openbookqa",
+    version="1",
+    field="qa",
+    metric="choice_match",
+    licence="Apache-2.0",
+    citation="Mihaylov et al., Can a suit of armor conduct electricity?, EMNLP 2018",
+    size=500,
+    dataset=Dataset(
+        "allenai/openbookqa",
+        "388097ea7776314e93a529163e0fea805b8a6454",
+        config="main",
+        test=Split("test", ("openbookqa/test.jsonl", "arc_openbookqa/openbookqa.test.json")),
+        examples=Split("train", ("openbookqa/train.jsonl",)),
+    ),
+    item=_item,
+)
