@@ -95,6 +95,19 @@ def test_stopping_costs_nothing_and_gives_the_current_answer() -> None:
     assert env.step(2)[1:3] == (0.2, True)
 
 
+def test_actions_that_are_none_and_steps_after_the_end_are_refused() -> None:
+    env = RoutingEnv(random_table(2, 1, 2, 0))
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(0)
+    env.reset()
+    for action in (-1, 2):
+        with pytest.raises(gym.error.InvalidAction):
+            env.step(action)
+    assert env.step(1)[2]
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(0)
+
+
 def test_every_question_is_replayed_equally_often() -> None:
     vec = RoutingVecEnv(random_table(2, 1, 6, 0), 4, seed=3)
     vec.reset()

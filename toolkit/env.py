@@ -98,17 +98,29 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         self.observer = Observer(self.table)
         self.observation_space: spaces.Space[Observations] = self.observer.space
         self.action_space = spaces.Discrete(self.table.n_models + allow_stop)
+        self._n_actions = self.table.n_models + allow_stop
         self._row = self._node = 0
+        self._over = True
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
         """Start at the root of a drawn question, or of row `options["row"]`."""
         super().reset(seed=seed)
         self._row = int(options["row"]) if options and "row" in options else int(self.np_random.choice(self.rows))
         self._node = 0
+        self._over = False
         return self._observation(), {"row": self._row}
 
     def step(self, action: np.int64 | int) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        """Let the chosen model answer, or stop."""
+        """Let the chosen model answer, or stop.
+
+        Raises:
+            InvalidAction: There is no such action.
+            ResetNeeded: The episode is over.
+        """
+        if not 0 <= action < self._n_actions:
+            raise gym.error.InvalidAction(f"action {action} is outside {self.action_space}")
+        if self._over:
+            raise gym.error.ResetNeeded("the episode is over: call reset() before step()")
         stopped = int(action) == self.table.n_models
         if not stopped:
             self._node = self._node * self.table.n_models + 1 + int(action)
@@ -116,6 +128,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         reward = 0.0 if stopped else -self.alpha * float(self.table.hop_cost[self._row, self._node])
         if terminated:
             reward += float(self.table.quality[self._row, self._node])
+        self._over = terminated
         return self._observation(), reward, terminated, False, {"row": self._row}
 
     def _observation(self) -> Observations:
