@@ -39,8 +39,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """Arguments where a suite names none; those of `exact` are its own defaults, chosen in docs/design/learning.md.
 
-An episode is at most L steps long and its return undiscounted: hence gamma 1. Fewer, larger updates settle on a poor policy: on a
-table with a known optimum, 4 epochs of one minibatch at 1e-3 ended at 0.87 of it, these settings at 0.997.
+An episode is at most L steps long and its return undiscounted: hence gamma 1. Fewer, larger updates settle on a poor policy: on
+a table with a known optimum, 4 epochs of one minibatch at 1e-3 ended at 0.87 of it, these settings at 0.997.
 """
 
 
