@@ -1,5 +1,7 @@
 """Benchmarks: the official releases where there are copies, and small samples in their formats everywhere."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import hashlib

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import os
 import re
 import shlex
@@ -263,9 +265,8 @@ def test_ctrl_c_stops_after_the_batch_and_the_same_command_continues(folder: Pat
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        while not (tmp_path / "cache/small.duckdb").exists():
+        while process.poll() is None and not committed(tmp_path):
             time.sleep(0.05)
-        time.sleep(4)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130

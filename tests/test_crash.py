@@ -1,5 +1,7 @@
 """Whatever ends a run, the cache opens, holds every committed row, and the same command continues."""
 
+from __future__ import annotations
+
 import signal
 import subprocess
 import sys

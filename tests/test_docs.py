@@ -1,5 +1,7 @@
 """What the documentation shows is run: SQL against a cache, commands against the command line."""
 
+from __future__ import annotations
+
 import re
 import runpy
 import shlex

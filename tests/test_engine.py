@@ -1,5 +1,7 @@
 """The transformers engine on a real checkpoint in the hub's format, made small."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Everything that `evaluate` reports is recomputed from SQL over the public views and the recorded decisions."""
 
+from __future__ import annotations
+
 import json
 import math
 from collections import defaultdict

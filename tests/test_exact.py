@@ -1,5 +1,7 @@
 """Exact results against enumeration, one path or one policy at a time."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from itertools import product
 

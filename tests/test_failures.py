@@ -1,5 +1,7 @@
 """An engine may raise, hang, or be away: that is a row of its prompt, never the loss of another's answer."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A key holds everything that changes an answer, and nothing else: each field is changed in turn, and reuse is counted."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from toolkit.prompts import Turn, fit, messages
 
 

@@ -1,5 +1,7 @@
 """docs/python.md runs as it stands, and what it shows leaves the file to others."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

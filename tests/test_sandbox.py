@@ -1,6 +1,8 @@
 # ruff: noqa: E501
 """Hostile programs: none of them passes, reaches anything, or leaves anything behind."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess

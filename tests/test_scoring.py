@@ -1,5 +1,7 @@
 """Metrics against the reference implementations, and the way of code from a suite to its verdict in the cache."""
 
+from __future__ import annotations
+
 import json
 import re
 import shutil

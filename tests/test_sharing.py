@@ -1,5 +1,7 @@
 """Several processes on one cache: they take turns, nobody waits for ever, and no row is lost or doubled."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 import time

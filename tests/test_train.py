@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import copy
 from itertools import product
 from pathlib import Path

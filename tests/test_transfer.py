@@ -1,5 +1,7 @@
 """Exported or merged, a cache is what it was; what differs is not decided in silence."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

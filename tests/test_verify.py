@@ -1,5 +1,7 @@
 """Each way to damage a cache is found by the check that is there for it."""
 
+from __future__ import annotations
+
 import pytest
 
 from toolkit.store import Cache
