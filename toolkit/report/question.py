@@ -8,7 +8,7 @@ from toolkit.tree import path_of
 
 
 def render(cache: Cache, question: str, suite: str | None, sample: int) -> str:
-    """Draw every answer of one question, with what each cost and scored; the path with the highest reward is marked.
+    """Draw every answer of one question, with what each cost and scored; the complete path with the highest reward is marked.
 
     Args:
         cache: The cache.
@@ -64,7 +64,10 @@ def render(cache: Cache, question: str, suite: str | None, sample: int) -> str:
         cost = f"C {node['cost']:.2f}" if node["cost"] is not None else "C ?"
         tokens = f"{node['prompt_tokens']}+{node['completion_tokens']} tokens"
         lines.append(f"{head}  [{told}, {cost}, {tokens}]  {' '.join(node['response'].split())}")
-    lines += ["", f"* the path with the highest R = Q - {chosen['alpha']:g} * C" if best else "The tree is not whole yet."]
+    lines += [
+        "",
+        f"* the complete path with the highest R = Q - {chosen['alpha']:g} * C" if best else "The tree is not whole yet.",
+    ]
     return "\n".join(lines)
 
 
