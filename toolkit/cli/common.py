@@ -37,6 +37,19 @@ class Format(StrEnum):
 FormatOption = Annotated[Format, typer.Option("--format", help="table for people; the others for programs.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", help="File to write in place of stdout.", show_default=False)]
 
+AllowStopOption = Annotated[
+    bool | None,
+    typer.Option("--allow-stop/--no-stop", help="Whether the router may end with the current answer.", show_default=False),
+]
+HoldoutOption = Annotated[
+    str | None, typer.Option(help="A benchmark to leave out of training and to evaluate on.", show_default=False)
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A field of [train], e.g. ppo.learning_rate=3e-4; may be repeated.", show_default=False),
+]
+RunsOption = Annotated[Path, typer.Option(help="Folder of the runs.")]
+
 
 def cache_folder() -> Path:
     """Return the folder of caches: `$TOOLKIT_CACHE`, else `cache` below the current one."""

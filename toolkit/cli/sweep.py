@@ -7,10 +7,14 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.common import (
+    AllowStopOption,
     CacheOption,
     Format,
     FormatOption,
+    HoldoutOption,
     OutputOption,
+    RunsOption,
+    SettingsOption,
     SuiteArgument,
     parse_settings,
     recorded_suite,
@@ -26,19 +30,11 @@ def sweep(
     ] = "auto",
     seeds: Annotated[int, typer.Option(help="Routers for each alpha, with seeds from 0.", min=1)] = 5,
     algorithm: Annotated[str, typer.Option(help="exact, ppo, or an algorithm of stable-baselines3.")] = "exact",
-    allow_stop: Annotated[
-        bool | None,
-        typer.Option("--allow-stop/--no-stop", help="Whether routers may end with the current answer.", show_default=False),
-    ] = None,
-    holdout: Annotated[
-        str | None, typer.Option(help="A benchmark to leave out of training and to evaluate on.", show_default=False)
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A field of [train], e.g. exact.n_epochs=20; may be repeated.", show_default=False),
-    ] = None,
+    allow_stop: AllowStopOption = None,
+    holdout: HoldoutOption = None,
+    settings: SettingsOption = None,
     processes: Annotated[int, typer.Option(help="Processes side by side; 0 is one a core.", min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    out: RunsOption = Path("runs"),
     plot: Annotated[Path | None, typer.Option(help="File of a cost-quality plot, .png or .svg.", show_default=False)] = None,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import CacheOption, SuiteArgument, parse_settings, recorded_suite
+from toolkit.cli.common import (
+    AllowStopOption,
+    CacheOption,
+    HoldoutOption,
+    RunsOption,
+    SettingsOption,
+    SuiteArgument,
+    parse_settings,
+    recorded_suite,
+)
 
 
 def train(
@@ -18,22 +27,14 @@ def train(
     timesteps: Annotated[
         int | None, typer.Option(help="Hops replayed. Default: the suite's.", show_default=False, min=1)
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    out: RunsOption = Path("runs"),
     algorithm: Annotated[
         str | None,
         typer.Option(help="ppo, exact, or an algorithm of stable-baselines3. Default: the suite's.", show_default=False),
     ] = None,
-    allow_stop: Annotated[
-        bool | None,
-        typer.Option("--allow-stop/--no-stop", help="Whether the router may end with the current answer.", show_default=False),
-    ] = None,
-    holdout: Annotated[
-        str | None, typer.Option(help="A benchmark to leave out of training and to evaluate on.", show_default=False)
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A field of [train], e.g. ppo.learning_rate=3e-4; may be repeated.", show_default=False),
-    ] = None,
+    allow_stop: AllowStopOption = None,
+    holdout: HoldoutOption = None,
+    settings: SettingsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Train again even where the same run is there.")] = False,
 ) -> None:
     """Train a router over a cache's training split, with PPO unless told otherwise; no text is generated.
