@@ -58,6 +58,10 @@ large nodes="1000000": _venv
 docs: _venv
     {{bin}}/python docs/generate.py
 
+# Train a specialist of the pool anew: mathematics, words or relations (half an hour and more on one core)
+specialists skill *args: _venv
+    OMP_NUM_THREADS=1 {{bin}}/python -m benchmarks.specialists.train {{skill}} {{args}}
+
 # Build wheel and source archive into dist/
 build: _venv
     {{bin}}/python -m build --outdir dist .

@@ -15,7 +15,6 @@ from toolkit.config import ModelConfig, PromptConfig, SuiteConfig
 from toolkit.engines.scripted import Script
 from toolkit.generate import Report, generate
 from toolkit.plan import plan
-from toolkit.prompts import Protocol
 from toolkit.store import Cache
 from toolkit.suite import Suite
 
@@ -152,7 +151,7 @@ def test_what_is_applied_when_reading_regenerates_nothing(field: str, base: Path
 def test_a_prompt_protocol_or_policy_makes_new_trees_that_share_equal_prompts(
     field: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(prompts.PROTOCOLS, "refine-v2", Protocol("Answers so far:", "Do better."))
+    monkeypatch.setitem(prompts.PROTOCOLS, "refine-v2", lambda prompt, answers: "\n".join([*answers, "Do better.", prompt]))
     changed = run(config(prompts={"protocol": "refine-v2"} if field == "protocol" else {"overlength": "error"}), base, "new")
     for row in changed.rows():
         new = field == "protocol" and row["depth"] == 2  # the first hop asks the same, whatever the protocol

@@ -5,7 +5,6 @@ protocol, never an edit of an old one.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 
@@ -23,31 +22,32 @@ class Turn(NamedTuple):
     assistant: str
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How earlier answers are put to the next model, without the names of the models that gave them.
+Protocol = Callable[[str, Sequence[str]], str]
+"""Writes the user message of a hop from the benchmark's prompt and the earlier answers, oldest first.
 
-    The benchmark's prompt comes last: a small model keeps to the format of its few-shot examples only if what it reads
-    last looks like them (docs/design/prompt-protocol.md has the figures).
+The models that gave the answers are never named.
+"""
+
+
+def _refine(prompt: str, answers: Sequence[str]) -> str:
+    """Earlier answers and the request, then the prompt: for models that know nothing of chains.
+
+    The prompt comes last: a small model keeps to the format of its few-shot examples only if what it reads last looks like
+    them (docs/design/prompt-protocol.md has the figures).
     """
-
-    earlier: str
-    request: str
-
-    def ask(self, prompt: str, answers: Sequence[str]) -> str:
-        """Write the user message of a hop: the earlier answers in order and the request, then the benchmark's prompt."""
-        if not answers:
-            return prompt
-        listed = "\n".join(f"{number}. {answer.strip()}" for number, answer in enumerate(answers, 1))
-        return f"{self.earlier}\n{listed}\n\n{self.request}\n\n{prompt}"
+    if not answers:
+        return prompt
+    listed = "\n".join(f"{number}. {answer.strip()}" for number, answer in enumerate(answers, 1))
+    request = "Keep what is right in them, mend what is wrong, and answer in the same format."
+    return f"Earlier answers to the question below:\n{listed}\n\n{request}\n\n{prompt}"
 
 
-PROTOCOLS = {
-    "refine-v1": Protocol(
-        earlier="Earlier answers to the question below:",
-        request="Keep what is right in them, mend what is wrong, and answer in the same format.",
-    )
-}
+def _append(prompt: str, answers: Sequence[str]) -> str:
+    """The prompt, then an answer a line: for models that are trained to go on from earlier answers."""
+    return "\n".join([prompt, *(f"Earlier answer: {answer.strip()}" for answer in answers)])
+
+
+PROTOCOLS: dict[str, Protocol] = {"refine-v1": _refine, "append-v1": _append}
 
 
 def messages(
@@ -68,7 +68,7 @@ def messages(
     for turn in few_shot:
         chat.append({"role": "user", "content": turn.user})
         chat.append({"role": "assistant", "content": turn.assistant})
-    chat.append({"role": "user", "content": PROTOCOLS[protocol].ask(prompt, answers)})
+    chat.append({"role": "user", "content": PROTOCOLS[protocol](prompt, answers)})
     return chat
 
 

@@ -1,0 +1,108 @@
+"""Write the specialists' model cards from what training recorded and what a cache measured.
+
+python -m benchmarks.specialists.cards cache/specialists.duckdb
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+from benchmarks.problems import Skill
+from benchmarks.specialists.chains import SKILLS
+from benchmarks.specialists.train import BASE, HERE, RANK
+from toolkit import Cache
+
+MEASURED = """
+SELECT benchmark, model, avg(quality) AS quality, count(*) AS questions
+FROM transitions WHERE suite = $suite AND depth = 1 AND status = 'ok' GROUP BY ALL
+"""
+
+CARD = """---
+base_model: {base}
+library_name: peft
+license: apache-2.0
+language: en
+tags: [lora, hierrouter]
+---
+
+# {skill}
+
+A LoRA adapter (rank {rank}) on [{base}](https://huggingface.co/{base}):
+one of three specialists between which the suite `{suite}` routes. It was trained on generated problems of its skill and its own
+step of problems that two specialists share, alone and behind earlier answers, right and wrong
+(`benchmarks/specialists/chains.py`). It is made to study routing, and is of no use beyond these problems.
+
+- Command: `just specialists {skill} --steps {steps} --batch {batch} --seed {seed}`
+- Data: {examples:,} examples, {tokens:,} tokens, drawn with seed {seed} from the half of all problems that no benchmark asks
+- Time: {minutes:.0f} minutes on one core of a shared processor, in bfloat16 over float32 weights
+- Licence: Apache-2.0, as its base
+
+## Quality alone
+
+First hop, as cached by `toolkit generate {suite}`, {questions} questions a benchmark. Its own field: {own}; shared with another
+specialist: {shared}.
+
+| benchmark | {models} |
+|---|{rules}|
+{rows}
+
+## Loss
+
+| step | {steps_shown} |
+|---|{loss_rules}|
+| loss | {losses} |
+"""
+
+
+def main() -> None:
+    """Write one card a specialist."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--suite", default="specialists")
+    arguments = parser.parse_args()
+    rows = Cache(arguments.cache).arrow(MEASURED, {"suite": arguments.suite}).to_pylist()
+    for skill in get_args(Skill):
+        facts = json.loads((HERE / skill / "training.json").read_text("utf-8"))
+        (HERE / skill / "README.md").write_text(card(skill, arguments.suite, facts, rows), "utf-8")
+
+
+def card(skill: Skill, suite: str, facts: dict[str, Any], measured: list[dict[str, Any]]) -> str:
+    """Write the card of one specialist.
+
+    Args:
+        skill: Which.
+        suite: The suite that was measured.
+        facts: What its training recorded.
+        measured: Mean quality at the first hop by benchmark and model.
+    """
+    quality = {(row["benchmark"], row["model"]): row["quality"] for row in measured}
+    models = get_args(Skill)
+    lines = [" | ".join([f"| `{name}`", *(f"{quality[name, model]:.2f}" for model in models)]) + " |" for name in SKILLS]
+    every = max(1, len(facts["loss"]) // 10)
+    curve = facts["loss"][::every]
+    return CARD.format(
+        base=BASE,
+        skill=skill,
+        suite=suite,
+        rank=RANK,
+        steps=facts["steps"],
+        batch=facts["batch"],
+        seed=facts["seed"],
+        tokens=facts["tokens"],
+        examples=facts["steps"] * facts["batch"],
+        minutes=facts["seconds"] / 60,
+        questions=min(row["questions"] for row in measured),
+        own=", ".join(f"`{name}`" for name, skills in SKILLS.items() if skills == (skill,)),
+        shared=", ".join(f"`{name}`" for name, skills in SKILLS.items() if skill in skills and len(skills) == 2),
+        models=" | ".join(models),
+        rules="|".join("---:" for _ in models),
+        rows="\n".join(lines),
+        steps_shown=" | ".join(str(point["step"]) for point in curve),
+        loss_rules="|".join("---:" for _ in curve),
+        losses=" | ".join(f"{point['loss']:.3f}" for point in curve),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Train one specialist: a LoRA adapter on SmolLM2-135M-Instruct, with the trainers of transformers and peft.
+
+    just specialists mathematics
+
+Only problems that are kept for training are seen (`benchmarks/problems.py`). The adapter is written beside this file.
+"""
+
+import argparse
+import json
+import logging
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+from benchmarks.problems import Skill
+from benchmarks.specialists.chains import examples
+from toolkit.checkpoints import fetch
+from toolkit.config import load_config, shipped_suites
+from toolkit.prompts import messages
+
+HERE = Path(__file__).parent
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+RANK = 16
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+FIRST_LAYER = 10
+"""Adapters sit on the upper two thirds of the layers, so that gradients need not reach the lower ones."""
+
+
+def main() -> None:
+    """Train the specialist named on the command line and write its adapter."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("skill", choices=get_args(Skill))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder for fetched weights")
+    parser.add_argument("--out", type=Path, default=None, help="folder for the adapter")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    train(
+        arguments.skill,
+        arguments.steps,
+        arguments.batch,
+        arguments.seed,
+        arguments.store,
+        arguments.out or HERE / arguments.skill,
+    )
+
+
+def train(skill: Skill, steps: int, batch: int, seed: int, store: Path, out: Path) -> None:
+    """Train one specialist.
+
+    Args:
+        skill: Which.
+        steps: Optimiser steps.
+        batch: Examples a step.
+        seed: Seed of the examples and of the adapter's first values.
+        store: Folder for fetched weights.
+        out: Folder that the adapter is written to, with the loss curve as `training.json`.
+    """
+    transformers.set_seed(seed)
+    suite = shipped_suites()["specialists"]
+    config = load_config(suite)
+    model_config = next(model for model in config.models if model.name == skill)
+    path = fetch(model_config, suite.parent, store)
+    tokenizer: Any = AutoTokenizer.from_pretrained(path)
+
+    def encoded(prompt: str, answers: tuple[str, ...], target: str) -> dict[str, list[int]]:
+        chat = messages(config.prompts.protocol, model_config.system_prompt, (), prompt, answers)
+        asked = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+        asked, answered = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (asked, target))
+        answered = [*answered, tokenizer.eos_token_id]
+        return {"input_ids": asked + answered, "labels": [-100] * len(asked) + answered}
+
+    drawn = [encoded(*example) for example in islice(examples(skill, seed), steps * batch)]
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    layers = list(range(FIRST_LAYER, model.config.num_hidden_layers))
+    lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LINEAR, layers_to_transform=layers, task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, lora)
+    started = time.monotonic()
+    trainer = Trainer(
+        adapted,
+        TrainingArguments(
+            output_dir=str(out / "checkpoints"),
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            learning_rate=1e-3,
+            lr_scheduler_type="cosine",
+            warmup_steps=min(20, steps // 10),
+            weight_decay=0.0,
+            bf16=True,
+            use_cpu=True,
+            train_sampling_strategy="group_by_length",
+            logging_steps=10,
+            save_strategy="no",
+            report_to="none",
+            seed=seed,
+            remove_unused_columns=False,
+        ),
+        train_dataset=drawn,
+        data_collator=lambda rows: _padded(rows, tokenizer.pad_token_id),
+    )
+    trainer.train()
+    _save(adapted, out)
+    curve = [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in trainer.state.log_history if "loss" in entry]
+    facts = {"seconds": round(time.monotonic() - started), "steps": steps, "batch": batch, "seed": seed}
+    facts["tokens"] = sum(len(row["input_ids"]) for row in drawn)
+    (out / "training.json").write_text(json.dumps(facts | {"loss": curve}, indent=1) + "\n")
+
+
+def _padded(rows: list[dict[str, list[int]]], pad: int) -> dict[str, Any]:
+    """Pad on the left, so that all answers end together and logits are only made for them."""
+    width = max(len(row["input_ids"]) for row in rows)
+    kept = max(sum(label != -100 for label in row["labels"]) for row in rows) + 1
+    ids = [[pad] * (width - len(row["input_ids"])) + row["input_ids"] for row in rows]
+    mask = [[0] * (width - len(row["input_ids"])) + [1] * len(row["input_ids"]) for row in rows]
+    labels = [([-100] * width + row["labels"])[-kept:] for row in rows]
+    return {
+        "input_ids": torch.tensor(ids),
+        "attention_mask": torch.tensor(mask),
+        "labels": torch.tensor(labels),
+        "logits_to_keep": kept,
+    }
+
+
+def _save(model: PeftModel, out: Path) -> None:
+    """Write the adapter in bfloat16, half the size; its base is named as everybody knows it, not by a local path."""
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data = weight.data.to(torch.bfloat16)
+    for lora in model.peft_config.values():
+        lora.base_model_name_or_path = BASE
+    model.save_pretrained(str(out))
+
+
+if __name__ == "__main__":
+    main()

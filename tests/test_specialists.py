@@ -1,0 +1,156 @@
+"""The generated problems are right, by a solver that knows only their text, and no specialist learns from what is asked."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import benchmarks
+from benchmarks import load_benchmark
+from benchmarks.problems import Problem, Skill, problems, result_of
+from benchmarks.specialists.chains import SKILLS, SOURCES, Example, examples, lesson
+from toolkit.metrics import METRICS, Reference
+
+ITEMS = 300
+SPECIALISTS = Path(benchmarks.__file__).parent / "specialists"
+
+
+def calculated(text: str) -> int:
+    """Evaluate `13 - 18 + 4`; products come first in every problem, so that Python's order is that from left to right."""
+    assert re.fullmatch(r"\d+( [-+*] \d+)+", text)
+    return int(eval(text))
+
+
+def arithmetic(prompt: str) -> str:
+    return str(calculated(prompt.removeprefix("Calculate ")))
+
+
+def word_lists(prompt: str) -> str:
+    listed, task = re.fullmatch(r"Words: (.*)\. Task: (.*)", prompt).groups()  # type: ignore[union-attr]
+    words = listed.split(", ")
+    done: dict[str, Callable[[], str]] = {
+        "reverse them": lambda: ", ".join(words[::-1]),
+        "sort them": lambda: ", ".join(sorted(words)),
+        "count them": lambda: str(len(words)),
+        "write their first letters": lambda: " ".join(word[0] for word in words),
+    }
+    return done[task]()
+
+
+def relations(prompt: str) -> str:
+    facts = {(one, kind): other for one, kind, other in re.findall(r"(\w+)'s (\w+) is (\w+)\.", prompt)}
+    chain, person = re.search(r"Who is (.*) of (\w+)\?", prompt).groups()  # type: ignore[union-attr]
+    for kind in reversed(re.findall(r"the (\w+)", chain)):
+        person = facts[person, kind]
+    return str(person)
+
+
+def places(prompt: str) -> str:
+    listed, task = re.fullmatch(r"Words: (.*)\. Task: (.*)", prompt).groups()  # type: ignore[union-attr]
+    words = listed.split(", ")
+    if task.startswith("take word "):
+        return str(words[calculated(task.removeprefix("take word ")) - 1])
+    return str(calculated(f"{len(words)} {task.removeprefix('count them, then ')}"))
+
+
+def bosses(prompt: str) -> dict[str, str]:
+    return dict(re.findall(r"(\w+)'s boss is (\w+)\.", prompt))
+
+
+def coins(prompt: str) -> str:
+    has = dict(re.findall(r"(\w+) (\d+)", prompt.partition(".")[0]))
+    task = prompt.partition("Task: ")[2]
+    if task.startswith("who has "):
+        wanted = calculated(task.removeprefix("who has "))
+        (owner,) = [one for one, count in has.items() if int(count) == wanted]
+        return str(owner)
+    asked, rest = re.fullmatch(r"coins of (\w+)'s boss (.*)", task).groups()  # type: ignore[union-attr]
+    return str(calculated(f"{has[bosses(prompt)[asked]]} {rest}"))
+
+
+def belongings(prompt: str) -> str:
+    has = {one: words.split(", ") for one, words in re.findall(r"(\w+) has ([\w, ]+)\.", prompt)}
+    task = prompt.partition("Task: ")[2]
+    if task.startswith("owner of the first of "):
+        first = min(task.removeprefix("owner of the first of ").split(", "))
+        (owner,) = [one for one, words in has.items() if first in words]
+        return str(owner)
+    kind, asked = re.fullmatch(r"(sort|reverse) things of (\w+)'s boss", task).groups()  # type: ignore[union-attr]
+    words = has[bosses(prompt)[asked]]
+    return ", ".join(sorted(words) if kind == "sort" else words[::-1])
+
+
+SOLVERS = (arithmetic, word_lists, relations, places, coins, belongings)
+
+
+@pytest.mark.parametrize("solve", SOLVERS, ids=lambda solve: str(solve.__name__))
+def test_a_second_solver_agrees_with_every_answer(solve: Callable[[str], str]) -> None:
+    name = solve.__name__
+    benchmark = load_benchmark(name)
+    score = METRICS[benchmark.metric].score
+    for item in benchmark.items(ITEMS):
+        assert score(f"Answer: {solve(item.prompt)}", Reference(item.answers)).value == 1
+        assert score("Answer: 1000000", Reference(item.answers)).value == 0
+
+
+@pytest.mark.parametrize("name", SKILLS)
+def test_a_benchmark_asks_what_no_specialist_may_learn_from(name: str) -> None:
+    draw, levels = SOURCES[name]
+    asked = {item.prompt for item in load_benchmark(name).items()}
+    learnt = {problem.prompt for problem in islice(problems(draw, levels, 0, training=True), 3000)}
+    assert len(asked) == 1000
+    assert not asked & learnt
+
+
+@pytest.mark.parametrize("name", [name for name, skills in SKILLS.items() if len(skills) == 2])
+def test_a_shared_benchmark_needs_both_orders_and_both_steps(name: str) -> None:
+    draw, levels = SOURCES[name]
+    drawn = list(islice(problems(draw, levels, 0, training=False), 400))
+    orders = {problem.skills for problem in drawn}
+    assert orders == {SKILLS[name], SKILLS[name][::-1]}
+    for order in orders:
+        assert sum(problem.skills == order for problem in drawn) > 100
+    for problem in drawn:
+        first, last = map(result_of, problem.worked())
+        assert first != last
+        for mistake in problem.mistakes:
+            assert result_of(problem.worked(mistake)[-1]) != last, "the second step hangs on the first"
+
+
+@pytest.mark.parametrize("skill", get_args(Skill))
+def test_a_specialist_is_taught_its_own_step_or_to_repeat_the_newest_answer(skill: Skill) -> None:
+    """Lessons that are neither would teach it another's skill."""
+    rng = random.Random(3)
+    for name, (draw, levels) in SOURCES.items():
+        stream = problems(draw, levels, 1, training=True)
+        for problem in islice(stream, 300):
+            example = lesson(rng, problem, skill, next(stream))
+            assert example.prompt == problem.prompt
+            if skill not in problem.skills:
+                assert example.target == example.answers[-1], name
+            else:
+                assert follows(problem, skill, example), (name, example)
+
+
+def follows(problem: Problem, skill: Skill, example: Example) -> bool:
+    steps = problem.worked()
+    if len(steps) == 1:
+        return example.target == steps[0]
+    if skill == problem.skills[0]:
+        return example.target == steps[0] or (example.target == steps[1] == example.answers[-1])
+    return any(example.target == problem.worked(result_of(answer))[1] for answer in example.answers if usable(problem, answer))
+
+
+def usable(problem: Problem, answer: str) -> bool:
+    return result_of(answer) in (result_of(problem.worked()[0]), *problem.mistakes)
+
+
+def test_the_same_seed_gives_the_same_lessons() -> None:
+    assert list(islice(examples("words", 5), 50)) == list(islice(examples("words", 5), 50))
+    assert list(islice(examples("words", 5), 50)) != list(islice(examples("words", 6), 50))
