@@ -50,6 +50,8 @@ _TITLES = {
     "[[benchmarks]]": "BenchmarkConfig",
     "[prompts]": "PromptConfig",
     "[engine]": "EngineConfig",
+    "[engine.server]": "ServerConfig",
+    "[code]": "CodeConfig",
     "[splits]": "SplitConfig",
     "[features]": "FeatureConfig",
     "encoder": "Weights",

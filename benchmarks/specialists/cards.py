@@ -33,7 +33,7 @@ one of three specialists between which the suite `{suite}` routes. It was traine
 step of problems that two specialists share, alone and behind earlier answers, right and wrong
 (`benchmarks/specialists/chains.py`). It is made to study routing, and is of no use beyond these problems.
 
-- Command: `just specialists {skill} --steps {steps} --batch {batch} --seed {seed}`
+- Command: `just specialists {skill} --steps {steps} --batch {batch} --seed {seed} --own-share {own_share}`
 - Data: {examples:,} examples, {tokens:,} tokens, drawn with seed {seed} from the half of all problems that no benchmark asks
 - Time: {minutes:.0f} minutes on one core of a shared processor, in bfloat16 over float32 weights
 - Licence: Apache-2.0, as its base
@@ -89,6 +89,7 @@ def card(skill: Skill, suite: str, facts: dict[str, Any], measured: list[dict[st
         steps=facts["steps"],
         batch=facts["batch"],
         seed=facts["seed"],
+        own_share=facts["own_share"],
         tokens=facts["tokens"],
         examples=facts["steps"] * facts["batch"],
         minutes=facts["seconds"] / 60,

@@ -38,15 +38,21 @@ class Example(NamedTuple):
     target: str
 
 
-def examples(skill: Skill, seed: int) -> Iterator[Example]:
-    """Draw training examples of a specialist for ever: three in ten of its own problems, six of shared ones, one of others'."""
+def examples(skill: Skill, seed: int, own_share: float = 0.3) -> Iterator[Example]:
+    """Draw training examples of a specialist for ever.
+
+    Args:
+        skill: The specialist's.
+        seed: Of all that is drawn.
+        own_share: Share of problems of its skill alone; a tenth are problems that it has no part in, the rest shared ones.
+    """
     rng = random.Random(f"{skill} {seed}")
     streams = {name: problems(*source, rng.getrandbits(32), training=True) for name, source in SOURCES.items()}
     own = [name for name, skills in SKILLS.items() if skills == (skill,)]
     shared = [name for name, skills in SKILLS.items() if skill in skills and len(skills) == 2]
     others = [name for name, skills in SKILLS.items() if skill not in skills]
     while True:
-        (kind,) = rng.choices((own, shared, others), weights=(3, 6, 1))
+        (kind,) = rng.choices((own, shared, others), weights=(own_share, 0.9 - own_share, 0.1))
         yield lesson(rng, next(streams[rng.choice(kind)]), skill, next(streams[rng.choice(list(streams))]))
 
 

@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--own-share", type=float, default=0.3, help="share of problems of the skill alone")
     parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder for fetched weights")
     parser.add_argument("--out", type=Path, default=None, help="folder for the adapter")
     arguments = parser.parse_args()
@@ -48,12 +49,13 @@ def main() -> None:
         arguments.steps,
         arguments.batch,
         arguments.seed,
+        arguments.own_share,
         arguments.store,
         arguments.out or HERE / arguments.skill,
     )
 
 
-def train(skill: Skill, steps: int, batch: int, seed: int, store: Path, out: Path) -> None:
+def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, store: Path, out: Path) -> None:
     """Train one specialist.
 
     Args:
@@ -61,6 +63,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, store: Path, out: Pat
         steps: Optimiser steps.
         batch: Examples a step.
         seed: Seed of the examples and of the adapter's first values.
+        own_share: Share of problems of the skill alone.
         store: Folder for fetched weights.
         out: Folder that the adapter is written to, with the loss curve as `training.json`.
     """
@@ -78,7 +81,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, store: Path, out: Pat
         answered = [*answered, tokenizer.eos_token_id]
         return {"input_ids": asked + answered, "labels": [-100] * len(asked) + answered}
 
-    drawn = [encoded(*example) for example in islice(examples(skill, seed), steps * batch)]
+    drawn = [encoded(*example) for example in islice(examples(skill, seed, own_share), steps * batch)]
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     layers = list(range(FIRST_LAYER, model.config.num_hidden_layers))
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LINEAR, layers_to_transform=layers, task_type="CAUSAL_LM")
@@ -109,7 +112,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, store: Path, out: Pat
     trainer.train()
     _save(adapted, out)
     curve = [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in trainer.state.log_history if "loss" in entry]
-    facts = {"seconds": round(time.monotonic() - started), "steps": steps, "batch": batch, "seed": seed}
+    facts = {"seconds": round(time.monotonic() - started), "steps": steps, "batch": batch, "seed": seed, "own_share": own_share}
     facts["tokens"] = sum(len(row["input_ids"]) for row in drawn)
     (out / "training.json").write_text(json.dumps(facts | {"loss": curve}, indent=1) + "\n")
 

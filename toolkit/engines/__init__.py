@@ -27,11 +27,26 @@ class Completion(NamedTuple):
         response: The text, stop strings and end-of-turn mark left out.
         completion_tokens: Length of `response` by the model's tokenizer.
         finish_reason: stop where the model ended its answer, length where it was cut.
+        prompt_tokens: Length of the prompt, where only the engine knows it.
     """
 
     response: str
     completion_tokens: int
     finish_reason: Literal["stop", "length"]
+    prompt_tokens: int | None = None
+
+
+class Failure(NamedTuple):
+    """Why there is no answer, and whether another run may have more luck without being asked to."""
+
+    reason: str
+    transient: bool
+
+
+def before_stop(response: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """Return a response up to the first of the texts that end it, and whether there was one."""
+    cuts = [at for at in (response.find(text) for text in stop) if at >= 0]
+    return (response[: min(cuts)], True) if cuts else (response, False)
 
 
 class BatchTooLargeError(Exception):
@@ -58,8 +73,8 @@ class Engine(Protocol):
         """Return the length of a rendered prompt or a response in tokens."""
         ...
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Answer a batch, in order.
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion | Failure]:
+        """Answer a batch, in order; an engine that knows which of its prompts failed says so in their place.
 
         Raises:
             BatchTooLargeError: The batch does not fit into memory.
@@ -83,12 +98,16 @@ def open_engine(config: EngineConfig, model: ModelConfig, base: Path, store: Pat
 
     Raises:
         CheckpointError: The weights cannot be had.
-        EngineError: The device is not there.
+        EngineError: The device or the server is not there.
     """
     if config.name == "scripted":
         from toolkit.engines.scripted import ScriptedEngine
 
         return ScriptedEngine(model)
+    if config.name == "openai":
+        from toolkit.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(config, model, base, store)
     from toolkit.engines.transformers import TransformersEngine
 
     return TransformersEngine(config, model, base, store)

@@ -10,22 +10,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from toolkit.engines import BatchTooLargeError, Completion, Engine, Prompt, TransientError
+from toolkit.engines import BatchTooLargeError, Completion, Engine, Failure, Prompt, TransientError
 from toolkit.errors import ToolkitError
 
 FAILURES_IN_A_ROW = 8
 """So many prompts failing alone, one after the other, mean that the engine is broken and not the prompts."""
 
+Answers = Sequence[Completion | Failure]
+
 logger = logging.getLogger("toolkit")
-
-
-class Failure(NamedTuple):
-    """Why there is no answer, and whether another run may have more luck without being asked to."""
-
-    reason: str
-    transient: bool
 
 
 @dataclass
@@ -80,7 +74,8 @@ class Guard:
             answered = self._try([prompts[n] for n in part])
             if not isinstance(answered, Failure):
                 outcomes |= zip(part, answered, strict=True)
-                self.failed_in_a_row = 0 if part else self.failed_in_a_row
+                for outcome in answered:
+                    self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(outcome, Failure) else 0
             elif len(part) == 1:
                 outcomes[part[0]] = answered
                 self.failed_in_a_row += 1
@@ -98,7 +93,7 @@ class Guard:
         if self._worker:
             self._worker.tasks.put(None)
 
-    def _try(self, prompts: Sequence[Prompt]) -> list[Completion] | Failure:
+    def _try(self, prompts: Sequence[Prompt]) -> Answers | Failure:
         self._worker = self._worker or _Worker()
         try:
             completions = self._worker.call(lambda: self.engine.generate(prompts), self.timeout)
@@ -127,11 +122,11 @@ class _Worker:
     """One thread that calls an engine; a daemon, so that an engine which never comes back does not keep the process."""
 
     def __init__(self) -> None:
-        self.tasks: queue.SimpleQueue[Callable[[], list[Completion]] | None] = queue.SimpleQueue()
-        self.results: queue.SimpleQueue[list[Completion] | BaseException] = queue.SimpleQueue()
+        self.tasks: queue.SimpleQueue[Callable[[], Answers] | None] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[Answers | BaseException] = queue.SimpleQueue()
         threading.Thread(target=self._serve, daemon=True).start()
 
-    def call(self, task: Callable[[], list[Completion]], timeout: float) -> list[Completion]:
+    def call(self, task: Callable[[], Answers], timeout: float) -> Answers:
         self.tasks.put(task)
         try:
             result = self.results.get(timeout=timeout)

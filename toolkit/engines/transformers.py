@@ -1,8 +1,6 @@
 """The embedded engine: Hugging Face transformers on CPU or GPU, LoRA adapters merged by PEFT."""
 
-import re
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ import torch
 import transformers
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     DynamicCache,
     GenerationConfig,
     LogitsProcessor,
@@ -22,19 +19,15 @@ from transformers.utils import logging as transformers_logging
 
 from toolkit.checkpoints import fetch, local_path
 from toolkit.config import EngineConfig, ModelConfig
-from toolkit.engines import BatchTooLargeError, Completion, Prompt
+from toolkit.engines import BatchTooLargeError, Completion, Prompt, before_stop
+from toolkit.engines.tokenizer import ChatTokenizer
 from toolkit.errors import CheckpointError, EngineError
 from toolkit.prompts import Message
 
 transformers_logging.disable_progress_bar()  # ours is the one on stderr
 
-RENDER_DATE = datetime(2026, 1, 1)
-"""Templates that ask for today's date get this one, so that a prompt is the same on every day."""
-
 SHARED_WORTHWHILE = 16
 """Fewest tokens at the beginning of all prompts of a batch that are worth a forward pass of their own."""
-
-_NOW = re.compile(r"""strftime_now\(\s*(['"])(?P<format>.*?)\1\s*\)""")
 
 
 class SeededNoise(LogitsProcessor):  # type: ignore[misc]
@@ -68,36 +61,19 @@ class TransformersEngine:
         self.device = _device(config.device)
         self.adapter = local_path(model.adapter, base) if model.adapter else None
         self.path = fetch(model, base, store)
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(self.path, padding_side="left")
-            self.checkpoint_config: Any = transformers.AutoConfig.from_pretrained(self.path)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"The checkpoint {model.checkpoint} cannot be read by transformers: {error}") from None
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        template = model.chat_template or self.tokenizer.chat_template
-        if not template:
-            raise CheckpointError(
-                f"The checkpoint {model.checkpoint} has no chat template: it may be a base model. "
-                f"Name an instruct model, or give chat_template for model {model.name!r}."
-            )
-        self.template = _NOW.sub(lambda found: repr(RENDER_DATE.strftime(found["format"])), template)
-        self.context_length = model.context_length or int(getattr(self.checkpoint_config, "max_position_embeddings", 2048))
+        self.chat = ChatTokenizer(model, self.path)
+        self.tokenizer = self.chat.tokenizer
+        self.context_length = self.chat.context_length
         self._model: Any = None
         self._ends: set[int] = set()
 
     def render(self, messages: Sequence[Message]) -> str:
-        """Render a chat with the model's chat template and a fixed date."""
-        arguments = {"date_string": RENDER_DATE.strftime("%d %b %Y"), **self.config.chat_template_args}
-        return str(
-            self.tokenizer.apply_chat_template(
-                list(messages), chat_template=self.template, tokenize=False, add_generation_prompt=True, **arguments
-            )
-        )
+        """Render a chat with the model's chat template."""
+        return self.chat.render(messages)
 
     def count(self, text: str) -> int:
-        """Return the length of a text in tokens; special tokens are counted only where the text holds them."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Return the length of a text in tokens."""
+        return self.chat.count(text)
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
         """Answer a batch; what all its prompts begin with (system prompt, few-shot) is read once."""
@@ -159,14 +135,12 @@ class TransformersEngine:
     def _completion(self, tokens: list[int]) -> Completion:
         end = next((n for n, token in enumerate(tokens) if token in self._ends), None)
         response = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-        cuts = [at for at in (response.find(text) for text in self.config.stop) if at >= 0]
-        if cuts:
-            response = response[: min(cuts)]
-        stopped = end is not None or bool(cuts)
-        return Completion(response, self.count(response), "stop" if stopped else "length")
+        response, stopped = before_stop(response, self.config.stop)
+        return Completion(response, self.count(response), "stop" if stopped or end is not None else "length")
 
     def _resident(self) -> Any:
         if self._model is None:
+            assert self.config.dtype
             dtype = getattr(torch, self.config.dtype)
             try:
                 model = AutoModelForCausalLM.from_pretrained(self.path, dtype=dtype)
