@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from toolkit.cli import app
+from toolkit.cli import app, commands
 from toolkit.config import SuiteConfig
 from toolkit.report.tables import markdown
 from toolkit.store import schema_comments
@@ -17,10 +17,8 @@ HERE = Path(__file__).parent
 def cli() -> str:
     """Return the help of every command."""
     parts = ["# Commands\n\nWritten by `just docs` from `toolkit COMMAND --help`."]
-    for command in app.registered_commands:
-        assert command.callback
-        name = command.name or command.callback.__name__
-        shown = CliRunner().invoke(app, [name, "--help"], terminal_width=100, prog_name="toolkit")
+    for name in commands():
+        shown = CliRunner().invoke(app, [*name.split(), "--help"], terminal_width=100, prog_name="toolkit")
         parts.append(f"## {name}\n\n```\n{shown.output.strip()}\n```")
     return "\n\n".join(parts) + "\n"
 

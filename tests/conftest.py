@@ -1,5 +1,6 @@
 from __future__ import annotations  # pytest keeps fixtures, and so their annotations, beyond the end of DuckDB
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,18 @@ def suite(tmp_path: Path) -> Suite:
     return resolve_config(suite_config(), tmp_path)
 
 
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    suite, cache = resolve_config(suite_config(), folder), Cache(folder / "scripted.duckdb")
+    generate(suite, cache, folder, folder, engine=scripted(right_answers(suite)), encode=encode)
+    return cache.path
+
+
 @pytest.fixture
-def cache(tmp_path: Path, suite: Suite) -> Cache:
-    """A whole cache of the scripted suite."""
-    cache = Cache(tmp_path / "scripted.duckdb")
-    generate(suite, cache, tmp_path, tmp_path, engine=scripted(right_answers(suite)), encode=encode)
-    return cache
+def cache(tmp_path: Path, whole: Path) -> Cache:
+    """A whole cache of the scripted suite, generated once and copied for every test."""
+    return Cache(shutil.copy(whole, tmp_path / "scripted.duckdb"))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,43 @@ def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert load_benchmark("gsm8k").items()[0].answers == ("4",)
     assert asked == [("openai/gsm8k", "main", "test", "740312add88f781978c0658806c59bc2815b9866")]
+
+
+def hub_repository(folder: Path, name: str) -> Benchmark:
+    """Lay out a sample as a repository of the hub, with the benchmark's own configuration and splits, and point it there."""
+    benchmark = load_benchmark(name)
+    assert benchmark.dataset
+    row, other = dict(SAMPLES[name][0 if name == "mbpp_sanitized" else -1][0]), {}
+    if benchmark.dataset.examples:
+        shown = {"mbpp": {"task_id": 1}, "mbpp_sanitized": {"task_id": 1}}.get(name, {})
+        text = next(key for key in ("question_stem", "question", "text", "prompt") if key in row)
+        other = {benchmark.dataset.examples.name: row | {text: "Another?"} | shown}
+    config = benchmark.dataset.config or "default"
+    first, *more = benchmark.dataset.test.name.split("+")
+    files = {first: row} | {split: row | {"ID": "c-2", "Question": "And more?"} for split in more} | other
+    lines = ["---", "configs:", f"- config_name: {config}", "  data_files:"]
+    for split, content in files.items():
+        lines += [f"  - split: {split}", f"    path: {config}/{split}-*.parquet"]
+        (folder / config).mkdir(parents=True, exist_ok=True)
+        (folder / config / f"{split}-00000-of-00001.parquet").write_bytes(as_parquet([content]))
+    (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
+    return replace(benchmark, dataset=replace(benchmark.dataset, hub=str(folder), package=None))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_repository_in_the_hubs_layout_loads(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.delenv("TOOLKIT_DATA", raising=False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    benchmark = hub_repository(tmp_path / "repository", name)
+    items = benchmark.items()
+    assert len(items) == (2 if name == "svamp" else 1)
+    assert SAMPLES[name][0 if name == "mbpp_sanitized" else -1][1] in items[0].answers[0]
+    if benchmark.dataset and benchmark.dataset.examples:
+        (shown,) = benchmark.items(shots=1)
+        assert shown.prompt.endswith(items[0].prompt)
+        assert "Another?" in shown.prompt.removesuffix(items[0].prompt)
 
 
 def test_an_unreachable_hub_is_a_message_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

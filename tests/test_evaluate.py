@@ -198,6 +198,8 @@ def test_what_is_recorded_is_what_is_reported(evaluation: Evaluation, cache: Cac
         result = evaluation.result(row["policy"], row["benchmark"])
         assert (row["quality"], row["quality_low"], row["quality_high"]) == pytest.approx(tuple(result.quality), nan_ok=True)
         assert (row["reward"], row["reward_low"], row["reward_high"]) == pytest.approx(tuple(result.reward), nan_ok=True)
+        improvement = (row["improvement"], row["improvement_low"], row["improvement_high"])
+        assert improvement == pytest.approx(tuple(result.improvement), nan_ok=True)
         assert json.loads(row["paths"]) == pytest.approx(dict(result.paths))
         assert row["generated"] is (row["benchmark"] != "geography")
 

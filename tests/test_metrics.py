@@ -92,6 +92,10 @@ def test_numeric_match(response: str, answer: str, value: float) -> None:
         ("The answer is B, or the answer is C", 0),
         ("The answer is A: Paris", 0),
         ("A good question", 0),
+        ("B. Paris\n\nThe correct answer is B.", 1),
+        ("B. Paris\n\nThe correct answer is C. Rome", 0),
+        ("A. Lyon\nB. Paris\nC. Rome", 0),
+        ("B\nC", 0),
         ("", 0),
     ],
 )

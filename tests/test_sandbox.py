@@ -267,31 +267,63 @@ def test_a_bubblewrap_that_makes_no_sandbox_is_refused_with_its_reason(tmp_path:
         sandbox._no_bubblewrap.cache_clear()
 
 
+def _public_interpreter() -> str:
+    """An interpreter that every user may read: this one, or the system's; skips where there is none."""
+    if sandbox._closed_to_others() is None:
+        return sys.executable
+    new = "import sys; sys.exit(sys.version_info < (3, 11))"
+    if not Path("/usr/bin/python3").exists() or subprocess.run(["/usr/bin/python3", "-c", new]).returncode:
+        pytest.skip("the interpreter lies in root's private home, and the system has none that is new enough")
+    return "/usr/bin/python3"
+
+
+def _words(programs: list[str], mode: str, first: str = "pass") -> list[str]:
+    """Run programs from another interpreter, after a statement; returns the words of their verdicts."""
+    code = (
+        f"import os, sys; {first}; sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
+        f"from toolkit.sandbox import *\nT, Q = Checks({TESTS.code!r}, ('f',)), Limits(1, 20, 1 << 28)\n"
+        f"for program in {programs!r}: print(run(program, T, {mode!r}, Q).word)"
+    )
+    done = subprocess.run([_public_interpreter(), "-c", code], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return done.stdout.split()
+
+
+LIMITED = {
+    GOOD: "passed",
+    "import os\nassert 'HOME' not in os.environ\n" + GOOD: "passed",
+    "def f(x):\n while True: pass": "timeout",
+    "import os\nos._exit(0)": "crashed",
+    "import os\nos.fork()\n" + GOOD: "failed",
+    "def f(x):\n a = []\n while True: a.append(bytearray(1 << 24))": "memory",
+    "open('big', 'wb').write(bytes(1 << 25))\n" + GOOD: "failed",
+}
+AS_SOMEBODY_ELSE = {
+    "import os\nassert os.getuid() and os.getgid() and not os.getgroups()\n" + GOOD: "passed",
+    "open('/etc/shadow').read()\n" + GOOD: "failed",
+    "import os\nos.setuid(0)\n" + GOOD: "failed",
+    "import os\nos.kill(os.getppid(), 9)\n" + GOOD: "failed",
+}
+"""What root's programs, which run as users of their own, get besides."""
+
+
 def test_as_a_process_limits_hold_too() -> None:
-    try:
+    expected = LIMITED | (AS_SOMEBODY_ELSE if os.getuid() == 0 else {})
+    assert dict(zip(expected, _words(list(expected), "process"), strict=True)) == expected
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root drops to another user")
+def test_a_private_interpreter_is_refused_where_root_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "private/python").mkdir(parents=True)
+    (tmp_path / "private").chmod(0o700)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "private/python"))
+    with pytest.raises(SandboxError, match=r"private is private\. Use bubblewrap, another user, or an interpreter outside"):
         check("process")
-    except SandboxError as error:  # root, whose interpreter nobody else may read
-        assert "private" in str(error)  # noqa: PT017
-        return
-    assert run(GOOD, TESTS, "process") == Verdict("passed")
-    assert run("def f(x):\n while True: pass", TESTS, "process", QUICK).word == "timeout"
-    assert run("import os\nos._exit(0)", TESTS, "process").word == "crashed"
-    assert run("import os\nos.fork()\n" + GOOD, TESTS, "process").word == "failed"
 
 
 @needs_bubblewrap
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
 def test_it_holds_for_an_unprivileged_user_too() -> None:
     """Without root the sandbox is made in a user namespace."""
-    interpreters = [sys.executable] if sandbox._closed_to_others() is None else ["/usr/bin/python3"]
-    new = "import sys; sys.exit(sys.version_info < (3, 11))"
-    if not Path(interpreters[0]).exists() or subprocess.run([interpreters[0], "-c", new]).returncode:
-        pytest.skip("the interpreter lies in root's private home, and the system has none that is new enough")
-    root = str(Path(__file__).parent.parent)
-    code = (
-        f"import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.path.insert(0, {root!r})\n"
-        f"from toolkit.sandbox import *\nT = Checks({TESTS.code!r}, ('f',))\n"
-        f"print(run({GOOD!r}, T, 'bubblewrap').word, run('import os\\nos.fork()', T, 'bubblewrap').word)"
-    )
-    done = subprocess.run([interpreters[0], "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["passed", "failed"], done.stderr
+    somebody = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    assert _words([GOOD, "import os\nos.fork()"], "bubblewrap", somebody) == ["passed", "failed"]

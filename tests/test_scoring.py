@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import string
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks import load_benchmark
+from tests.references import scores, squad
+from tests.references.__main__ import compare, report
 from tests.scripted import encode, resolve_config, scripted, suite_config
 from toolkit.cli import app
 from toolkit.config import SuiteConfig, load_config, shipped_suites
@@ -32,31 +33,40 @@ WORDS = st.lists(
 )
 
 
-def squad_normalise(text: str) -> str:
-    """As in the official script: lower case, no punctuation, no articles, single spaces, in this order."""
-    bare = "".join(character for character in text.lower() if character not in set(string.punctuation))
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
-
-
-def squad_f1(prediction: str, truth: str) -> float:
-    given, wanted = squad_normalise(prediction).split(), squad_normalise(truth).split()
-    same = sum((Counter(given) & Counter(wanted)).values())
-    if not given or not wanted:
-        return float(given == wanted)
-    if same == 0:
-        return 0.0
-    precision, recall = same / len(given), same / len(wanted)
-    return 2 * precision * recall / (precision + recall)
-
-
 @settings(deadline=None)
 @given(prediction=WORDS, truths=st.lists(WORDS, min_size=1, max_size=3))
 def test_squad_metrics_are_those_of_the_official_script(prediction: list[str], truths: list[list[str]]) -> None:
     said, answers = " ".join(prediction), tuple(" ".join(truth) for truth in truths)
-    f1 = max(squad_f1(said, answer) for answer in answers)
+    em, f1 = squad(said, answers)
     assert token_f1(said, Reference(answers)).value == pytest.approx(f1)
-    em = max(float(squad_normalise(said) == squad_normalise(answer)) for answer in answers)
     assert exact_match(said, Reference(answers)).value == em
+
+
+REPLIES = ["Answer: 42", "The answer is B.", "#### 1,234", "\\boxed{3}", "Lyon", "so 12 / 4 = 3", "A)", "", "no idea"]
+
+
+def test_scores_of_a_cache_are_those_of_the_reference_implementations(tmp_path: Path) -> None:
+    """What `python -m tests.references` does, over made-up replies; a score that is wrong is found."""
+    rows = [{"q": f"Number {n}?", "a": str(n), "c": [str(n), "Lyon", "Paris"]} for n in range(1, 6)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    metrics = ["exact_match", "numeric_match", "math_equal", "truthful"]
+    table = {"name": "made-up", "data": "rows.jsonl", "prompt": "{q}", "answer": "a", "choices": "c", "metric": "choice_match"}
+    suite = resolve_config(suite_config(benchmarks=[table | {"metrics": metrics}], horizon=2), tmp_path)
+
+    def reply(model: str, prompt: Prompt) -> str:
+        return REPLIES[sum(prompt.text.encode()) % len(REPLIES)] + ("" if model == "sums" else " 3")
+
+    cache = Cache(tmp_path / "c.duckdb")
+    generate(suite, cache, tmp_path, tmp_path, engine=scripted(reply), encode=encode)
+    found = list(scores(cache))
+    assert {score.metric for score in found} == {"token_f1", "choice_match", *metrics}
+    assert {score.value for score in found} >= {0.0, 1.0}
+    compared = [one for one in compare(found) if one.theirs is not None]
+    assert len(compared) > 50
+    assert [one for one in compared if not one.agrees] == []
+    wrong = [score._replace(value=1 - score.value) for score in found if score.metric == "exact_match"]
+    assert not any(one.agrees for one in compare(wrong))
+    assert f"| `exact_match` | {len(wrong)} | {len(wrong)} | 0 |" in report(compare(wrong), 0)
 
 
 @needs_bubblewrap

@@ -288,6 +288,7 @@ def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
                     ("cost", result.cost),
                     ("reward", result.reward),
                     ("lead", result.lead),
+                    ("improvement", result.improvement),
                 )
                 for suffix, value in zip(("", "_low", "_high"), estimated, strict=True)
             },

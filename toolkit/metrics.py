@@ -75,8 +75,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _MARKER = re.compile(r"(?:final answer|answer)\s*(?:is)?\s*[:=]\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:(?<![\w)])[-\u2212])?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?|\.\d+)")
-_LETTER = re.compile(r"^\W*([A-Z])(?:[.):,\]]|\s*(?:\n|$))")
-
+_LETTER = re.compile(r"^[^\w\n]*([A-Z])(?:[.):,\]]|[^\S\n]*$)", re.MULTILINE)
 _LETTER_NAMED = re.compile(r"(?:(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?:\s+is)?\s*:?\s*\(?|\()([A-Z])(?:\)|\b)(?!')")
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}")
@@ -180,8 +179,7 @@ def chosen(response: str, choices: tuple[str, ...]) -> int | None:
         return bare.index(answer.casefold().removesuffix("."))
     by_text = _named(normalise(answer), [normalise(choice) for choice in choices])
     letters = string.ascii_uppercase[: len(choices)]
-    leading = _LETTER.match(answer)
-    found = {leading[1]} if leading else set(_LETTER_NAMED.findall(answer))
+    found = {*_LETTER.findall(answer), *_LETTER_NAMED.findall(answer)}
     by_letter = {letters.index(letter) for letter in found if letter in letters}
     if len(by_letter) == 1:
         (position,) = by_letter
@@ -288,7 +286,7 @@ METRICS = {
         Metric("token_f1", 1, token_f1),
         Metric("exact_match", 1, exact_match),
         Metric("numeric_match", 2, numeric_match),
-        Metric("choice_match", 2, choice_match),
+        Metric("choice_match", 3, choice_match),
         Metric("math_equal", 1, math_equal),
         Metric("truthful", 1, truthful),
         Metric("pass_at_1", 1, pass_at_1, runs_code=True),

@@ -1,4 +1,5 @@
--- Schema of a cache, version 1. Tables are content-addressed: keys are UUIDs, the first half of a SHA-256.
+-- Schema of a cache, version 2. Tables are content-addressed: keys are UUIDs, the first half of a SHA-256.
+-- A change of anything below takes a new version: see toolkit/store/migrations.py.
 -- No constraints: keys are kept unique by an anti-join on insert, which does not slow down as the file grows.
 -- The views are the public interface; tables may change between versions.
 
@@ -133,7 +134,8 @@ CREATE TABLE evaluations (
     run VARCHAR, split VARCHAR, policy VARCHAR, benchmark VARCHAR, generated BOOLEAN, questions INTEGER, alpha DOUBLE,
     quality DOUBLE, quality_low DOUBLE, quality_high DOUBLE, cost DOUBLE, cost_low DOUBLE, cost_high DOUBLE,
     reward DOUBLE, reward_low DOUBLE, reward_high DOUBLE,
-    lead DOUBLE, lead_low DOUBLE, lead_high DOUBLE, paths JSON, evaluated TIMESTAMP
+    lead DOUBLE, lead_low DOUBLE, lead_high DOUBLE, paths JSON, evaluated TIMESTAMP,
+    improvement DOUBLE, improvement_low DOUBLE, improvement_high DOUBLE
 );
 COMMENT ON TABLE evaluations IS 'What a run''s router and its baselines score, exactly, by benchmark and overall.';
 COMMENT ON COLUMN evaluations.run IS 'The run.';
@@ -157,6 +159,10 @@ COMMENT ON COLUMN evaluations.lead_low IS 'Lower end of its 95% interval.';
 COMMENT ON COLUMN evaluations.lead_high IS 'Upper end.';
 COMMENT ON COLUMN evaluations.paths IS 'Share of each path taken, as JSON.';
 COMMENT ON COLUMN evaluations.evaluated IS 'When, UTC.';
+COMMENT ON COLUMN evaluations.improvement IS
+    'Probability that the router''s reward is above this policy''s on a question, ties counted half; NULL before schema 2.';
+COMMENT ON COLUMN evaluations.improvement_low IS 'Lower end of its 95% interval.';
+COMMENT ON COLUMN evaluations.improvement_high IS 'Upper end.';
 
 CREATE TABLE decisions (run VARCHAR, node UUID, action VARCHAR, probability DOUBLE);
 COMMENT ON TABLE decisions IS 'A router''s action probabilities at every decision node of the split it was evaluated on.';

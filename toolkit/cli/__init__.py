@@ -3,11 +3,14 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from toolkit.cli import (
     benchmarks,
+    cache,
     evaluate,
     export,
     generate,
@@ -50,6 +53,17 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(import_.import_)
+app.add_typer(cache.app, name="cache")
+
+
+def commands() -> dict[str, Callable[..., Any]]:
+    """Return every command by the words it is called with, those of groups included."""
+    found = {}
+    for prefix, level in (("", app), *((f"{group.name} ", group.typer_instance) for group in app.registered_groups)):
+        for known in level.registered_commands if level else ():
+            assert known.callback
+            found[prefix + (known.name or known.callback.__name__)] = known.callback
+    return found
 
 
 @app.callback(invoke_without_command=True)

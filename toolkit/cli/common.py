@@ -90,8 +90,13 @@ def suite_name(reference: str) -> str:
     return load_config(find_suite(reference)).name if _is_file(reference) else reference
 
 
-def suite_config(reference: str, given: Path | None) -> "tuple[SuiteConfig, Path]":
+def suite_config(reference: str, given: Path | None, migrate: bool = False) -> "tuple[SuiteConfig, Path]":
     """Return a suite as written, and the folder its relative paths start from: by file, shipped name, or as recorded.
+
+    Args:
+        reference: The suite.
+        given: The cache, where the user names one.
+        migrate: Whether a cache of an older schema is migrated, for a command that goes on to write to it.
 
     Raises:
         SuiteError: There is no such suite.
@@ -100,6 +105,8 @@ def suite_config(reference: str, given: Path | None) -> "tuple[SuiteConfig, Path
     from toolkit.store import Cache
 
     cache = Cache(cache_path(reference, given)) if not _is_file(reference) and reference not in shipped_suites() else None
+    if cache and migrate:
+        cache.migrate()
     known = cache.recorded(reference) if cache and cache.exists() else None
     if known:
         return known.config, Path.cwd()
@@ -125,6 +132,7 @@ def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
     config = load_config(find_suite(reference)) if has_file else None
     name = config.name if config else reference
     cache = Cache(cache_path(name, given))
+    cache.migrate()
     known = cache.recorded(name)
     if known is None:
         raise SuiteError(

@@ -113,11 +113,12 @@ def generate(
     from toolkit.store import Cache
     from toolkit.suite import resolve
 
-    config, base = suite_config(suite, cache)
+    config, base = suite_config(suite, cache, migrate=True)
     part = _shard(shard)
     if sandbox:
         config = config.model_copy(update={"code": CodeConfig(sandbox=sandbox.value)})
     opened = Cache(cache_path(config.name, cache))
+    opened.migrate()
     store = opened.path.parent / "weights"
     known = opened.recorded(config.name) if opened.exists() else None
     resolved = resolve(config, base, store, known)

@@ -1,4 +1,4 @@
-"""The cache file: opening it, taking turns with others, and refusing what is not a cache.
+"""The cache file: opening it, taking turns with others, refusing what is not a cache, migrating what is an older one.
 
 A connection lives for one call. Writers hold the file for one transaction, readers for one query, so that several
 processes take turns; each wait is bounded and names who holds the file. Knows nothing of what the rows mean.
@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +18,22 @@ import duckdb
 
 from toolkit import __version__
 from toolkit.errors import CacheBusyError, CacheError
+from toolkit.store.migrations import upgrade
+from toolkit.store.rewrite import free_name, rewrite
 from toolkit.store.rows import first
+from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
-STORAGE_VERSION = "v1.2.0"
 WAIT_SECONDS = 60.0
 
 logger = logging.getLogger("toolkit")
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
+_DAMAGE = re.compile(r"read enough bytes|[Cc]orrupt|checksum|INTERNAL Error|FATAL Error|Serialization Error")
+"""What DuckDB says of a file whose blocks are not what they should be, as opposed to a query that is wrong."""
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
 """Nothing is fetched to open a file, whatever it turns out to be."""
 
@@ -58,12 +60,13 @@ class CacheFile:
         return self.path.exists()
 
     def create(self) -> None:
-        """Make an empty cache, unless the file is there already; two processes may do so at once.
+        """Make an empty cache, unless the file is there already, which is then migrated; two processes may do so at once.
 
         Raises:
             CacheError: The folder cannot be written.
         """
         if self.exists():
+            self.migrate()
             return
         draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
@@ -97,6 +100,36 @@ class CacheFile:
             with suppress(OSError):  # a read-only folder refuses even that
                 draft.unlink(missing_ok=True)
 
+    def migrate(self) -> Path | None:
+        """Bring a cache of an older schema up to date; does nothing to one of today's, or where there is none.
+
+        Returns:
+            Where the cache as it was is kept, or None.
+
+        Raises:
+            CacheError: It cannot be written; it is as it was.
+        """
+        if not self.exists():
+            return None
+        con, version = self._connect(True, self.wait)
+        con.close()
+        if version == SCHEMA_VERSION:
+            return None
+        con, version = self._connect(False, self.wait)
+        try:
+            return self._migrate(con, version) if version < SCHEMA_VERSION else None  # another process may have been first
+        finally:
+            con.close()
+
+    def _migrate(self, con: duckdb.DuckDBPyConnection, version: int) -> Path:
+        backup = free_name(self.path.with_name(f"{self.path.name}.v{version}.backup"), self.path)
+        logger.warning(
+            "%s has schema version %d and is migrated to %d; as it was, it stays as %s.",
+            *(self.path, version, SCHEMA_VERSION, backup),
+        )
+        rewrite(con, self.path, lambda draft: upgrade(draft, version), backup)
+        return backup
+
     @contextmanager
     def read(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file read-only for the length of a `with` block; other readers may have it open as well.
@@ -107,6 +140,10 @@ class CacheFile:
         con = self._open(True, self.wait if wait is None else wait)
         try:
             yield con
+        except duckdb.Error as error:
+            if _DAMAGE.search(str(error)):
+                raise self._damaged(error) from None
+            raise
         finally:
             con.close()
 
@@ -126,6 +163,15 @@ class CacheFile:
             raise CacheError(
                 f"The cache {self.path} cannot be written: {error}. Is the disk full? What was committed before is safe."
             ) from None
+        finally:
+            con.close()
+
+    @contextmanager
+    def hold(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Keep the file to oneself for the length of a `with` block, outside any transaction."""
+        con = self._open(False, self.wait)
+        try:
+            yield con
         finally:
             con.close()
 
@@ -156,6 +202,20 @@ class CacheFile:
         return pl.DataFrame(pl.from_arrow(self.arrow(query, parameters)))
 
     def _open(self, read_only: bool, wait: float) -> duckdb.DuckDBPyConnection:
+        con, version = self._connect(read_only, wait)
+        if version < SCHEMA_VERSION:
+            con.close()
+            if read_only:
+                raise CacheError(
+                    f"{self.path} has schema version {version}; this toolkit ({__version__}) reads version {SCHEMA_VERSION}. "
+                    f"Migrate it, which keeps a backup: toolkit cache migrate {self.path}"
+                )
+            self.migrate()
+            con, _ = self._connect(read_only, wait)
+        return con
+
+    def _connect(self, read_only: bool, wait: float) -> tuple[duckdb.DuckDBPyConnection, int]:
+        """Open the file, once nobody is in the way; returns the connection and the version of its schema."""
         if not self.exists():
             raise CacheError(f"There is no cache {self.path}. Make one with: toolkit generate SUITE --cache {self.path}")
         deadline, pause, told = time.monotonic() + wait, 0.01, False
@@ -180,11 +240,10 @@ class CacheFile:
             except duckdb.Error as error:
                 raise self._unreadable(error) from None
         try:
-            self._check_schema(con)
+            return con, self._schema_version(con)
         except BaseException:
             con.close()
             raise
-        return con
 
     def _unreadable(self, error: Exception) -> CacheError:
         reason = str(error).splitlines()[0]
@@ -192,11 +251,19 @@ class CacheFile:
             f"The file {self.path} cannot be opened as a cache: {reason} It is left as it is; name another with --cache FILE."
         )
 
-    def _check_schema(self, con: duckdb.DuckDBPyConnection) -> None:
+    def _damaged(self, error: Exception) -> CacheError:
+        return CacheError(
+            f"The cache {self.path} is damaged: {str(error).splitlines()[0]} It is left as it is. "
+            "Go back to a copy or a backup; toolkit cache list shows what lies beside it."
+        )
+
+    def _schema_version(self, con: duckdb.DuckDBPyConnection) -> int:
         try:
             row = first(con, "SELECT value FROM meta WHERE key = 'schema_version'")
         except duckdb.CatalogException:
             row = None
+        except duckdb.Error as error:
+            raise self._damaged(error) from None
         if row is None:
             raise CacheError(
                 f"{self.path} is a DuckDB file, but not a cache of this toolkit. It is left as it is; "
@@ -207,6 +274,7 @@ class CacheFile:
                 f"{self.path} has schema version {row[0]}; this toolkit ({__version__}) knows up to {SCHEMA_VERSION}. "
                 "Update it: pip install --upgrade hierrouter-toolkit"
             )
+        return int(row[0])
 
     def arrow(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> "pa.Table":
         """Run one read-only query and return its rows."""
@@ -217,26 +285,9 @@ class CacheFile:
                     raise CacheError("That is no query that returns rows. An example: SELECT * FROM progress")
                 return relation.to_arrow_table()
             except duckdb.Error as error:
+                if _DAMAGE.search(str(error)):
+                    raise
                 raise CacheError(f"{error}\nThe views and their columns are listed by: toolkit schema") from None
-
-
-def schema_comments(name: str | None = None) -> "pa.Table":
-    """Return what the views and tables of a cache are for, or, of one of them, what its columns mean."""
-    overview = (
-        "SELECT view_name AS name, 'view' AS kind, comment AS meaning FROM duckdb_views() WHERE NOT internal"
-        " UNION ALL SELECT table_name, 'table', comment FROM duckdb_tables()"
-    )
-    columns = (
-        'SELECT column_name AS "column", data_type AS type, comment AS meaning FROM duckdb_columns() WHERE table_name = $name'
-    )
-    with duckdb.connect() as con:
-        con.execute(schema())
-        return con.sql(columns, params={"name": name}).to_arrow_table() if name else con.sql(overview).to_arrow_table()
-
-
-def schema() -> str:
-    """Return the SQL that makes an empty cache."""
-    return (resources.files("toolkit") / "schema.sql").read_text("utf-8")
 
 
 def _holder(message: str) -> str | None:

@@ -7,6 +7,7 @@ nothing is decided in silence.
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -15,8 +16,11 @@ import duckdb
 
 from toolkit.errors import CacheError
 from toolkit.keys import content_sha256
-from toolkit.store.file import SCHEMA_VERSION, CacheFile, now
+from toolkit.store.file import CacheFile, now
+from toolkit.store.migrations import upgrade_tables
+from toolkit.store.rewrite import quoted
 from toolkit.store.rows import KEYS, first
+from toolkit.store.schema import SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
 TABLES = {
@@ -55,7 +59,7 @@ class Transfer(CacheFile):
             draft.mkdir(parents=True)
             with self.read() as con:
                 for table, key in TABLES.items():
-                    target = _quoted(draft / f"{table}.parquet")
+                    target = quoted(draft / f"{table}.parquet")
                     con.execute(f"COPY (FROM {table} ORDER BY {', '.join(key)}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
                     rows[table] = _count(con, f"FROM {table}")
             manifest = {
@@ -91,9 +95,12 @@ class Transfer(CacheFile):
             CacheError: The source is damaged or incomplete, or both sides differ and `prefer` does not say which to keep.
         """
         if source.is_dir():
-            _check_manifest(source)
-            theirs = {table: f"read_parquet({_quoted(source / f'{table}.parquet')})" for table in TABLES}
-            return self._merge(theirs, source, prefer)
+            version = _check_manifest(source)
+            if version < SCHEMA_VERSION:
+                with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}.import-") as scratch:
+                    migrated = _migrated(source, version, Path(scratch) / "migrated.duckdb")
+                    return self._merge({table: f"theirs.{table}" for table in TABLES}, source, prefer, attach=migrated)
+            return self._merge({table: _parquet(source, table) for table in TABLES}, source, prefer)
         if source.resolve() == self.path.resolve():
             raise CacheError(f"{source} is the cache itself. Name another.")
         with CacheFile(source, self.wait).read():
@@ -104,7 +111,7 @@ class Transfer(CacheFile):
         added: dict[str, int] = {}
         with self.write() as con:
             if attach:
-                con.execute(f"ATTACH {_quoted(attach)} AS theirs (READ_ONLY)")
+                con.execute(f"ATTACH {quoted(attach)} AS theirs (READ_ONLY)")
             con.execute(
                 f"DELETE FROM generations WHERE status = 'error'"
                 f" AND generation IN (SELECT generation FROM {theirs['generations']} WHERE status = 'ok')"
@@ -141,11 +148,12 @@ class Transfer(CacheFile):
             con.execute(f"DELETE FROM {table} AS o USING {theirs} AS t WHERE {same} AND o.{column} <> t.{column}")
 
 
-def _check_manifest(folder: Path) -> None:
+def _check_manifest(folder: Path) -> int:
+    """Check that a folder is a whole export; returns the version of its schema."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        version, tables = int(manifest["schema_version"]), manifest["tables"]
-        hashes = {table: tables[table]["sha256"] for table in TABLES}
+        version = int(manifest["schema_version"])
+        hashes = {table: content["sha256"] for table, content in manifest["tables"].items()}
     except FileNotFoundError:
         raise CacheError(
             f"{folder} has no {MANIFEST}: it is no export, or one that was not finished. "
@@ -153,21 +161,36 @@ def _check_manifest(folder: Path) -> None:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{folder / MANIFEST} cannot be read ({error}). Export the folder again.") from None
-    if version != SCHEMA_VERSION:
-        raise CacheError(f"{folder} was exported with schema version {version}, not {SCHEMA_VERSION}. Export it again.")
+    if version > SCHEMA_VERSION:
+        raise CacheError(
+            f"{folder} was exported with schema version {version}; this toolkit knows up to {SCHEMA_VERSION}. "
+            "Update it: pip install --upgrade hierrouter-toolkit"
+        )
+    if version == SCHEMA_VERSION and (lacking := sorted(set(TABLES) - set(hashes))):
+        raise CacheError(f"{folder / MANIFEST} names no {', '.join(lacking)}. Export the folder again.")
     for table, digest in hashes.items():
         file = folder / f"{table}.parquet"
         if not file.exists() or content_sha256(file) != digest:
             raise CacheError(f"{file} is not what {MANIFEST} says: missing or damaged. Nothing was taken in; export it again.")
+    return version
+
+
+def _parquet(folder: Path, table: str) -> str:
+    return f"read_parquet({quoted(folder / f'{table}.parquet')})"
+
+
+def _migrated(folder: Path, version: int, path: Path) -> Path:
+    """Write an exported folder of an older schema as a database with today's tables."""
+    with duckdb.connect(str(path)) as con:
+        for file in sorted(folder.glob("*.parquet")):
+            con.execute(f'CREATE TABLE "{file.stem}" AS FROM {_parquet(folder, file.stem)}')
+        upgrade_tables(con, version)
+    return path
 
 
 def _count(con: duckdb.DuckDBPyConnection, source: str) -> int:
     row = first(con, f"SELECT count(*) {source}")
     return int(row[0]) if row else 0
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _shown(value: object) -> str:
