@@ -108,8 +108,8 @@ def score(model: BaseAlgorithm, table: TransitionTable) -> float:
 def share_of_ceiling(table: TransitionTable, batch_size: int) -> float:
     """Return how near PPO's `learn()` at 4 epochs comes to forward and backward passes alone, as a share of steps/s.
 
-    The ceiling is autograd's forward and backward pass of the network that is learned, over one minibatch of the features that it
-    is learned from, again and again: no rollout, no optimiser, no gathering. `learn()` is all of it, features extracted anew.
+    The ceiling is autograd's forward and backward pass of the same network over one minibatch of the features that it learns
+    from, again and again: no rollout, no optimiser, no gathering. `learn()` is all of that, with features extracted anew.
     Both are timed in turn; the shortest of each counts.
     """
     settings = {"n_epochs": 4, "batch_size": batch_size, "n_steps": 6}
