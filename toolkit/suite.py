@@ -190,7 +190,7 @@ def with_reading(question: Question, config: SuiteConfig) -> Question:
 
     wanted = _wanted(question, config)
     name = wanted.quality or wanted.metric or (load_benchmark(wanted.name).metric if wanted.name in BENCHMARKS else None)
-    label = METRICS[name].label if name else question.metric
+    label = METRICS[name].label if name else metric_of(question).label
     return replace(question, metric=label, split=split_of(question.prompt, config.splits))
 
 
