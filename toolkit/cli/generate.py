@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from toolkit.generate import Shard
 
 
+FAILED = 3
+"""Exit code where answers failed: the cache is not whole, and train would refuse it."""
+
+
 def _shard(given: str | None) -> "Shard | None":
     """Read `i/n`.
 
@@ -38,6 +42,8 @@ def generate(
     sandbox: SandboxOption = None,
 ) -> None:
     """Generate every answer of a suite that its cache does not hold yet; stop and repeat at any time.
+
+    Exit code 3 where answers failed and the suite does not leave their questions out, 130 where it was stopped.
 
     Example: toolkit generate quickstart
     """
@@ -87,5 +93,8 @@ def generate(
         typer.echo(
             f"{failed} of {total} nodes failed and {missing} wait for them or for others; why: toolkit status {suite}. "
             'Once the cause is mended, --retry tries again; incomplete = "exclude question" in '
-            "the suite leaves such questions out."
+            "the suite leaves such questions out.",
+            err=True,
         )
+        if failed and config.incomplete == "refuse":
+            raise typer.Exit(FAILED)
