@@ -32,6 +32,8 @@ def check_tokens(suite: Suite, cache: Cache, base: Path, store: Path, engine: Op
     """
     rows, wrong = 0, []
     for model, config in zip(same_models(suite, base, store), suite.config.models, strict=True):
+        if config.is_served:  # only its server can count
+            continue
         opened = engine(suite.config.engine, config, base, store)
         query = (
             "SELECT generation, prompt, response, prompt_tokens, completion_tokens FROM generations"

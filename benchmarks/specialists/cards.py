@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = Cache(arguments.cache).arrow(MEASURED, {"suite": arguments.suite}).to_pylist()
     for skill in get_args(Skill):
-        facts = json.loads((HERE / skill / "training.json").read_text("utf-8"))
+        facts = json.loads((HERE / skill / "trainer_state.json").read_text("utf-8"))
         (HERE / skill / "README.md").write_text(card(skill, arguments.suite, facts, rows), "utf-8")
 
 

@@ -65,7 +65,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, sto
         seed: Seed of the examples and of the adapter's first values.
         own_share: Share of problems of the skill alone.
         store: Folder for fetched weights.
-        out: Folder that the adapter is written to, with the loss curve as `training.json`.
+        out: Folder that the adapter is written to, with the loss curve as `trainer_state.json`.
     """
     transformers.set_seed(seed)
     suite = shipped_suites()["specialists"]
@@ -90,7 +90,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, sto
     trainer = Trainer(
         adapted,
         TrainingArguments(
-            output_dir=str(out / "checkpoints"),
+            output_dir=str(out),
             max_steps=steps,
             per_device_train_batch_size=batch,
             learning_rate=1e-3,
@@ -114,7 +114,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, sto
     curve = [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in trainer.state.log_history if "loss" in entry]
     facts = {"seconds": round(time.monotonic() - started), "steps": steps, "batch": batch, "seed": seed, "own_share": own_share}
     facts["tokens"] = sum(len(row["input_ids"]) for row in drawn)
-    (out / "training.json").write_text(json.dumps(facts | {"loss": curve}, indent=1) + "\n")
+    (out / "trainer_state.json").write_text(json.dumps(facts | {"loss": curve}, indent=1) + "\n")
 
 
 def _padded(rows: list[dict[str, list[int]]], pad: int) -> dict[str, Any]:
