@@ -75,7 +75,7 @@ def test_a_larger_suite_reuses_what_is_there(cache: Cache, tmp_path: Path) -> No
     assert cache.arrow("FROM generations").num_rows == had + report.generated
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 5000, "sqlite", "duckdb", "truncated", "newer"])
+@pytest.mark.parametrize("content", [b"", b"junk" * 5000, "sqlite", "duckdb", "truncated", "cut later", "overwritten", "newer"])
 def test_a_foreign_or_damaged_file_is_refused_and_left_as_it_is(content: bytes | str, cache: Cache, tmp_path: Path) -> None:
     path = tmp_path / "foreign.duckdb"
     if isinstance(content, bytes):
@@ -86,6 +86,11 @@ def test_a_foreign_or_damaged_file_is_refused_and_left_as_it_is(content: bytes |
         con.close()
     elif content == "truncated":
         path.write_bytes(cache.path.read_bytes()[:10_000])
+    elif content == "cut later":
+        path.write_bytes(cache.path.read_bytes()[:500_000])
+    elif content == "overwritten":
+        sound = cache.path.read_bytes()
+        path.write_bytes(sound[:20_000] + b"junk" * ((len(sound) - 40_000) // 4) + sound[-20_000:])
     else:
         with duckdb.connect(str(path)) as other:
             other.execute("CREATE TABLE meta (key VARCHAR, value VARCHAR)")

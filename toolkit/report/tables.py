@@ -20,6 +20,15 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
+def size(count: int) -> str:
+    """Write a number of bytes as people read it, e.g. `3.4 MB`."""
+    value, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
+
+
 def aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]], width: int = 60) -> str:
     """Lay out rows as an aligned table; cells longer than `width` are cut."""
     texts = [[_cell(value, width) for value in row] for row in rows]

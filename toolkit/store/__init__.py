@@ -1,7 +1,8 @@
 """The store: the only place that opens DuckDB. It knows keys and rows, not models; one file a concern."""
 
 from toolkit.store.file import WAIT_SECONDS, now
-from toolkit.store.generations import Generations, Parent, decision_texts
+from toolkit.store.generations import Parent, decision_texts
+from toolkit.store.housekeeping import Housekeeping, Overview, TableSize, Unused
 from toolkit.store.rows import KEYS, Row
 from toolkit.store.runs import Runs
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
@@ -16,16 +17,19 @@ __all__ = [
     "WAIT_SECONDS",
     "Batch",
     "Cache",
+    "Overview",
     "Parent",
     "Progress",
     "Row",
+    "TableSize",
+    "Unused",
     "decision_texts",
     "now",
     "schema_comments",
 ]
 
 
-class Cache(Suites, Generations, Runs, Transfer):
+class Cache(Suites, Runs, Transfer, Housekeeping):
     """One `.duckdb` file and all that is kept in it.
 
     Args:

@@ -32,6 +32,8 @@ WAIT_SECONDS = 60.0
 logger = logging.getLogger("toolkit")
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
+_DAMAGE = re.compile(r"read enough bytes|[Cc]orrupt|checksum|INTERNAL Error|FATAL Error|Serialization Error")
+"""What DuckDB says of a file whose blocks are not what they should be, as opposed to a query that is wrong."""
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
 """Nothing is fetched to open a file, whatever it turns out to be."""
 
@@ -145,6 +147,10 @@ class CacheFile:
         con = self._open(True, self.wait if wait is None else wait)
         try:
             yield con
+        except duckdb.Error as error:
+            if _DAMAGE.search(str(error)):
+                raise self._damaged(error) from None
+            raise
         finally:
             con.close()
 
@@ -167,6 +173,15 @@ class CacheFile:
             raise CacheError(
                 f"The cache {self.path} cannot be written: {error}. Is the disk full? What was committed before is safe."
             ) from None
+        finally:
+            con.close()
+
+    @contextmanager
+    def hold(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Keep the file to oneself for the length of a `with` block, outside any transaction."""
+        con = self._open(False, self.wait)
+        try:
+            yield con
         finally:
             con.close()
 
@@ -246,11 +261,19 @@ class CacheFile:
             f"The file {self.path} cannot be opened as a cache: {reason} It is left as it is; name another with --cache FILE."
         )
 
+    def _damaged(self, error: Exception) -> CacheError:
+        return CacheError(
+            f"The cache {self.path} is damaged: {str(error).splitlines()[0]} It is left as it is. "
+            "Go back to a copy or a backup; toolkit cache list shows what lies beside it."
+        )
+
     def _schema_version(self, con: duckdb.DuckDBPyConnection) -> int:
         try:
             row = first(con, "SELECT value FROM meta WHERE key = 'schema_version'")
         except duckdb.CatalogException:
             row = None
+        except duckdb.Error as error:
+            raise self._damaged(error) from None
         if row is None:
             raise CacheError(
                 f"{self.path} is a DuckDB file, but not a cache of this toolkit. It is left as it is; "
@@ -272,6 +295,8 @@ class CacheFile:
                     raise CacheError("That is no query that returns rows. An example: SELECT * FROM progress")
                 return relation.to_arrow_table()
             except duckdb.Error as error:
+                if _DAMAGE.search(str(error)):
+                    raise
                 raise CacheError(f"{error}\nThe views and their columns are listed by: toolkit schema") from None
 
 
