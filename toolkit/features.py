@@ -46,6 +46,8 @@ class Projection(BaseFeaturesExtractor):
         for part in range(self.parts):
             used = np.unique(table.texts[train, :, part])
             vectors = table.vectors[used[used > 0]].astype(np.float64)
+            if not len(vectors):  # with one hop, no answer has been given where the model is chosen
+                continue
             mean = vectors.mean(0)
             variances, axes = np.linalg.eigh(np.cov(vectors - mean, rowvar=False, bias=True).reshape(len(mean), -1))
             top = np.argsort(-variances)[: self.rank]
