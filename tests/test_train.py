@@ -144,7 +144,7 @@ def test_the_exact_learner_reaches_the_known_optimum(allow_stop: bool) -> None:
         algorithm="exact",
         alpha=alpha,
         allow_stop=allow_stop,
-        exact={"n_epochs": 400, "batch_size": 4, "ent_coef": 0.001, "ent_epochs": 200},
+        exact={"n_epochs": 400, "batch_size": 4, "ent_coef": 0.001, "ent_epochs": 200, "dropout": 0.0},
     )
     model = fit_router(table, config, seed=0)
     best = node_outcome(table, rows, oracle(table, rows, alpha, allow_stop)).reward(alpha)

@@ -12,6 +12,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from toolkit.table import TransitionTable
 
+SAMPLE = 4096
+"""Texts that components are fitted on at most: more of them do not change the axes, and take longer than learning does."""
+
 
 class Projection(BaseFeaturesExtractor):
     """Projects each embedding of an observation on its principal components, and scales everything to unit variance.
@@ -41,15 +44,17 @@ class Projection(BaseFeaturesExtractor):
         return torch.cat([torch.cat(pieces, 1) - self.offset, rest * self.scale], 1)
 
     def fit(self, table: TransitionTable) -> None:
-        """Fit the components on the texts of the training split."""
+        """Fit the components on texts of the training split, every n-th of them where there are more than `SAMPLE`."""
         train = table.rows("train")
         for part in range(self.parts):
             used = np.unique(table.texts[train, :, part])
-            vectors = table.vectors[used[used > 0]].astype(np.float64)
-            if not len(vectors):  # with one hop, no answer has been given where the model is chosen
+            used = used[used > 0]
+            if not len(used):  # with one hop, no answer is ever observed
                 continue
-            mean = vectors.mean(0)
-            variances, axes = np.linalg.eigh(np.cov(vectors - mean, rowvar=False, bias=True).reshape(len(mean), -1))
+            vectors = table.vectors[used[:: -(-len(used) // SAMPLE)]]
+            mean = vectors.mean(0, dtype=np.float64)
+            centred = vectors - mean.astype(np.float32)
+            variances, axes = np.linalg.eigh((centred.T @ centred / len(centred)).astype(np.float64))
             top = np.argsort(-variances)[: self.rank]
             size = np.sqrt(max(variances[top].mean(), 1e-12))
             components = torch.from_numpy(axes[:, top] / size)

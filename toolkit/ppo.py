@@ -5,6 +5,7 @@ minibatches are made: features of all decision nodes are extracted once, whereve
 are node numbers; a rollout keeps numbers, and a minibatch is one gather. Over any other environment it is SB3's PPO as it is.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,8 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
-from torch.nn import functional
 
+from toolkit.dense import Dense, Gradients
 from toolkit.env import RoutingVecEnv
 from toolkit.table import Ints
 
@@ -42,6 +43,12 @@ class Replayed(NamedTuple):
     rewards: torch.Tensor
     dones: torch.Tensor
 
+    def shuffled(self, batch_size: int) -> Iterator["Replayed"]:
+        """Cut the rollout into minibatches, in a new order."""
+        order = torch.randperm(len(self.indices))
+        columns = [torch.split(column.index_select(0, order), batch_size) for column in self]
+        return map(Replayed, *columns)
+
 
 class ReplayPPO(PPO):
     """SB3's PPO, faster over a `RoutingVecEnv`; arguments, `save`, `load` and `predict` are SB3's."""
@@ -49,8 +56,13 @@ class ReplayPPO(PPO):
     policy: ActorCriticPolicy
     _features: torch.Tensor | None = None
 
+    def _setup_model(self) -> None:
+        fused: dict[str, Any] = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}  # SB3's Adam, all parameters in one call
+        self.policy_kwargs = fused | self.policy_kwargs
+        super()._setup_model()
+
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_features", "_place", "_replayed"]
+        return [*super()._excluded_save_params(), "_features", "_place", "_replayed", "_actor", "_critic"]
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         found = super()._setup_learn(*args, **kwargs)
@@ -65,6 +77,10 @@ class ReplayPPO(PPO):
         extractor = policy.features_extractor
         fixed = policy.share_features_extractor and not any(True for _ in extractor.parameters())
         count = len(env.rows) * env.table.n_decision_nodes
+        try:
+            self._actor, self._critic = Dense.actor(policy), Dense.critic(policy)
+        except ValueError:
+            return None
         if not fixed or count * policy.features_dim * 4 > LARGEST:
             return None
         nodes = np.tile(np.arange(env.table.n_decision_nodes), len(env.rows))
@@ -120,8 +136,7 @@ class ReplayPPO(PPO):
 
     def _forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits, `(n, actions)`, and values, `(n,)`."""
-        pi, vf = self.policy.mlp_extractor(features)
-        return self.policy.action_net(pi), self.policy.value_net(vf)[:, 0]
+        return self._actor.forward(features), self._critic.forward(features)[:, 0]
 
     def _advantages(
         self, rewards: torch.Tensor, dones: torch.Tensor, values: torch.Tensor, last: torch.Tensor
@@ -143,23 +158,25 @@ class ReplayPPO(PPO):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range: float = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        data, parameters = self._replayed, list(self.policy.parameters())
+        optimizer, gradients = self.policy.optimizer, Gradients(self._actor, self._critic)
         told: list[torch.Tensor] = []
         for _ in range(self.n_epochs):
             diverged = False
-            for batch in torch.split(torch.randperm(len(data.indices)), self.batch_size):
-                loss, measures = self._loss(data, batch, clip_range)
+            for batch in self._replayed.shuffled(self.batch_size):
+                logits, values = self._forward(self._features.index_select(0, batch.indices))
+                in_logits, in_values, measures = self._slopes(batch, logits, values, clip_range)
                 told.append(measures)
                 diverged = self.target_kl is not None and measures[KL].item() > 1.5 * self.target_kl
                 if diverged:
                     break
-                self.policy.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-                self.policy.optimizer.step()
+                self._actor.backward(in_logits)
+                self._critic.backward(in_values[:, None])
+                gradients.clip(self.max_grad_norm)
+                optimizer.step()
             self._n_updates += 1
             if diverged:
                 break
+        data = self._replayed
         for name, value in zip(MEASURES, torch.stack(told).mean(0).tolist(), strict=True):
             self.logger.record(f"train/{name}", value)
         explained = 1 - (data.returns - data.values).var() / data.returns.var()
@@ -167,19 +184,27 @@ class ReplayPPO(PPO):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", clip_range)
 
-    def _loss(self, data: Replayed, batch: torch.Tensor, clip_range: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return PPO's loss on a minibatch and what is logged of it, in the order of `MEASURES`."""
-        assert self._features is not None
-        logits, values = self._forward(self._features[data.indices[batch]])
+    @torch.no_grad()
+    def _slopes(
+        self, batch: Replayed, logits: torch.Tensor, values: torch.Tensor, clip_range: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the gradients of PPO's loss in logits and values, and what is logged, in the order of `MEASURES`."""
+        actions, n = batch.actions[:, None], len(values)
         log_chances = torch.log_softmax(logits, -1)
-        log_ratio = log_chances.gather(-1, data.actions[batch][:, None])[:, 0] - data.log_probs[batch]
-        ratio, advantages = log_ratio.exp(), data.advantages[batch]
-        if self.normalize_advantage and len(batch) > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)).mean()
-        value_loss = functional.mse_loss(values, data.returns[batch])
-        entropy_loss = (log_chances.exp() * log_chances).sum(-1).mean()
+        chances = log_chances.exp()
+        log_ratio = log_chances.gather(-1, actions)[:, 0] - batch.log_probs
+        ratio, advantages = log_ratio.exp(), batch.advantages
+        if self.normalize_advantage and n > 1:
+            spread, mean = torch.std_mean(advantages)
+            advantages = (advantages - mean) / (spread + 1e-8)
+        gain, capped = advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+        negative_entropy = (chances * log_chances).sum(-1, keepdim=True)
+        error = values - batch.returns
+        uncapped = torch.where(gain <= capped, gain, 0.0)[:, None]  # beyond the cap the loss does not depend on the policy
+        in_logits = chances * (uncapped + self.ent_coef * (log_chances - negative_entropy))
+        in_logits.scatter_add_(1, actions, -uncapped).div_(n)
+        in_values = error * (2 * self.vf_coef / n)
+        policy_loss, value_loss, entropy_loss = -torch.min(gain, capped).mean(), error.square().mean(), negative_entropy.mean()
         loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-        with torch.no_grad():
-            clipped, kl = ((ratio - 1).abs() > clip_range).float().mean(), (ratio - 1 - log_ratio).mean()
-            return loss, torch.stack([loss, policy_loss, value_loss, entropy_loss, clipped, kl])
+        clipped, kl = ((ratio - 1).abs() > clip_range).float().mean(), (ratio - 1 - log_ratio).mean()
+        return in_logits, in_values, torch.stack([loss, policy_loss, value_loss, entropy_loss, clipped, kl])
