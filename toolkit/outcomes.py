@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from toolkit.config import BenchmarkConfig, ModelConfig, SuiteConfig
+from toolkit.embed import Encode
 from toolkit.errors import BenchmarkError
-from toolkit.generate import Encode, Watcher, generate
+from toolkit.generate import Watcher, generate
 from toolkit.keys import canonical_json, key, text_key
 from toolkit.metrics import Reference
 from toolkit.store import Batch, Cache, Prefer, now
