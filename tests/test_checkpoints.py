@@ -78,6 +78,33 @@ def test_a_local_folder_is_known_by_its_content(package: Path, tmp_path: Path) -
     assert identify(here, tmp_path, tmp_path) != identify(there, tmp_path, tmp_path)
 
 
+def test_documents_and_what_training_leaves_behind_are_not_part_of_a_checkpoint(package: Path, tmp_path: Path) -> None:
+    model = Weights(checkpoint="./model")
+    before = identify(model, tmp_path, tmp_path)
+    assert before == {"sha256": content_sha256(package)}  # as ever, where there is nothing to leave out
+    (package / ".git").mkdir()
+    for name in (
+        "README.md",
+        "LICENSE",
+        "photo.png",
+        "optimizer.pt",
+        "trainer_state.json",
+        "events.out.tfevents.1",
+        ".git/HEAD",
+    ):
+        (package / name).write_text(name)
+        assert identify(model, tmp_path, tmp_path) == before, name
+    for name in (
+        *("model.safetensors", "pytorch_model.bin", "config.json", "generation_config.json", "tokenizer.json", "vocab.txt"),
+        *("tokenizer_config.json", "chat_template.jinja", "modeling_mine.py", "1_Pooling/config.json", "added_tokens.json"),
+    ):
+        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).write_text(name)
+        changed = identify(model, tmp_path, tmp_path)
+        assert changed != before, name
+        before = changed
+
+
 def test_unchanged_content_is_hashed_once(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = hash_local(package, tmp_path)
     monkeypatch.setattr(checkpoints, "content_sha256", lambda path: "hashed again")

@@ -157,6 +157,18 @@ def test_more_hops_in_the_file_ask_for_generate(folder: Path) -> None:
     assert "toolkit generate" in done.stderr
 
 
+def test_verify_runs_the_checkpoints_again(folder: Path) -> None:
+    again = ["--suite", "small.toml", "--tokens", "--encoder", "--regenerate", "20%", "--batch-size", "1"]
+    done = toolkit(folder, "verify", *again)
+    assert done.returncode == 0, done.stderr
+    assert "token counts of suite small are those of its tokenizers" in done.stdout
+    assert "all 23 checks passed" in done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("small ")]
+    assert {row[1] for row in rows} == {"as", "1"}
+    assert "kendall" in done.stderr
+    assert "no share" in toolkit(folder, "verify", "--regenerate", "150%").stderr
+
+
 def test_show_draws_the_tree_with_the_best_path(folder: Path) -> None:
     item = toolkit(folder, "sql", "SELECT DISTINCT benchmark || '/' || item AS i FROM transitions LIMIT 1", "--format", "csv")
     name = item.stdout.splitlines()[1]

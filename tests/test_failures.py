@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.content import content
 from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
+from toolkit.cli import app
 from toolkit.engines import Completion, Prompt, TransientError
 from toolkit.engines.guard import FAILURES_IN_A_ROW
 from toolkit.engines.scripted import ScriptedEngine
@@ -146,3 +148,26 @@ def test_leaving_out_failures_does_not_hide_what_is_merely_missing(tmp_path: Pat
         con.execute("DELETE FROM nodes WHERE node = (SELECT node FROM nodes WHERE depth = 2 LIMIT 1)")
     with pytest.raises(IncompleteCacheError, match="1 of"):
         load_table(cache, suite)
+
+
+@pytest.mark.parametrize("incomplete", ["refuse", "exclude question"])
+def test_generate_ends_with_its_own_exit_code_while_answers_have_failed(
+    incomplete: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.embed.SuiteEncoder.__call__", lambda self, texts: encode(texts))
+    suite = (
+        f'name = "s"\nhorizon = 1\nincomplete = "{incomplete}"\n[prompts]\noverlength = "error"\n'
+        '[engine]\nname = "scripted"\n[[benchmarks]]\nname = "addition"\nlimit = 4\n'
+        f'[[models]]\nname = "m"\ncheckpoint = "made/up"\nrevision = "{"0" * 40}"\ndtype = "float32"\nbase_rate = 1.0\n'
+        "max_tokens = 15\ncontext_length = "
+    )
+    (tmp_path / "s.toml").write_text(suite + "16\n")
+    command = ["generate", str(tmp_path / "s.toml"), "--cache", str(tmp_path / "c.duckdb")]
+    for retry in ([], [], ["--retry"]):
+        done = CliRunner().invoke(app, [*command, *retry], catch_exceptions=False)
+        assert done.exit_code == (3 if incomplete == "refuse" else 0)
+        assert "4 of 4 nodes failed" in done.stderr
+        assert "toolkit status" in done.stderr
+        assert "--retry" in done.stderr
+    (tmp_path / "s.toml").write_text(suite + "256\n")
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0

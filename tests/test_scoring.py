@@ -25,6 +25,7 @@ from toolkit.generate import generate
 from toolkit.metrics import Reference, exact_match, program, token_f1
 from toolkit.sandbox import run_all
 from toolkit.store import Cache
+from toolkit.verify import verify
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
@@ -122,6 +123,7 @@ def test_code_is_run_and_its_verdict_kept(tmp_path: Path) -> None:
     metrics = cache.arrow("SELECT DISTINCT split_part(metric, '@', 1) AS m FROM scores")["m"].to_pylist()
     assert set(metrics) == {"pass_at_1", "token_f1", "exact_match"}
     assert cache.recorded("scripted") == suite
+    assert not any(finding.wrong for finding in verify(cache))  # which runs none of it
 
 
 def test_a_suite_with_code_is_refused_before_anything_is_generated(tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_code_scored_by_another_metric_still_needs_no_sandbox(tmp_path: Path) ->
     suite = resolve_config(config.model_copy(update={"benchmarks": (benchmark,)}), tmp_path)
     cache = Cache(tmp_path / "c.duckdb")
     generate(suite, cache, tmp_path, tmp_path, engine=scripted(answer), encode=encode)
-    assert not cache.unscored(suite.key)
+    assert not cache.unscored(suite.key, [(question.key, question.metric) for question in suite.questions])
 
 
 def test_the_command_lists_and_shows_benchmarks(tmp_path: Path) -> None:

@@ -121,9 +121,52 @@ def test_waiting_for_another_process_is_bounded_and_names_it(cache: Cache) -> No
     assert Cache(cache.path, wait=5).suite_names() == ["scripted"]
 
 
-def test_queries_cannot_write(cache: Cache) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM nodes",
+        "COPY (SELECT 1) TO 'out.csv'",
+        "COPY (PIVOT (SELECT 1 AS a, 2 AS b) ON a USING sum(b)) TO 'out.csv'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO 'out.csv'",
+        "EXPLAIN (ANALYZE) COPY (SELECT 1) TO 'out.csv'",
+        "EXPORT DATABASE 'out'",
+        "ATTACH 'out.duckdb'",
+        "ATTACH 'out.duckdb' AS o; CREATE TABLE o.t (x INT); SELECT 1",
+        "SELECT 1; COPY (SELECT 1) TO 'out.csv'",
+        "SET profiling_output = 'out.json'",
+        "PRAGMA enable_profiling = 'json'",
+        "CREATE TEMP TABLE t AS SELECT 1",
+        "INSTALL httpfs",
+        "CHECKPOINT",
+    ],
+)
+def test_queries_cannot_write_anywhere(query: str, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(CacheError, match="read-only"):
-        cache.arrow("DELETE FROM nodes")
+        cache.arrow(query)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("SELECT 1;", 1),
+        ("-- how many\nFROM nodes LIMIT 2", 2),
+        ("WITH a AS (SELECT 1) FROM a", 1),
+        ("DESCRIBE transitions", len(schema_comments("transitions"))),
+        ("PIVOT (FROM transitions WHERE depth = 1) ON model USING avg(quality) GROUP BY benchmark", 3),
+        ("EXPLAIN SELECT * FROM nodes", 1),
+        ("SELECT * FROM read_csv('mine.csv') JOIN questions USING (item)", 1),
+    ],
+)
+def test_queries_read_what_they_like(
+    query: str, rows: int, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    item = cache.arrow("SELECT item FROM questions ORDER BY item LIMIT 1")["item"][0].as_py()
+    (tmp_path / "mine.csv").write_text(f"item,note\n{item},yes\nnone,no\n")
+    assert cache.arrow(query).num_rows == rows
 
 
 def test_a_failed_commit_leaves_nothing_behind(cache: Cache) -> None:

@@ -10,6 +10,8 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from toolkit.config import Weights
@@ -18,6 +20,13 @@ from toolkit.keys import content_sha256
 from toolkit.packages import fetch_package, made
 
 logger = logging.getLogger("toolkit")
+
+_SAYS_NOTHING = (
+    *("*.md", "*.rst", "*.pdf", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp", "*.ipynb", "*.log"),
+    *("license*", "licence*", "notice*", "use_policy*", "citation*", "events.out.tfevents.*"),
+    *("training_args.bin", "trainer_state.json", "optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth"),
+)
+"""Files beside weights that change no answer."""
 
 
 def identify(weights: Weights, base: Path, store: Path) -> dict[str, str]:
@@ -35,7 +44,7 @@ def identify(weights: Weights, base: Path, store: Path) -> dict[str, str]:
         assert weights.sha256
         return {"sha256": weights.sha256}
     if weights.is_local:
-        return {"sha256": hash_local(local_path(weights.checkpoint, base), store)}
+        return {"sha256": hash_weights(local_path(weights.checkpoint, base), store)}
     assert weights.revision
     return {"hub": weights.checkpoint, "revision": weights.revision}
 
@@ -52,8 +61,29 @@ def local_path(reference: str, base: Path) -> Path:
     return path.resolve()
 
 
-def hash_local(path: Path, store: Path) -> str:
-    """Hash local content, reading it again only when a name, size or modification time changed."""
+def changes_answers(name: str) -> bool:
+    """Tell whether a file of a checkpoint can change what it answers; in doubt it can.
+
+    Documents, pictures and what a training run leaves behind cannot. A file that is wrongly left out would serve answers of
+    other weights, one that is wrongly counted only generates again, so nothing but these is left out.
+    """
+    file = name.rsplit("/", 1)[-1]
+    return not any(fnmatch(file.lower(), pattern) for pattern in _SAYS_NOTHING)
+
+
+def hash_weights(path: Path, store: Path) -> str:
+    """Hash what can change an answer in a local checkpoint or adapter: a file, or a folder without documents and the like."""
+    return hash_local(path, store, changes_answers)
+
+
+def hash_local(path: Path, store: Path, counts: Callable[[str], bool] | None = None) -> str:
+    """Hash local content, reading it again only when a name, size or modification time changed.
+
+    Args:
+        path: A file or folder.
+        store: Folder where hashes are remembered.
+        counts: Tells of a name below a folder whether that file counts; default: all do.
+    """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     stamp = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     memo_file = store / "hashes.json"
@@ -61,11 +91,12 @@ def hash_local(path: Path, store: Path) -> str:
         memo = json.loads(memo_file.read_text())
     except (OSError, ValueError):
         memo = {}
-    known = memo.get(str(path))
+    name = str(path) + (f" {counts.__name__}" if counts else "")
+    known = memo.get(name)
     if known and known["stamp"] == stamp:
         return str(known["sha256"])
-    digest = content_sha256(path)
-    memo[str(path)] = {"stamp": stamp, "sha256": digest}
+    digest = content_sha256(path, counts) if counts else content_sha256(path)
+    memo[name] = {"stamp": stamp, "sha256": digest}
     store.mkdir(parents=True, exist_ok=True)
     _write_atomically(memo_file, json.dumps(memo))
     return digest

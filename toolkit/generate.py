@@ -14,25 +14,20 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-import numpy as np
-import numpy.typing as npt
-
-from toolkit.config import EngineConfig, ModelConfig
-from toolkit.engines import Completion, Engine, Prompt, open_engine
+from toolkit.config import ModelConfig
+from toolkit.embed import Encode, SuiteEncoder, embed_missing
+from toolkit.engines import Completion, Engine, OpenEngine, Prompt, open_engine
 from toolkit.engines.guard import Budget, Failure, Guard
 from toolkit.errors import CacheBusyError, EngineError
 from toolkit.keys import text_key
 from toolkit.prompts import Turn, fit, messages
-from toolkit.scoring import check, score
+from toolkit.rescore import rescore, wanted
+from toolkit.scoring import check, score, scorings
 from toolkit.store import Batch, Cache, Parent, Row, now
 from toolkit.suite import Model, Question, Suite, child_key, generation_key
 
 logger = logging.getLogger("toolkit")
 
-OpenEngine = Callable[[EngineConfig, ModelConfig, Path, Path], Engine]
-SCORED_AT_ONCE = 4096
-
-Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
 PATIENCE = 5.0
 """Seconds that a finished batch waits for its turn before it is spooled."""
@@ -211,8 +206,8 @@ def generate(
     cache.drain()
     cache.set_cost_unit(suite.key, suite.config.incomplete != "refuse")
     if not stage.watcher.stopped():
-        score_missing(suite, cache)
-        _embed(stage, encode or _SuiteEncoder(suite, base, store))
+        rescore(suite, cache, suite.key, wanted(suite))
+        embed_missing(suite, cache, encode or SuiteEncoder(suite, base, store), stage.keep, stage.watcher)
     stage.report.stopped = stage.watcher.stopped()
     stage.report.seconds = time.monotonic() - started
     return stage.report
@@ -306,7 +301,8 @@ def _run_batch(stage: _Stage, model: Model, config: ModelConfig, depth: int, job
                 along = (*parent.answers, responses[job.key])
                 stage.known[depth][node] = Parent(node, parent.root, parent.question, parent.sample, path, along)
     answers = {(p.question, responses[job.key]) for job in jobs if job.key in responses for p in job.parents}
-    batch.scores = score([(stage.questions[question], response) for question, response in sorted(answers)], stage.suite.config)
+    todo = scorings([(stage.questions[question], response) for question, response in sorted(answers)], stage.suite.config)
+    batch.scores = score(todo, stage.suite.config.code.sandbox)
     stage.keep(batch)
     failed = [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
     stage.report.generated += len(batch.generations)
@@ -353,47 +349,3 @@ def _generation_row(model: Model, job: Job, outcome: Completion | Failure, secon
     if isinstance(outcome, Failure):
         return row | {"status": "error", "error": outcome.reason, "transient": outcome.transient}
     return row | outcome._asdict() | {"text": text_key(outcome.response)}
-
-
-def score_missing(suite: Suite, cache: Cache) -> int:
-    """Score the suite's cached responses that its metrics have not scored yet; returns how many there were."""
-    questions = {question.key: question for question in suite.questions}
-    pairs = [(questions[question], response) for question, response in cache.unscored(suite.key)]
-    for start in range(0, len(pairs), SCORED_AT_ONCE):
-        cache.commit(Batch(scores=score(pairs[start : start + SCORED_AT_ONCE], suite.config)))
-    return len(pairs)
-
-
-class _SuiteEncoder:
-    """The suite's encoder, loaded when there is something to embed."""
-
-    def __init__(self, suite: Suite, base: Path, store: Path) -> None:
-        self.suite, self.base, self.store = suite, base, store
-        self.loaded: Encode | None = None
-
-    def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        if self.loaded is None:
-            from toolkit.encoder import load_encoder
-
-            self.loaded = load_encoder(
-                self.suite.config.features.encoder, self.base, self.store, self.suite.config.engine.device
-            )
-        return self.loaded(texts)
-
-
-def _embed(stage: _Stage, encode: Encode, rows: int = 256) -> None:
-    texts = stage.cache.texts_to_embed(stage.suite)
-    if texts:
-        stage.watcher.stage(f"embedding {len(texts)} texts")
-    for start in range(0, len(texts), rows):
-        if stage.watcher.stopped():
-            return
-        part = texts[start : start + rows]
-        stage.keep(
-            Batch(
-                embeddings=[
-                    {"text": text_key(text), "encoder": stage.suite.encoder, "vector": vector.tolist()}
-                    for text, vector in zip(part, encode(part), strict=True)
-                ]
-            )
-        )

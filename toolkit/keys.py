@@ -6,6 +6,7 @@ re-derive it: `CAST(left(sha256(text), 32) AS UUID)`.
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -30,10 +31,14 @@ def key(kind: str, *parts: object) -> UUID:
     return text_key(canonical_json([kind, *(str(part) if isinstance(part, UUID) else part for part in parts)]))
 
 
-def content_sha256(path: Path) -> str:
+def content_sha256(path: Path, counts: Callable[[str], bool] = lambda name: True) -> str:
     """Return the SHA-256 of a file, or of a folder as the hash of its sorted `sha256  name` lines.
 
     Names are relative to the folder, so moving it changes nothing; hidden files and bytecode do not count.
+
+    Args:
+        path: The file or folder.
+        counts: Tells of a name below a folder whether that file counts.
     """
     if path.is_file():
         with path.open("rb") as file:
@@ -43,5 +48,6 @@ def content_sha256(path: Path) -> str:
         for file in path.rglob("*")
         if file.is_file() and not any(part.startswith((".", "__pycache__")) for part in file.relative_to(path).parts)
     )
+    names = [name for name in names if counts(name)]
     listing = "".join(f"{content_sha256(path / name)}  {name}\n" for name in names)
     return hashlib.sha256(listing.encode()).hexdigest()

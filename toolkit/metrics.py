@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from toolkit import sandbox
 from toolkit.sandbox import Checks
@@ -58,12 +58,20 @@ class Score:
 
 @dataclass(frozen=True)
 class Metric:
-    """A named, versioned scorer; `runs_code` says that it needs a sandbox (see `toolkit.scoring`)."""
+    """A named, versioned scorer; `runs_code` says that it needs a sandbox (see `toolkit.scoring`).
+
+    `needs` is what a question must have for the metric to mean anything, beside an answer.
+    """
 
     name: str
     version: int
     score: Callable[[str, Reference], Score]
     runs_code: bool = False
+    needs: Literal["choices", "tests"] | None = None
+
+    def applies(self, reference: Reference) -> bool:
+        """Tell whether a question has what the metric needs."""
+        return self.needs is None or bool(getattr(reference, self.needs))
 
     @property
     def label(self) -> str:
@@ -286,9 +294,9 @@ METRICS = {
         Metric("token_f1", 1, token_f1),
         Metric("exact_match", 1, exact_match),
         Metric("numeric_match", 2, numeric_match),
-        Metric("choice_match", 3, choice_match),
+        Metric("choice_match", 3, choice_match, needs="choices"),
         Metric("math_equal", 1, math_equal),
-        Metric("truthful", 1, truthful),
-        Metric("pass_at_1", 1, pass_at_1, runs_code=True),
+        Metric("truthful", 1, truthful, needs="choices"),
+        Metric("pass_at_1", 1, pass_at_1, runs_code=True, needs="tests"),
     )
 }

@@ -1,7 +1,7 @@
-"""Scores responses by all the metrics that a suite caches, model-written code many programs at a time."""
+"""Scores responses by metrics, model-written code many programs at a time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit import sandbox
 from toolkit.config import SuiteConfig
@@ -23,31 +23,47 @@ def check(config: SuiteConfig, questions: Iterable[Question]) -> None:
         sandbox.check(config.code.sandbox)
 
 
-def score(pairs: Sequence[tuple[Question, str]], config: SuiteConfig) -> list[Row]:
-    """Score responses; returns rows of the table `scores`, in the order of the pairs."""
-    jobs = [(question, response, METRICS[name]) for question, response in pairs for name in metrics_of(question, config)]
+class Scoring(NamedTuple):
+    """One response to score by one metric."""
+
+    question: Question
+    response: str
+    metric: Metric
+
+
+def scorings(pairs: Iterable[tuple[Question, str]], config: SuiteConfig) -> list[Scoring]:
+    """Return what is to be scored of responses: all that the suite says."""
+    return [Scoring(question, response, METRICS[name]) for question, response in pairs for name in metrics_of(question, config)]
+
+
+def score(scorings: Sequence[Scoring], mode: sandbox.Mode) -> list[Row]:
+    """Score responses; returns rows of the table `scores`, in the order given.
+
+    Raises:
+        SandboxError: A metric runs code, and that is off or cannot be isolated.
+    """
     programs = [
-        (program(response, question.reference.tests), question.reference.tests)
-        for question, response, metric in jobs
-        if metric.runs_code and question.reference.tests
+        (program(one.response, one.question.reference.tests), one.question.reference.tests)
+        for one in scorings
+        if one.metric.runs_code and one.question.reference.tests
     ]
-    verdicts = iter(zip(programs, run_all(programs, config.code.sandbox), strict=True))
+    verdicts = iter(zip(programs, run_all(programs, mode), strict=True))
     rows = []
-    for question, response, metric in jobs:
-        if metric.runs_code and question.reference.tests:
+    for one in scorings:
+        if one.metric.runs_code and one.question.reference.tests:
             (code, _), verdict = next(verdicts)
             given = judged(code, verdict)
         else:
-            given = metric.score(response, question.reference)
-        rows.append(_row(question, response, metric, given))
+            given = one.metric.score(one.response, one.question.reference)
+        rows.append(_row(one, given))
     return rows
 
 
-def _row(question: Question, response: str, metric: Metric, given: Score) -> Row:
+def _row(one: Scoring, given: Score) -> Row:
     return {
-        "question": question.key,
-        "text": text_key(response),
-        "metric": metric.label,
+        "question": one.question.key,
+        "text": text_key(one.response),
+        "metric": one.metric.label,
         "value": given.value,
         "detail": canonical_json({"extracted": given.extracted} | given.detail),
     }

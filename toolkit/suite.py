@@ -14,10 +14,10 @@ from uuid import UUID
 
 from toolkit import tree
 from toolkit.catalogue import find_benchmark
-from toolkit.checkpoints import identify, local_path
+from toolkit.checkpoints import hash_weights, identify, local_path
 from toolkit.config import BenchmarkConfig, ModelConfig, SplitConfig, SuiteConfig
 from toolkit.errors import SuiteError
-from toolkit.keys import canonical_json, content_sha256, key
+from toolkit.keys import canonical_json, key
 from toolkit.metrics import METRICS, Metric, Reference, normalise
 
 Split = Literal["train", "validation", "test"]
@@ -118,7 +118,7 @@ def model_identity(config: ModelConfig, base: Path, store: Path) -> dict[str, An
     """Collect all that changes what a model answers, and nothing else."""
     identity: dict[str, Any] = {
         "checkpoint": identify(config, base, store),
-        "adapter": content_sha256(local_path(config.adapter, base)) if config.adapter else None,
+        "adapter": hash_weights(local_path(config.adapter, base), store) if config.adapter else None,
         "dtype": config.dtype,
         "chat_template": config.chat_template,
         "chat_template_args": config.chat_template_args,
@@ -190,7 +190,7 @@ def with_reading(question: Question, config: SuiteConfig) -> Question:
 
     wanted = _wanted(question, config)
     name = wanted.quality or wanted.metric or (load_benchmark(wanted.name).metric if wanted.name in BENCHMARKS else None)
-    label = METRICS[name].label if name else question.metric
+    label = METRICS[name].label if name else metric_of(question).label
     return replace(question, metric=label, split=split_of(question.prompt, config.splits))
 
 

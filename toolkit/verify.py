@@ -172,8 +172,8 @@ def _roots(cache: Cache) -> Finding:
 
 
 def _scores(cache: Cache) -> Finding:
-    """Score every response again by the metrics that this version of the toolkit has."""
-    known = {metric.label: metric for metric in METRICS.values()}
+    """Score every response again by the metrics that this version of the toolkit has; model-written code is not run."""
+    known = {metric.label: metric for metric in METRICS.values() if not metric.runs_code}
     query = (
         "SELECT s.metric, s.value, s.text, any_value(q.reference) AS reference, any_value(g.response) AS response"
         " FROM scores AS s JOIN questions AS q USING (question) JOIN generations AS g ON g.text = s.text GROUP BY ALL"

@@ -18,6 +18,7 @@ from toolkit.cli import (
     init,
     plan,
     schema,
+    score,
     show,
     sql,
     status,
@@ -48,6 +49,7 @@ for command in (
     show.show,
     sql.sql,
     schema.schema,
+    score.score,
     verify.verify,
     export.export,
 ):

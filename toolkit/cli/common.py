@@ -37,6 +37,19 @@ class Format(StrEnum):
 FormatOption = Annotated[Format, typer.Option("--format", help="table for people; the others for programs.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", help="File to write in place of stdout.", show_default=False)]
 
+
+class Sandbox(StrEnum):
+    """How model-written code is kept apart; `[code]` of the suite has the same words."""
+
+    OFF = "off"
+    BUBBLEWRAP = "bubblewrap"
+    PROCESS = "process"
+
+
+SandboxOption = Annotated[
+    Sandbox | None, typer.Option("--sandbox", help="Run model-written code, kept apart this way.", show_default=False)
+]
+
 AllowStopOption = Annotated[
     bool | None,
     typer.Option("--allow-stop/--no-stop", help="Whether the router may end with the current answer.", show_default=False),
@@ -118,15 +131,14 @@ def _is_file(reference: str) -> bool:
     return reference.endswith(".toml") or "/" in reference
 
 
-def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
-    """Return a recorded suite and its cache; rates, metrics and splits of its file, where there is one, apply.
+def found_suite(reference: str, given: Path | None) -> "tuple[Suite, SuiteConfig, Cache]":
+    """Return a suite as recorded, as its file has it today (as recorded, where there is none), and its cache, migrated.
 
     Raises:
-        SuiteError: The suite is not recorded there, or its file asks for texts that were not generated.
+        SuiteError: The suite is not recorded there.
     """
     from toolkit.config import find_suite, load_config, shipped_suites
     from toolkit.store import Cache
-    from toolkit.suite import reread
 
     has_file = _is_file(reference) or reference in shipped_suites()
     config = load_config(find_suite(reference)) if has_file else None
@@ -139,14 +151,31 @@ def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
             f"The cache {cache.path} has no suite {name!r}; recorded: {', '.join(cache.suite_names()) or 'none'}. "
             f"Generate it first: toolkit generate {reference} --cache {cache.path}"
         )
-    if config and config != known.config:
-        from toolkit.generate import score_missing
+    return known, config or known.config, cache
 
-        known = reread(known, config)
-        cache.record(known)
-        cache.set_cost_unit(known.key, config.incomplete != "refuse")
-        score_missing(known, cache)
+
+def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
+    """Return a recorded suite and its cache; rates, metrics and splits of its file, where there is one, apply.
+
+    Raises:
+        SuiteError: The suite is not recorded there, or its file asks for texts that were not generated.
+    """
+    known, config, cache = found_suite(reference, given)
+    if config != known.config:
+        from toolkit.rescore import qualities, rescore
+        from toolkit.suite import reread
+
+        read = reread(known, config)
+        rescore(read, cache, known.key, qualities(read))
+        record_reading(read, cache)
+        return read, cache
     return known, cache
+
+
+def record_reading(suite: "Suite", cache: "Cache") -> None:
+    """Make a suite, read in another way, the current one of its name; what it reads is cached already."""
+    cache.record(suite)
+    cache.set_cost_unit(suite.key, suite.config.incomplete != "refuse")
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

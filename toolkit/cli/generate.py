@@ -1,17 +1,19 @@
 """`toolkit generate`: fill a cache."""
 
-import signal
-from enum import StrEnum
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.common import CacheOption, SuiteArgument, cache_path, suite_config
+from toolkit.cli.bar import Bar
+from toolkit.cli.common import CacheOption, SandboxOption, SuiteArgument, cache_path, suite_config
 from toolkit.errors import SuiteError
 
 if TYPE_CHECKING:
     from toolkit.generate import Shard
+
+
+FAILED = 3
+"""Exit code where answers failed: the cache is not whole, and train would refuse it."""
 
 
 def _shard(given: str | None) -> "Shard | None":
@@ -30,70 +32,6 @@ def _shard(given: str | None) -> "Shard | None":
     return Shard(int(number), int(of))
 
 
-class Sandbox(StrEnum):
-    """How model-written code is kept apart; `[code]` of the suite has the same words."""
-
-    OFF = "off"
-    BUBBLEWRAP = "bubblewrap"
-    PROCESS = "process"
-
-
-class Bar:
-    """A progress bar on stderr with rate and remaining time; Ctrl-C or SIGTERM asks to stop after the batch in flight."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._stop = False
-        self._live = Console(stderr=True).is_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task("starting", total=total, rate="")
-        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def __enter__(self) -> Self:
-        for number in self._handlers:
-            signal.signal(number, self._on_signal)
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def stage(self, title: str) -> None:
-        """Show the stage; where stderr is no terminal, one line a stage."""
-        self._progress.update(self._task, description=title)
-        if not self._live:
-            typer.echo(title, err=True)
-
-    def advance(self, nodes: int) -> None:
-        """Move the bar."""
-        self._progress.update(self._task, advance=nodes)
-        task = self._progress.tasks[0]
-        if task.elapsed:
-            self._progress.update(self._task, rate=f"{task.completed / task.elapsed:.1f} answers/s")
-
-    def stopped(self) -> bool:
-        """Tell whether a signal came."""
-        return self._stop
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop:  # a second one does not wait
-            raise KeyboardInterrupt
-        self._stop = True
-        typer.echo("\nStopping after the batch in flight; again to stop at once.", err=True)
-
-
 def generate(
     suite: SuiteArgument,
     cache: CacheOption = None,
@@ -101,15 +39,16 @@ def generate(
     shard: Annotated[
         str | None, typer.Option(metavar="i/n", help="Only part i of n of the questions.", show_default=False)
     ] = None,
-    sandbox: Annotated[
-        Sandbox | None, typer.Option("--sandbox", help="Run model-written code, kept apart this way.", show_default=False)
-    ] = None,
+    sandbox: SandboxOption = None,
 ) -> None:
     """Generate every answer of a suite that its cache does not hold yet; stop and repeat at any time.
+
+    Exit code 3 where answers failed and the suite does not leave their questions out, 130 where it was stopped.
 
     Example: toolkit generate quickstart
     """
     from toolkit.config import CodeConfig
+    from toolkit.rescore import wanted
     from toolkit.store import Cache
     from toolkit.suite import resolve
 
@@ -131,7 +70,7 @@ def generate(
         not missing
         and not failed
         and not opened.spool.files()
-        and not opened.unscored(resolved.key)
+        and not opened.unscored(resolved.key, [(one.question.key, one.metric.label) for one in wanted(resolved)])
         and not opened.texts_to_embed(resolved)
     ):
         typer.echo(f"Nothing to do: all {total} nodes of suite {config.name} are in {opened.path}.")
@@ -154,5 +93,8 @@ def generate(
         typer.echo(
             f"{failed} of {total} nodes failed and {missing} wait for them or for others; why: toolkit status {suite}. "
             'Once the cause is mended, --retry tries again; incomplete = "exclude question" in '
-            "the suite leaves such questions out."
+            "the suite leaves such questions out.",
+            err=True,
         )
+        if failed and config.incomplete == "refuse":
+            raise typer.Exit(FAILED)

@@ -13,7 +13,7 @@ def sql(
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Run a read-only SQL query over a cache.
+    """Run a SQL query over a cache; it may read other files (read_csv), and writes none but --output.
 
     Example: toolkit sql "SELECT model, avg(quality) FROM transitions WHERE depth = 1 GROUP BY model"
     """

@@ -4,7 +4,7 @@ An engine has one model resident, knows its tokenizer, and generates one batch a
 key: the same model answers under the same key whatever runs it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -92,3 +92,7 @@ def open_engine(config: EngineConfig, model: ModelConfig, base: Path, store: Pat
     from toolkit.engines.transformers import TransformersEngine
 
     return TransformersEngine(config, model, base, store)
+
+
+OpenEngine = Callable[[EngineConfig, ModelConfig, Path, Path], Engine]
+"""What `open_engine` is; tests give others."""

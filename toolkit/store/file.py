@@ -32,6 +32,9 @@ WAIT_SECONDS = 60.0
 logger = logging.getLogger("toolkit")
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+_PIVOT = re.compile(r"[\s(]*(PIVOT|FROM|SELECT|WITH)\b", re.IGNORECASE)
+"""How a statement begins that DuckDB splits in two to pivot; a COPY of a pivot is split, too."""
 _DAMAGE = re.compile(r"read enough bytes|[Cc]orrupt|checksum|INTERNAL Error|FATAL Error|Serialization Error")
 """What DuckDB says of a file whose blocks are not what they should be, as opposed to a query that is wrong."""
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
@@ -277,9 +280,14 @@ class CacheFile:
         return int(row[0])
 
     def arrow(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> "pa.Table":
-        """Run one read-only query and return its rows."""
+        """Run one query that reads and return its rows; other files may be read along, none can be written.
+
+        Raises:
+            CacheError: The query is wrong, or no query.
+        """
         with self.read() as con:
             try:
+                _check_reads(query)
                 relation = con.sql(query, params=parameters)
                 if relation is None:
                     raise CacheError("That is no query that returns rows. An example: SELECT * FROM progress")
@@ -288,6 +296,29 @@ class CacheFile:
                 if _DAMAGE.search(str(error)):
                     raise
                 raise CacheError(f"{error}\nThe views and their columns are listed by: toolkit schema") from None
+
+
+def _check_reads(query: str) -> None:
+    """Make sure that a query is one, and only reads: the cache is open read-only, but COPY, ATTACH and others write elsewhere.
+
+    Files may be read (`read_csv`), so external access is not simply off. What is not known to read is refused.
+
+    Raises:
+        CacheError: It does something else.
+    """
+    statements = duckdb.extract_statements(query)
+    if not statements:
+        raise CacheError("That is no query that returns rows. An example: SELECT * FROM progress")
+    kind = statements[0].type
+    if kind == duckdb.StatementType.EXPLAIN and (explained := _EXPLAIN.match(query)):
+        _check_reads(query[explained.end() :])
+        return
+    reads = kind == duckdb.StatementType.SELECT or (kind == duckdb.StatementType.MULTI and _PIVOT.match(query))
+    if len(statements) > 1 or not reads:
+        raise CacheError(
+            "Only one query that reads is run here (SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, PIVOT, EXPLAIN): caches are "
+            "read-only. Results go to a file by --output FILE --format csv|json|markdown|parquet."
+        )
 
 
 def _holder(message: str) -> str | None:

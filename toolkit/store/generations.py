@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 import duckdb
@@ -13,6 +13,9 @@ from toolkit.store.file import CacheFile
 from toolkit.store.rows import arrow_keys, insert
 from toolkit.store.spool import Batch, Spool
 from toolkit.suite import Suite
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger("toolkit")
 
@@ -125,17 +128,27 @@ class Generations(CacheFile):
                 ) from None
         return waiting
 
-    def unscored(self, suite: UUID) -> list[tuple[UUID, str]]:
-        """Return question and response of the suite's answers that their metric has not scored."""
+    def unscored(self, suite: UUID, wanted: Sequence[tuple[UUID, str]]) -> list[tuple[UUID, str, str]]:
+        """Return question, metric and response of the suite's answers that a wanted metric of their question has not scored."""
         with self.read() as con:
+            con.register("wanted", _wanted(wanted))
             return con.execute(
-                "SELECT DISTINCT q.question, g.response FROM suite_questions AS q"
-                " JOIN nodes AS n ON n.root = q.root JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'"
-                " JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path"
-                " WHERE q.suite = ? AND NOT EXISTS (SELECT 1 FROM scores AS c"
-                " WHERE c.question = q.question AND c.text = g.text AND c.metric = q.metric)",
+                f"SELECT DISTINCT question, metric, response FROM ({_ANSWERS})"
+                " ANTI JOIN scores USING (question, metric, text) ORDER BY metric, question, response",
                 [suite],
             ).fetchall()
+
+    def scored(self, suite: UUID, wanted: Sequence[tuple[UUID, str]]) -> dict[str, tuple[int, int]]:
+        """Count the suite's different answers that each wanted metric is to score, and those that it has scored."""
+        with self.read() as con:
+            con.register("wanted", _wanted(wanted))
+            rows = con.execute(
+                "SELECT metric, count(*), count(value)"
+                f" FROM (SELECT DISTINCT question, metric, text FROM ({_ANSWERS}))"
+                " LEFT JOIN scores USING (question, metric, text) GROUP BY metric ORDER BY metric",
+                [suite],
+            ).fetchall()
+        return {metric: (answers, scored) for metric, answers, scored in rows}
 
     def texts_to_embed(self, suite: Suite) -> list[str]:
         """Return the texts of the suite's decision nodes that its encoder has not embedded yet, equal texts once."""
@@ -147,6 +160,22 @@ class Generations(CacheFile):
                 {"suite": suite.key, "encoder": suite.encoder},
             ).fetchall()
         return [row[0] for row in rows]
+
+
+_ANSWERS = """
+    SELECT q.question, w.metric, g.text, g.response FROM wanted AS w
+    JOIN suite_questions AS q ON q.question = w.question::UUID AND q.suite = ?
+    JOIN nodes AS n ON n.root = q.root JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+    JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path
+"""
+"""The answers of a suite, once for every metric that is wanted of their question."""
+
+
+def _wanted(pairs: Sequence[tuple[UUID, str]]) -> "pa.Table":
+    import pyarrow as pa
+
+    columns = {"question": [str(question) for question, _ in pairs], "metric": [metric for _, metric in pairs]}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
