@@ -1,6 +1,6 @@
 """The store: the only place that opens DuckDB. It knows keys and rows, not models; one file a concern."""
 
-from toolkit.store.embeddings import observed
+from toolkit.store.embeddings import decision_texts, observed
 from toolkit.store.file import WAIT_SECONDS, now
 from toolkit.store.generations import Parent
 from toolkit.store.housekeeping import Housekeeping, Overview, TableSize, Unused
@@ -24,6 +24,7 @@ __all__ = [
     "Row",
     "TableSize",
     "Unused",
+    "decision_texts",
     "now",
     "observed",
     "schema_comments",
