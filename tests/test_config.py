@@ -120,7 +120,7 @@ def test_the_template_of_init_is_a_valid_suite_that_mentions_every_field(tmp_pat
     load_config(path)
     for section in sections(SuiteConfig):
         for field in section.model_fields:
-            assert field in template, f"{section.__name__}.{field}"
+            assert field in template or field == "imported", f"{section.__name__}.{field}"  # which `import` alone writes
 
 
 def test_every_field_is_documented() -> None:

@@ -11,11 +11,12 @@ from tests.scripted import encode, resolve_config, right_answers, scripted, suit
 from toolkit.config import EngineConfig, ModelConfig
 from toolkit.engines import BatchTooLargeError, Completion, Prompt
 from toolkit.engines.scripted import ScriptedEngine
-from toolkit.generate import Report, Silent, generate
+from toolkit.generate import Report, generate
 from toolkit.plan import plan
 from toolkit.report.status import render
 from toolkit.store import Cache
 from toolkit.suite import Suite
+from toolkit.watch import Silent
 
 
 class StopAfter(Silent):

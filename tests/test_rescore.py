@@ -25,6 +25,7 @@ from toolkit.metrics import METRICS, Reference, Score
 from toolkit.store import Cache
 from toolkit.suite import Suite
 from toolkit.verify import verify
+from toolkit.watch import Silent
 
 
 def toolkit(*arguments: str) -> Result:
@@ -138,7 +139,7 @@ def test_stopped_in_the_middle_it_keeps_what_it_scored_and_continues(
 ) -> None:
     monkeypatch.setattr(rescore, "SCORED_AT_ONCE", 10)
 
-    class StopAfter:
+    class StopAfter(Silent):
         count = 0
 
         def advance(self, nodes: int) -> None:

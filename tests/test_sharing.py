@@ -18,11 +18,12 @@ from tests.worker import make_suite
 from toolkit import generate as generation
 from toolkit.engines.scripted import ScriptedEngine
 from toolkit.errors import CacheBusyError, CacheError
-from toolkit.generate import Shard, Silent, generate
+from toolkit.generate import Shard, generate
 from toolkit.report.status import render
 from toolkit.store import KEYS, Batch, Cache
 from toolkit.suite import Suite
 from toolkit.table import load_table
+from toolkit.watch import Silent
 
 ROOT = Path(__file__).parent.parent
 HOLD = "import duckdb, sys; con = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == 'r'); print('held', flush=True); input()"

@@ -1,6 +1,7 @@
 """Finds the benchmark that a suite means: a shipped one, a Python file of the user's, or a table of rows in the suite."""
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from string import Formatter
 
@@ -18,13 +19,28 @@ def find_benchmark(wanted: BenchmarkConfig, base: Path) -> Benchmark:
         base: Folder that relative paths start from: the suite file's.
 
     Raises:
-        BenchmarkError: The user's file cannot be read, or defines no benchmark, or several.
+        BenchmarkError: The user's file cannot be read, or defines no benchmark, or several; or the questions were imported.
     """
     from benchmarks import load_benchmark
 
+    if wanted.imported:
+        raise BenchmarkError(
+            f"The answers to {wanted.name} were imported from a table, so none can be generated. "
+            "Import a table that has more of them: toolkit import TABLE --suite NAME"
+        )
     if wanted.file:
         return _from_file(wanted, base / Path(wanted.file).expanduser())
     return _from_table(wanted, base) if wanted.prompt else load_benchmark(wanted.name)
+
+
+def made_up(benchmarks: Iterable[BenchmarkConfig]) -> dict[str, bool]:
+    """Tell of the benchmarks of a suite whether a program made up their questions; of users' own that is not known."""
+    from benchmarks import BENCHMARKS, load_benchmark
+
+    return {
+        wanted.name: not wanted.imported and wanted.name in BENCHMARKS and load_benchmark(wanted.name).generated
+        for wanted in benchmarks
+    }
 
 
 def _from_file(wanted: BenchmarkConfig, path: Path) -> Benchmark:

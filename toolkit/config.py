@@ -19,6 +19,7 @@ from toolkit.prompts import PROTOCOLS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -60,8 +61,15 @@ class Weights(Section):
         """Whether the weights are a folder on this machine."""
         return self.checkpoint.startswith((".", "/", "~"))
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether there are no weights: the answers came in a table (`toolkit import`)."""
+        return self.checkpoint == "imported"
+
     @model_validator(mode="after")
     def _pinned(self) -> Self:
+        if self.is_imported:
+            return self
         if self.is_package:
             if not PACKAGE_REFERENCE.match(self.checkpoint):
                 raise ValueError("a package reference is written package:NAME==VERSION/FILE")
@@ -81,7 +89,7 @@ class Weights(Section):
 class ModelConfig(Weights):
     """One specialist of the pool: weights, prompt and decoding. All but the rates changes what it answers."""
 
-    name: Name = Field(description="Name of the model in this suite; shown in every table.")
+    name: ModelName = Field(description="Name of the model in this suite; shown in every table.")
     adapter: str | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         description="Precision of the weights. Greedy answers in float32 do not depend on the batch; in 16 bits some do."
@@ -163,11 +171,14 @@ class BenchmarkConfig(Section):
     metric: str | None = Field(None, description="With `prompt`: the metric; required there.")
     field: Literal["qa", "code", "mathematics"] = Field("qa", description="With `prompt`: the skill it asks for.")
     licence: str = Field("", description="With `prompt`: licence of the questions.")
+    imported: bool = Field(False, description="Written by `toolkit import`: questions, answers and scores came in a table.")
 
     @model_validator(mode="after")
     def _known(self) -> Self:
         from benchmarks import BENCHMARKS
 
+        if self.imported:
+            return self
         own = self.file is not None or self.prompt is not None
         if not own and self.name not in BENCHMARKS:
             raise ValueError(
@@ -323,7 +334,7 @@ class SuiteConfig(Section):
     description: str = Field("", description="One line for people.")
     horizon: int = Field(ge=1, le=8, description="Number of hops L.")
     samples: int = Field(1, ge=1, le=64, description="Whole trees a question; above 1 every model must sample.")
-    models: tuple[ModelConfig, ...] = Field(min_length=1, max_length=16, description="The pool, in order: [[models]].")
+    models: tuple[ModelConfig, ...] = Field(min_length=1, max_length=256, description="The pool, in order: [[models]].")
     benchmarks: tuple[BenchmarkConfig, ...] = Field(min_length=1, description="The benchmarks: [[benchmarks]].")
     incomplete: Literal["refuse", "exclude question"] = Field(
         "refuse", description="Questions with a failed generation: refuse to train and evaluate, or leave them out."

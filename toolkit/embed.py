@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,23 +9,12 @@ import numpy.typing as npt
 from toolkit.keys import text_key
 from toolkit.store import Batch, Cache, Row
 from toolkit.suite import Suite
+from toolkit.watch import Watcher
 
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 """Texts to vectors, `(texts, dimensions)`."""
 
 EMBEDDED_AT_ONCE = 256
-
-
-class Watcher(Protocol):
-    """Who is told what is done, and asked whether to go on."""
-
-    def stage(self, title: str) -> None:
-        """A new stage begins."""
-        ...
-
-    def stopped(self) -> bool:
-        """Whether to stop after the batch in flight."""
-        ...
 
 
 class SuiteEncoder:

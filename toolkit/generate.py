@@ -6,63 +6,33 @@ already, so that a resumed run forms the same batches as an undisturbed one. Kno
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
 
 from toolkit.config import ModelConfig
 from toolkit.embed import Encode, SuiteEncoder, embed_missing
-from toolkit.engines import Completion, Engine, OpenEngine, Prompt, open_engine
+from toolkit.engines import Completion, Engine, OpenEngine, open_engine
 from toolkit.engines.guard import Budget, Failure, Guard
 from toolkit.errors import CacheBusyError, EngineError
+from toolkit.jobs import Job, cut_batches, render_jobs
 from toolkit.keys import text_key
-from toolkit.prompts import Turn, fit, messages
 from toolkit.rescore import rescore, wanted
 from toolkit.scoring import check, score, scorings
 from toolkit.store import Batch, Cache, Parent, Row, now
-from toolkit.suite import Model, Question, Suite, child_key, generation_key
+from toolkit.suite import Model, Question, Suite, child_key
+from toolkit.watch import Silent, Watcher
 
 logger = logging.getLogger("toolkit")
-
 
 PATIENCE = 5.0
 """Seconds that a finished batch waits for its turn before it is spooled."""
 BLOCKED_PATIENCE = 0.2
 """The same, while earlier batches are spooled already."""
-
-
-class Watcher(Protocol):
-    """Who is told how far the work is, and asked whether to go on."""
-
-    def stage(self, title: str) -> None:
-        """A new stage begins."""
-        ...
-
-    def advance(self, nodes: int) -> None:
-        """So many more nodes are committed."""
-        ...
-
-    def stopped(self) -> bool:
-        """Whether to stop after the batch in flight."""
-        ...
-
-
-class Silent:
-    """Watches nothing and never stops."""
-
-    def stage(self, title: str) -> None:
-        """Say nothing."""
-
-    def advance(self, nodes: int) -> None:
-        """Count nothing."""
-
-    def stopped(self) -> bool:
-        """Go on."""
-        return False
 
 
 @dataclass
@@ -74,17 +44,6 @@ class Report:
     failed: int = 0
     seconds: float = 0.0
     stopped: bool = False
-
-
-class Job(NamedTuple):
-    """One generation that a hop needs, and the nodes that share it."""
-
-    key: UUID
-    prompt: Prompt
-    sample: int
-    dropped_answers: int
-    fits: bool
-    parents: list[Parent]
 
 
 class Shard(NamedTuple):
@@ -219,48 +178,13 @@ def _hop(stage: _Stage, depth: int, model: Model, config: ModelConfig, engine: C
         return
     stage.watcher.stage(f"hop {depth} of {stage.suite.horizon}, {model.name}")
     with closing(Guard(engine, config.max_tokens, stage.budget, stage.suite.config.engine.batch_timeout)) as guard:
-        jobs = _jobs(stage.suite, model, config, parents, guard.engine)
-        for batch in _batches(jobs, config.max_tokens, stage.budget):
+        jobs = render_jobs(stage.suite, model, config, parents, guard.engine)
+        for batch in cut_batches(jobs, config.max_tokens, stage.budget):
             if stage.watcher.stopped():
                 return
-            pending = [_without(job, model, stage.done) for job in batch]
+            pending = [job.without(model, stage.done) for job in batch]
             if any(job.parents for job in pending):
                 _run_batch(stage, model, config, depth, [job for job in pending if job.parents], guard)
-
-
-def _without(job: Job, model: Model, done: set[UUID]) -> Job:
-    """Leave out the nodes of a job that are done."""
-    return job._replace(parents=[parent for parent in job.parents if child_key(parent.node, model.key) not in done])
-
-
-def _jobs(suite: Suite, model: Model, config: ModelConfig, parents: Sequence[Parent], engine: Engine) -> list[Job]:
-    """Render every context of a hop, equal prompts once, longest first."""
-    prompts = {question.key: question.prompt for question in suite.questions}
-    few_shot = [Turn(example.user, example.assistant) for example in config.few_shot]
-    protocol, drop = suite.config.prompts.protocol, suite.config.prompts.overlength == "drop_oldest"
-    jobs: dict[UUID, Job] = {}
-    for parent in parents:
-
-        def render(answers: Sequence[str], question: str = prompts[parent.question]) -> str:
-            return engine.render(messages(protocol, config.system_prompt, few_shot, question, answers))
-
-        fitted = fit(render, engine.count, parent.answers, engine.context_length - config.max_tokens, drop)
-        sample = parent.sample if config.temperature > 0 else 0
-        key = generation_key(model.key, fitted.text, sample)
-        if key not in jobs:
-            prompt = Prompt(fitted.text, fitted.tokens, key.int % 2**63)
-            jobs[key] = Job(key, prompt, sample, fitted.dropped_answers, fitted.fits, [])
-        jobs[key].parents.append(parent)
-    return sorted(jobs.values(), key=lambda job: (-job.prompt.tokens, job.prompt.text, job.sample))
-
-
-def _batches(jobs: Sequence[Job], max_tokens: int, budget: Budget) -> Iterator[list[Job]]:
-    """Cut jobs, longest first, into batches of at most the budget's tokens, padding and answers included."""
-    start = 0
-    while start < len(jobs):
-        rows = budget.rows(jobs[start].prompt.tokens + max_tokens)
-        yield list(jobs[start : start + rows])
-        start += rows
 
 
 def _run_batch(stage: _Stage, model: Model, config: ModelConfig, depth: int, jobs: Sequence[Job], guard: Guard) -> None:

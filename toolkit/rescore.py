@@ -1,7 +1,7 @@
 """Scores what is cached: further metrics, or newer versions of the same, over the responses of a suite. Needs no model."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
 
 from toolkit.errors import SuiteError
@@ -11,20 +11,9 @@ from toolkit.sandbox import check as check_sandbox
 from toolkit.scoring import Scoring, score
 from toolkit.store import Batch, Cache
 from toolkit.suite import Question, Suite, metric_of, metrics_of
+from toolkit.watch import Silent, Watcher
 
 SCORED_AT_ONCE = 1024
-
-
-class Stopper(Protocol):
-    """Who is told how many responses are scored, and asked whether to go on."""
-
-    def advance(self, nodes: int) -> None:
-        """So many more are committed."""
-        ...
-
-    def stopped(self) -> bool:
-        """Whether to stop after the batch in flight."""
-        ...
 
 
 class Wanted(NamedTuple):
@@ -59,7 +48,7 @@ def wanted(suite: Suite, only: Sequence[str] = ()) -> list[Wanted]:
 
 def qualities(suite: Suite) -> list[Wanted]:
     """Return the one metric of every question that is its quality."""
-    return [Wanted(question, metric_of(question)) for question in suite.questions]
+    return [Wanted(question, metric_of(question)) for question in suite.questions if metrics_of(question, suite.config)]
 
 
 def rescore(
@@ -68,7 +57,7 @@ def rescore(
     recorded: UUID,
     wanted: Sequence[Wanted],
     mode: Mode | None = None,
-    watcher: Stopper | None = None,
+    watcher: Watcher | None = None,
 ) -> int:
     """Score the cached responses of a suite that have no score by a wanted metric yet, and commit a batch at a time.
 
@@ -90,16 +79,15 @@ def rescore(
     metrics = {one.metric.label: one.metric for one in wanted}
     missing = cache.unscored(recorded, [(one.question.key, one.metric.label) for one in wanted])
     todo = [Scoring(questions[question], response, metrics[label]) for question, label, response in missing]
-    mode = mode or suite.config.code.sandbox
+    mode, watcher = mode or suite.config.code.sandbox, watcher or Silent()
     if any(one.metric.runs_code for one in todo):
         check_sandbox(mode)
     done = 0
     for start in range(0, len(todo), SCORED_AT_ONCE):
-        if watcher and watcher.stopped():
+        if watcher.stopped():
             break
         part = todo[start : start + SCORED_AT_ONCE]
         cache.commit(Batch(scores=score(part, mode)))
         done += len(part)
-        if watcher:
-            watcher.advance(len(part))
+        watcher.advance(len(part))
     return done

@@ -1,6 +1,6 @@
--- Schema of a cache, version 2. Tables are content-addressed: keys are UUIDs, the first half of a SHA-256.
+-- Schema of a cache, version 3. Tables are content-addressed: keys are UUIDs, the first half of a SHA-256.
 -- A change of anything below takes a new version: see toolkit/store/migrations.py.
--- No constraints: keys are kept unique by an anti-join on insert, which does not slow down as the file grows.
+-- No constraints: keys are kept unique by a look-up on insert (toolkit/store/seen.py).
 -- The views are the public interface; tables may change between versions.
 
 CREATE TABLE meta (key VARCHAR, value VARCHAR);
@@ -25,15 +25,15 @@ COMMENT ON COLUMN questions.reference IS 'Accepted answers, the choices of multi
 CREATE TABLE generations (
     generation UUID, model UUID, prompt VARCHAR, sample INTEGER, response VARCHAR, text UUID,
     prompt_tokens INTEGER, completion_tokens INTEGER, finish_reason VARCHAR, status VARCHAR, error VARCHAR,
-    transient BOOLEAN, seconds DOUBLE, engine VARCHAR, created TIMESTAMP
+    transient BOOLEAN, seconds DOUBLE, engine VARCHAR, created TIMESTAMP, cost DOUBLE
 );
 COMMENT ON TABLE generations IS 'One response of one model to one rendered prompt, shared by all nodes with that prompt.';
 COMMENT ON COLUMN generations.generation IS 'Key: hash of model, rendered prompt and sample.';
 COMMENT ON COLUMN generations.model IS 'The model that answered.';
-COMMENT ON COLUMN generations.prompt IS 'The prompt as rendered by the chat template, token for token what the model read.';
+COMMENT ON COLUMN generations.prompt IS 'The prompt as rendered by the chat template, token for token what the model read; of an imported outcome, its place.';
 COMMENT ON COLUMN generations.sample IS 'Which of several sampled answers; 0 for greedy decoding.';
-COMMENT ON COLUMN generations.response IS 'The model''s text, unedited; NULL after an error.';
-COMMENT ON COLUMN generations.text IS 'Hash of the response.';
+COMMENT ON COLUMN generations.response IS 'The model''s text, unedited; NULL after an error, or where an imported table gives none.';
+COMMENT ON COLUMN generations.text IS 'Hash of the response; of the generation''s key where an imported table gives none.';
 COMMENT ON COLUMN generations.prompt_tokens IS 'Length of the prompt by the model''s tokenizer.';
 COMMENT ON COLUMN generations.completion_tokens IS 'Length of the response by the model''s tokenizer, end-of-turn mark not counted.';
 COMMENT ON COLUMN generations.finish_reason IS 'stop: the model ended its answer; length: it was cut at max_tokens.';
@@ -43,6 +43,7 @@ COMMENT ON COLUMN generations.transient IS 'Of an error: whether the next run tr
 COMMENT ON COLUMN generations.seconds IS 'Wall time of the batch divided by its size, in seconds.';
 COMMENT ON COLUMN generations.engine IS 'Engine and its version.';
 COMMENT ON COLUMN generations.created IS 'When it was committed, UTC.';
+COMMENT ON COLUMN generations.cost IS 'What it cost, where an imported table says that in money; NULL: rates times tokens.';
 
 CREATE TABLE nodes (
     node UUID, root UUID, question UUID, parent UUID, path UUID[], depth INTEGER, generation UUID, dropped_answers INTEGER
@@ -187,20 +188,25 @@ COMMENT ON COLUMN current_suites.recorded IS 'When it was last generated or read
 
 CREATE VIEW transitions AS
 SELECT
-    s.name AS suite, q.benchmark, q.item, sq.question, sq.split, sq.sample, n.depth, p.names AS path, m.name AS model,
+    s.name AS suite, q.benchmark, q.item, sq.question, sq.split, sq.sample, n.depth, p.names AS path, p.model,
     p.number, n.node, n.parent, q.prompt AS question_prompt, g.response, g.prompt_tokens, g.completion_tokens,
     CASE WHEN g.status = 'error' THEN NULL WHEN s.cost_unit = 0 THEN 0
-         ELSE (m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens) / s.cost_unit END AS cost,
+         ELSE coalesce(g.cost, p.rate_in * g.prompt_tokens + p.rate_out * g.completion_tokens) / s.cost_unit END AS cost,
     CASE WHEN g.status = 'ok' THEN c.value END AS quality,
     g.status, g.finish_reason, n.dropped_answers, g.error, n.generation, g.seconds
 FROM current_suites AS s
 JOIN suite_questions AS sq ON sq.suite = s.suite
 JOIN questions AS q ON q.question = sq.question
 JOIN nodes AS n ON n.root = sq.root
-JOIN suite_paths AS p ON p.suite = s.suite AND p.path = n.path
-JOIN suite_models AS m ON m.suite = s.suite AND m.model = n.path[-1]
+JOIN (
+    SELECT p.*, m.name AS model, m.rate_in, m.rate_out
+    FROM suite_paths AS p JOIN suite_models AS m ON m.suite = p.suite AND m.model = p.path[-1]
+) AS p ON p.suite = s.suite AND p.path = n.path
 JOIN generations AS g ON g.generation = n.generation
-LEFT JOIN scores AS c ON c.question = sq.question AND c.text = g.text AND c.metric = sq.metric
+LEFT JOIN (
+    SELECT sq.suite, sq.root, c.text, c.value
+    FROM scores AS c JOIN suite_questions AS sq ON sq.question = c.question AND sq.metric = c.metric
+) AS c ON c.suite = s.suite AND c.root = sq.root AND c.text = g.text
 WHERE n.depth > 0;
 COMMENT ON VIEW transitions IS 'One row a node below the root: what the last model of the path was asked, answered, cost and scored.';
 COMMENT ON COLUMN transitions.suite IS 'Name of the suite.';
@@ -229,24 +235,30 @@ COMMENT ON COLUMN transitions.generation IS 'Key of the generation, shared by al
 COMMENT ON COLUMN transitions.seconds IS 'Wall time of the batch divided by its size, in seconds.';
 
 CREATE VIEW paths AS
-WITH steps AS (
-    SELECT whole.suite, whole.number, part.number AS step
+WITH hops AS MATERIALIZED (
+    SELECT suite, benchmark, item, question, split, sample, path, number, response, prompt_tokens, completion_tokens, cost,
+           quality, status
+    FROM transitions
+),
+steps AS (
+    SELECT s.name AS suite, whole.number, part.number AS step
     FROM current_suites AS s
     JOIN suite_paths AS whole ON whole.suite = s.suite AND whole.depth = s.horizon
     JOIN suite_paths AS part
       ON part.suite = s.suite AND part.depth BETWEEN 1 AND whole.depth AND part.path = whole.path[1:part.depth]
+),
+totals AS (
+    SELECT
+        hops.suite, hops.question, hops.sample, steps.number, sum(hops.prompt_tokens)::BIGINT AS prompt_tokens,
+        sum(hops.completion_tokens)::BIGINT AS completion_tokens, sum(hops.cost) AS cost
+    FROM hops JOIN steps ON steps.suite = hops.suite AND steps.step = hops.number
+    GROUP BY ALL
 )
 SELECT
-    s.name AS suite, last.benchmark, last.item, last.question, last.split, last.sample, last.path,
-    sum(hop.prompt_tokens)::BIGINT AS prompt_tokens, sum(hop.completion_tokens)::BIGINT AS completion_tokens,
-    sum(hop.cost) AS cost, any_value(last.quality) AS quality, any_value(last.response) AS response
-FROM steps
-JOIN current_suites AS s ON s.suite = steps.suite
-JOIN transitions AS last ON last.suite = s.name AND last.number = steps.number
-JOIN transitions AS hop
-  ON hop.suite = s.name AND hop.question = last.question AND hop.sample = last.sample AND hop.number = steps.step
-WHERE last.status = 'ok'
-GROUP BY s.name, last.benchmark, last.item, last.question, last.split, last.sample, last.path;
+    last.suite, last.benchmark, last.item, last.question, last.split, last.sample, last.path,
+    totals.prompt_tokens, totals.completion_tokens, totals.cost, last.quality, last.response
+FROM totals JOIN hops AS last USING (suite, question, sample, number)
+WHERE last.status = 'ok';
 COMMENT ON VIEW paths IS 'One row a question and complete path: what it costs in all, and the quality of its final answer.';
 COMMENT ON COLUMN paths.suite IS 'Name of the suite.';
 COMMENT ON COLUMN paths.benchmark IS 'Name of the benchmark.';
@@ -262,23 +274,32 @@ COMMENT ON COLUMN paths.quality IS 'Quality Q of the final answer.';
 COMMENT ON COLUMN paths.response IS 'The final answer.';
 
 CREATE VIEW progress AS
-WITH expected AS (
-    SELECT s.name AS suite, q.benchmark, p.depth, p.names[-1] AS model, count(*) AS nodes
-    FROM current_suites AS s
-    JOIN suite_questions AS sq ON sq.suite = s.suite
+WITH answered AS (
+    SELECT
+        sq.suite, q.benchmark, p.number,
+        count(*) FILTER (g.status = 'ok') AS done, count(*) FILTER (g.status = 'error') AS failed
+    FROM suite_questions AS sq
     JOIN questions AS q ON q.question = sq.question
-    JOIN suite_paths AS p ON p.suite = s.suite AND p.depth > 0
+    JOIN nodes AS n ON n.root = sq.root
+    JOIN suite_paths AS p ON p.suite = sq.suite AND p.path = n.path
+    JOIN generations AS g ON g.generation = n.generation
+    WHERE sq.suite IN (SELECT suite FROM current_suites)
     GROUP BY ALL
 ),
-found AS (
-    SELECT suite, benchmark, depth, model, count(*) FILTER (status = 'ok') AS done, count(*) FILTER (status = 'error') AS failed
-    FROM transitions
+asked AS (
+    SELECT sq.suite, q.benchmark, count(*) AS trees
+    FROM suite_questions AS sq JOIN questions AS q ON q.question = sq.question
     GROUP BY ALL
 )
 SELECT
-    suite, benchmark, depth, model, nodes, coalesce(done, 0) AS done, coalesce(failed, 0) AS failed,
-    nodes - coalesce(done, 0) - coalesce(failed, 0) AS missing
-FROM expected LEFT JOIN found USING (suite, benchmark, depth, model);
+    s.name AS suite, a.benchmark, p.depth, p.names[-1] AS model, sum(a.trees)::BIGINT AS nodes,
+    coalesce(sum(f.done), 0)::BIGINT AS done, coalesce(sum(f.failed), 0)::BIGINT AS failed,
+    (sum(a.trees) - coalesce(sum(f.done + f.failed), 0))::BIGINT AS missing
+FROM current_suites AS s
+JOIN asked AS a ON a.suite = s.suite
+JOIN suite_paths AS p ON p.suite = s.suite AND p.depth > 0
+LEFT JOIN answered AS f ON f.suite = s.suite AND f.benchmark = a.benchmark AND f.number = p.number
+GROUP BY s.name, a.benchmark, p.depth, p.names[-1];
 COMMENT ON VIEW progress IS 'How far generation is, by benchmark, depth and model.';
 COMMENT ON COLUMN progress.suite IS 'Name of the suite.';
 COMMENT ON COLUMN progress.benchmark IS 'Name of the benchmark.';

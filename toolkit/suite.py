@@ -189,16 +189,23 @@ def with_reading(question: Question, config: SuiteConfig) -> Question:
     from benchmarks import BENCHMARKS, load_benchmark
 
     wanted = _wanted(question, config)
+    if wanted.imported:
+        return replace(question, split=split_of(question.prompt, config.splits))
     name = wanted.quality or wanted.metric or (load_benchmark(wanted.name).metric if wanted.name in BENCHMARKS else None)
     label = METRICS[name].label if name else metric_of(question).label
     return replace(question, metric=label, split=split_of(question.prompt, config.splits))
 
 
 def metrics_of(question: Question, config: SuiteConfig) -> list[str]:
-    """Return the names of the metrics that a question's answers are scored by: its quality, token F1, and what was added."""
+    """Return the names of the metrics that a question's answers are scored by: its quality, token F1, and what was added.
+
+    None where the scores were imported with the answers.
+    """
     from benchmarks import BENCHMARKS, load_benchmark
 
     wanted = _wanted(question, config)
+    if wanted.imported:
+        return []
     own = load_benchmark(wanted.name) if wanted.name in BENCHMARKS else None
     return list(dict.fromkeys([metric_of(question).name, "token_f1", *(own.metrics if own else ()), *wanted.metrics]))
 

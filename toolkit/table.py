@@ -114,7 +114,7 @@ def load_table(cache: Cache, suite: Suite) -> TransitionTable:
         parameters,
     )
     nodes = cache.arrow(
-        "SELECT q.position, p.number, g.prompt_tokens, g.completion_tokens, c.value AS quality"
+        "SELECT q.position, p.number, g.prompt_tokens, g.completion_tokens, g.cost, c.value AS quality"
         " FROM suite_questions AS q"
         " JOIN nodes AS n ON n.root = q.root AND n.depth > 0"
         " JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path"
@@ -147,6 +147,8 @@ def load_table(cache: Cache, suite: Suite) -> TransitionTable:
         rate_in[model],
         rate_out[model],
     )
+    given = nodes["cost"].to_numpy().astype(np.float64)
+    raw = np.where(np.isnan(given), raw, given)
     quality, cost = np.zeros(shape), np.zeros(shape)
     quality[place] = nodes["quality"].to_numpy()
     cost[place] = in_cost_units(raw, unit)
@@ -198,8 +200,12 @@ def _incomplete(cache: Cache, suite: Suite, wanted: int, missing: int, what: str
     because = (
         f", {failed} of them because a generation failed (toolkit status {suite.name})" if failed and what == "nodes" else ""
     )
+    leave = 'leave such questions out: incomplete = "exclude question" in the suite'
+    fill = f"toolkit generate {suite.name} --cache {cache.path}{' --retry' if because else ''}"
+    if suite.config.models[0].is_imported:
+        leave = 'leave such questions out: --incomplete "exclude question"'
+        fill = f"toolkit import TABLE --suite {suite.name} --cache {cache.path} with a table that has them"
     return IncompleteCacheError(
-        f"{missing} of {wanted} {what} of suite {suite.name} are missing from {cache.path}{because}. "
-        f"Fill it with: toolkit generate {suite.name} --cache {cache.path}"
-        + (' --retry, or leave such questions out: incomplete = "exclude question" in the suite' if because else "")
+        f"{missing} of {wanted} {what} of suite {suite.name} are missing from {cache.path}{because}. Fill it with: {fill}"
+        + (f", or {leave}" if because else "")
     )

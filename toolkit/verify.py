@@ -59,13 +59,14 @@ _SQL = {
     "every response has its hash": (
         "SELECT count(*) FROM generations WHERE status = 'ok'",
         "SELECT generation FROM generations WHERE status = 'ok'"
-        " AND (response IS NULL OR text IS DISTINCT FROM left(sha256(response), 32)::UUID)",
+        " AND (response IS NULL AND engine <> 'imported'"
+        " OR text IS DISTINCT FROM left(sha256(coalesce(response, generation::VARCHAR)), 32)::UUID)",
     ),
     "every generation is an answer with its tokens, or an error with its reason": (
         "SELECT count(*) FROM generations",
         "SELECT generation FROM generations WHERE NOT coalesce(CASE status"
-        " WHEN 'ok' THEN finish_reason IN ('stop', 'length') AND prompt_tokens >= 0 AND completion_tokens >= 0"
-        " AND error IS NULL"
+        " WHEN 'ok' THEN error IS NULL AND (finish_reason IN ('stop', 'length') OR engine = 'imported')"
+        " AND (prompt_tokens >= 0 AND completion_tokens >= 0 OR cost >= 0)"
         " WHEN 'error' THEN error IS NOT NULL AND response IS NULL AND transient IS NOT NULL END, false)",
     ),
     "every node's key is the hash of its parent and model": (

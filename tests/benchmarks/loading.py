@@ -22,8 +22,9 @@ FILL = (
        FROM suite_questions AS q JOIN suite_paths AS p USING (suite) WHERE p.depth > 0""",
     "INSERT INTO nodes SELECT root, root, question, NULL, [], 0, NULL, 0 FROM suite_questions",
     "INSERT INTO nodes SELECT node, root, question, node, path, depth, generation, 0 FROM made",
-    """INSERT INTO generations SELECT generation, path[-1], repeat('a prompt of some length ', 12) || number, 0, response, text,
-       60, 10, 'stop', 'ok', NULL, NULL, 0.1, 'made up', now()::TIMESTAMP FROM made""",
+    """INSERT INTO generations (generation, model, prompt, sample, response, text, prompt_tokens, completion_tokens,
+       finish_reason, status, seconds, engine, created) SELECT generation, path[-1], repeat('a prompt of some length ', 12) || number, 0,
+       response, text, 60, 10, 'stop', 'ok', 0.1, 'made up', now()::TIMESTAMP FROM made""",
     "INSERT INTO scores SELECT question, text, metric, (number % 4 = 0)::DOUBLE, '{}' FROM made",
     """INSERT INTO embeddings SELECT text, (SELECT encoder FROM suites),
        list_transform(range(384), lambda n: hash(text, n) / 2e19)

@@ -54,7 +54,7 @@ def kill(folder: Path, kills: int, seed: int = 0, questions: int = 16) -> Killed
     generate(suite, whole, folder, folder, engine=scripted(right_answers(suite)), encode=encode)
     wanted = content(whole)
     nodes = 6 * len(suite.questions)
-    done, caches, moments = 0, 0, [0] * 11
+    done, caches, moments, longest = 0, 0, [0] * 11, 2.0
     while done < kills:
         cache, held = Cache(folder / f"{caches}.duckdb"), 0
         for last in (*[False] * min(10, kills - done), True):
@@ -62,18 +62,20 @@ def kill(folder: Path, kills: int, seed: int = 0, questions: int = 16) -> Killed
             process = context.Process(target=_begin, args=(begun, cache.path, questions))
             process.start()
             begun.wait()
-            process.join(None if last else chance.uniform(0.05, 2.0))
+            process.join(None if last else chance.uniform(0.05, longest))
             finished = process.exitcode is not None
             process.kill()
             process.join()
             if finished:
                 assert process.exitcode == 0, "it failed by itself"
+                longest *= 1.0 if last else 0.7
                 break
             done += 1
+            now = cache.arrow("FROM nodes WHERE depth > 0").num_rows if cache.exists() else 0
+            assert now >= held, "committed rows were lost"
+            longest *= 1.5 if now == held else 0.9  # a busy machine gets nothing done in the time that an idle one needs
+            held = now
             if cache.exists():
-                now = cache.arrow("FROM nodes WHERE depth > 0").num_rows
-                assert now >= held, "committed rows were lost"
-                held = now
                 moments[10 * now // nodes] += 1
         assert content(cache) == wanted, f"{cache.path} differs from the undisturbed {whole.path}"
         cache.path.unlink()

@@ -22,7 +22,7 @@ def evaluate(
     """
     import pyarrow as pa
 
-    from benchmarks import BENCHMARKS, load_benchmark
+    from toolkit.catalogue import made_up
     from toolkit.errors import PolicyError, SuiteError
     from toolkit.evaluate import as_rows, record
     from toolkit.evaluate import evaluate as run
@@ -60,8 +60,7 @@ def evaluate(
         raise SuiteError(
             f"The {split} split of suite {resolved.name} has no question. Give it a share under [splits], or more questions."
         )
-    generated = {name: name in BENCHMARKS and load_benchmark(name).generated for name in table.benchmarks}
-    evaluation, probabilities = run(table, router, split, generated)
+    evaluation, probabilities = run(table, router, split, made_up(resolved.config.benchmarks))
     record(opened, resolved, table, evaluation, probabilities)
     if format == Format.TABLE and not output:
         typer.echo(render(evaluation))

@@ -47,7 +47,7 @@ def sweep(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
-    from benchmarks import load_benchmark
+    from toolkit.catalogue import made_up
     from toolkit.exact import curve, frontier
     from toolkit.report.plots import cost_quality
     from toolkit.report.tables import aligned, number, write
@@ -79,7 +79,7 @@ def sweep(
             placed,
             seeds,
             out,
-            {name: load_benchmark(name).generated for name in table.benchmarks},
+            made_up(resolved.config.benchmarks),
             processes or os.cpu_count() or 1,
             lambda done, total: progress.update(task, completed=done, total=total),
         )

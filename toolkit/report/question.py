@@ -62,8 +62,9 @@ def render(cache: Cache, question: str, suite: str | None, sample: int) -> str:
             continue
         told = f"Q {node['quality']:.2f}" if node["quality"] is not None else "not scored"
         cost = f"C {node['cost']:.2f}" if node["cost"] is not None else "C ?"
-        tokens = f"{node['prompt_tokens']}+{node['completion_tokens']} tokens"
-        lines.append(f"{head}  [{told}, {cost}, {tokens}]  {' '.join(node['response'].split())}")
+        known = node["prompt_tokens"] is not None
+        tokens = f", {node['prompt_tokens']}+{node['completion_tokens']} tokens" if known else ""
+        lines.append(f"{head}  [{told}, {cost}{tokens}]  {' '.join((node['response'] or '').split())}".rstrip())
     lines += [
         "",
         f"* the complete path with the highest R = Q - {chosen['alpha']:g} * C" if best else "The tree is not whole yet.",

@@ -10,9 +10,17 @@ PROGRESS = """
     FROM progress WHERE $name IS NULL OR suite = $name GROUP BY ALL ORDER BY suite, hop, model
 """
 _SHARED = """
-    SELECT suite, count(*) AS nodes, count(DISTINCT generation) AS generations,
-           count(DISTINCT generation) FILTER (finish_reason = 'length') AS cut, count(*) FILTER (dropped_answers > 0) AS dropped
-    FROM transitions WHERE $name IS NULL OR suite = $name GROUP BY suite ORDER BY suite
+    WITH used AS (
+        SELECT s.name AS suite, n.generation, count(*) AS nodes, count(*) FILTER (n.dropped_answers > 0) AS dropped
+        FROM current_suites AS s
+        JOIN suite_questions AS sq USING (suite)
+        JOIN nodes AS n ON n.root = sq.root
+        JOIN suite_paths AS p ON p.suite = s.suite AND p.path = n.path AND p.depth > 0
+        WHERE $name IS NULL OR s.name = $name GROUP BY ALL
+    )
+    SELECT suite, sum(nodes)::BIGINT AS nodes, count(*) AS generations,
+           count(*) FILTER (g.finish_reason = 'length') AS cut, sum(dropped)::BIGINT AS dropped
+    FROM used JOIN generations AS g USING (generation) GROUP BY suite ORDER BY suite
 """
 _ERRORS = """
     SELECT t.suite, t.error, count(*) AS nodes,

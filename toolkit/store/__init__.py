@@ -9,7 +9,7 @@ from toolkit.store.runs import Runs
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
 from toolkit.store.spool import Batch
 from toolkit.store.suites import Progress, Suites
-from toolkit.store.transfer import Transfer
+from toolkit.store.transfer import Prefer, Transfer
 
 __all__ = [
     "KEYS",
@@ -20,6 +20,7 @@ __all__ = [
     "Cache",
     "Overview",
     "Parent",
+    "Prefer",
     "Progress",
     "Row",
     "TableSize",

@@ -66,7 +66,7 @@ def decision_texts(suite: Suite) -> str:
         JOIN suites AS s ON s.suite = q.suite
         JOIN nodes AS n ON n.root = q.root AND n.depth BETWEEN 1 AND s.horizon - 1
         JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path
-        JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+        JOIN generations AS g ON g.generation = n.generation AND g.response IS NOT NULL
         WHERE q.suite = $suite
     )"""
 

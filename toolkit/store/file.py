@@ -41,6 +41,10 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_e
 """Nothing is fetched to open a file, whatever it turns out to be."""
 
 
+Stamp = tuple[int, int, int]
+"""What tells that a file was written to: inode, size and time."""
+
+
 def now() -> datetime:
     """Return the time as the cache keeps it: UTC, without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)
@@ -57,6 +61,9 @@ class CacheFile:
     def __init__(self, path: Path | str, wait: float = WAIT_SECONDS) -> None:
         self.path = Path(path)
         self.wait = wait
+        self._found: Stamp | None = None
+        """The file as the newest writer of this process found it, and as it left it."""
+        self._left: Stamp | None = None
 
     def exists(self) -> bool:
         """Tell whether the file is there."""
@@ -154,6 +161,7 @@ class CacheFile:
     def write(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file for one transaction: committed at the end of the `with` block, rolled back on any exception."""
         con = self._open(False, self.wait if wait is None else wait)
+        self._found, self._left = _stamp(self.path), None
         try:
             con.begin()
             try:
@@ -162,6 +170,8 @@ class CacheFile:
                 con.rollback()
                 raise
             con.commit()
+            con.execute("CHECKPOINT")  # closing would do it; done here, the file stays as it is until somebody else writes
+            self._left = _stamp(self.path)
         except (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
             raise CacheError(
                 f"The cache {self.path} cannot be written: {error}. Is the disk full? What was committed before is safe."
@@ -330,3 +340,8 @@ def _holder(message: str) -> str | None:
     if "Could not set lock" in message or "being used by another process" in message:
         return "another process"
     return None
+
+
+def _stamp(path: Path) -> Stamp:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns

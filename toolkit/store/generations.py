@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -9,8 +10,9 @@ import duckdb
 
 from toolkit.errors import CacheBusyError
 from toolkit.store.embeddings import decision_texts
-from toolkit.store.file import CacheFile
+from toolkit.store.file import WAIT_SECONDS, CacheFile, Stamp
 from toolkit.store.rows import arrow_keys, insert
+from toolkit.store.seen import Seen
 from toolkit.store.spool import Batch, Spool
 from toolkit.suite import Suite
 
@@ -33,6 +35,12 @@ class Parent(NamedTuple):
 
 class Generations(CacheFile):
     """Nodes, generations, scores and embeddings."""
+
+    def __init__(self, path: Path | str, wait: float = WAIT_SECONDS) -> None:
+        super().__init__(path, wait)
+        self._seen = Seen()
+        self._committed: Stamp | None = None
+        """The file as the last `commit` left it: what `_seen` is true of."""
 
     @property
     def spool(self) -> Spool:
@@ -90,11 +98,15 @@ class Generations(CacheFile):
         """
         waiting = self.spool.files()
         with self.write(wait) as con:
+            alone = self._committed is not None and self._committed == self._found
+            if not alone:
+                self._seen.clear()
             for file in waiting:
                 spooled = self.spool.read(file)
                 if spooled:
-                    _commit(con, spooled)
-            _commit(con, batch)
+                    _commit(con, spooled, self._seen if alone else None)
+            _commit(con, batch, self._seen if alone else None)
+        self._committed = self._left
         self.spool.discard(waiting)
 
     def commit_or_spool(self, batch: Batch, wait: float) -> bool:
@@ -165,7 +177,7 @@ class Generations(CacheFile):
 _ANSWERS = """
     SELECT q.question, w.metric, g.text, g.response FROM wanted AS w
     JOIN suite_questions AS q ON q.question = w.question::UUID AND q.suite = ?
-    JOIN nodes AS n ON n.root = q.root JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+    JOIN nodes AS n ON n.root = q.root JOIN generations AS g ON g.generation = n.generation AND g.response IS NOT NULL
     JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path
 """
 """The answers of a suite, once for every metric that is wanted of their question."""
@@ -178,9 +190,9 @@ def _wanted(pairs: Sequence[tuple[UUID, str]]) -> "pa.Table":
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def _commit(con: duckdb.DuckDBPyConnection, batch: Batch) -> None:
+def _commit(con: duckdb.DuckDBPyConnection, batch: Batch, seen: Seen | None) -> None:
     if batch.generations:
         con.register("retried", arrow_keys([row["generation"] for row in batch.generations]))
         con.execute("DELETE FROM generations WHERE status = 'error' AND generation IN (SELECT key::UUID FROM retried)")
     for table in ("generations", "nodes", "scores", "embeddings"):
-        insert(con, table, getattr(batch, table))
+        insert(con, table, getattr(batch, table), seen)

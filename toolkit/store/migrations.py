@@ -17,7 +17,12 @@ def to_2(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f"ALTER TABLE evaluations ADD COLUMN {column} DOUBLE")
 
 
-MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: to_2}
+def to_3(con: duckdb.DuckDBPyConnection) -> None:
+    """Give generations a cost of their own, for outcomes that come with one."""
+    con.execute("ALTER TABLE generations ADD COLUMN cost DOUBLE")
+
+
+MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: to_2, 3: to_3}
 """Version to the function that leads there from the one before."""
 
 

@@ -9,9 +9,10 @@ import duckdb
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from toolkit.store.seen import Seen
+
 Row = Mapping[str, Any]
 
-"""Nothing is fetched to open a file, whatever it turns out to be."""
 KEYS = {
     "models": ("model",),
     "questions": ("question",),
@@ -31,13 +32,24 @@ def first(con: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] 
     return rows[0] if rows else None
 
 
-def insert(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:
-    """Insert rows whose key is not there yet; rows must not repeat a key among themselves."""
+def insert(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row], seen: "Seen | None" = None) -> None:
+    """Insert rows whose key is not there yet; rows must not repeat a key among themselves.
+
+    Args:
+        con: The open cache.
+        table: Name of the table.
+        rows: The rows.
+        seen: What is known of the table's keys, so that they need not be looked up where all are new.
+    """
     if rows:
-        same = " AND ".join(f"t.{column} = incoming.{column}" for column in KEYS[table])
         con.register("incoming_rows", _arrow(con, table, rows))
+        incoming = _typed(con, table, rows)
+        if seen and seen.all_new(con, table, incoming):
+            con.execute(f"INSERT INTO {table} BY NAME {incoming}")
+            return
+        same = " AND ".join(f"t.{column} = incoming.{column}" for column in KEYS[table])
         con.execute(
-            f"INSERT INTO {table} BY NAME SELECT * FROM ({_typed(con, table, rows)}) AS incoming"
+            f"INSERT INTO {table} BY NAME SELECT * FROM ({incoming}) AS incoming"
             f" WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same})"
         )
 

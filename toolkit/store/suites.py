@@ -146,21 +146,24 @@ class Suites(CacheFile):
             row[2],
         )
 
-    def set_cost_unit(self, suite: UUID, among_answered: bool = False) -> None:
+    def set_cost_unit(self, suite: UUID, among_answered: bool = False, again: bool = False) -> None:
         """Compute a suite's cost unit once its first hop is whole; does nothing before that, or a second time.
 
         Args:
             suite: The suite.
             among_answered: Whether questions of which an answer failed are left out, instead of waited for.
+            again: Whether to compute it anew, as costs have changed.
         """
         with self.read() as con:
-            if first(con, "SELECT 1 FROM suites WHERE suite = ? AND cost_unit IS NOT NULL", [suite]):
+            if not again and first(con, "SELECT 1 FROM suites WHERE suite = ? AND cost_unit IS NOT NULL", [suite]):
                 return
         with self.write() as con:
+            con.execute("UPDATE suites SET cost_unit = NULL WHERE suite = ? AND ?", [suite, again])
             con.execute(
                 """
                 WITH answered AS (
-                    SELECT q.root, m.name, m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens AS cost, g.status
+                    SELECT q.root, m.name, g.status,
+                           coalesce(g.cost, m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens) AS cost
                     FROM suite_questions AS q
                     JOIN nodes AS n ON n.root = q.root AND n.depth = 1
                     JOIN suite_models AS m ON m.suite = q.suite AND m.model = n.path[1]

@@ -33,7 +33,7 @@ TABLES = {
     "decisions": ("run", "node", "action"),
 }
 """What is moved, with what makes a row the same in two caches."""
-CONTENT = {"generations": "response", "scores": "value"}
+CONTENT = {"generations": ("response", "prompt_tokens", "completion_tokens", "cost"), "scores": ("value",)}
 """Columns that must agree where keys do."""
 
 Prefer = Literal["ours", "theirs"]
@@ -116,8 +116,8 @@ class Transfer(CacheFile):
                 f"DELETE FROM generations WHERE status = 'error'"
                 f" AND generation IN (SELECT generation FROM {theirs['generations']} WHERE status = 'ok')"
             )
-            for table, column in CONTENT.items():
-                self._settle(con, table, column, theirs[table], source, prefer)
+            for table, columns in CONTENT.items():
+                self._settle(con, table, columns, theirs[table], source, prefer)
             for table, key in TABLES.items():
                 same = " AND ".join(f"o.{column} = t.{column}" for column in key)
                 before = _count(con, f"FROM {table}")
@@ -129,11 +129,18 @@ class Transfer(CacheFile):
         return added
 
     def _settle(
-        self, con: duckdb.DuckDBPyConnection, table: str, column: str, theirs: str, source: Path, prefer: Prefer | None
+        self,
+        con: duckdb.DuckDBPyConnection,
+        table: str,
+        columns: tuple[str, ...],
+        theirs: str,
+        source: Path,
+        prefer: Prefer | None,
     ) -> None:
         """Find rows of one key whose content differs, and refuse or prefer."""
         same = " AND ".join(f"o.{name} = t.{name}" for name in TABLES[table])
-        differ = f"{table} AS o JOIN {theirs} AS t ON {same} AND o.{column} <> t.{column}"
+        other = f"({' OR '.join(f'o.{column} <> t.{column}' for column in columns)})"
+        differ = f"{table} AS o JOIN {theirs} AS t ON {same} AND {other}"
         found = first(con, f"SELECT count(*), any_value(o.{TABLES[table][0]}) FROM {differ}")
         assert found
         count, example = found[0], found[1]
@@ -145,7 +152,7 @@ class Transfer(CacheFile):
                 "Greedy 16-bit decoding can differ between machines. Keep one side: --prefer ours or --prefer theirs."
             )
         if prefer == "theirs":
-            con.execute(f"DELETE FROM {table} AS o USING {theirs} AS t WHERE {same} AND o.{column} <> t.{column}")
+            con.execute(f"DELETE FROM {table} AS o USING {theirs} AS t WHERE {same} AND {other}")
 
 
 def _check_manifest(folder: Path) -> int:
