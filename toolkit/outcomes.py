@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from toolkit.config import BenchmarkConfig, ModelConfig, SuiteConfig
 from toolkit.embed import Encode
 from toolkit.errors import BenchmarkError
-from toolkit.generate import Watcher, generate
+from toolkit.generate import generate
 from toolkit.keys import canonical_json, key, text_key
 from toolkit.metrics import Reference
 from toolkit.store import Batch, Cache, Prefer, now
 from toolkit.suite import Model, Question, Suite, child_key, encoder_identity, generation_key, question_key, split_of
+from toolkit.watch import Watcher
 
 if TYPE_CHECKING:
     import polars as pl

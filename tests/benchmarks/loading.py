@@ -23,7 +23,8 @@ FILL = (
     "INSERT INTO nodes SELECT root, root, question, NULL, [], 0, NULL, 0 FROM suite_questions",
     "INSERT INTO nodes SELECT node, root, question, node, path, depth, generation, 0 FROM made",
     """INSERT INTO generations (generation, model, prompt, sample, response, text, prompt_tokens, completion_tokens,
-       finish_reason, status, seconds, engine, created) SELECT generation, path[-1], repeat('a prompt of some length ', 12) || number, 0,
+       finish_reason, status, seconds, engine, created)
+       SELECT generation, path[-1], repeat('a prompt of some length ', 12) || number, 0,
        response, text, 60, 10, 'stop', 'ok', 0.1, 'made up', now()::TIMESTAMP FROM made""",
     "INSERT INTO scores SELECT question, text, metric, (number % 4 = 0)::DOUBLE, '{}' FROM made",
     """INSERT INTO embeddings SELECT text, (SELECT encoder FROM suites),
