@@ -37,13 +37,14 @@ fmt: _venv
     {{bin}}/ruff format .
     {{bin}}/ruff check --fix .
 
-# Time replay and training side by side
+# Time replay, then measure replay, exact answers, learners and loading side by side and write docs/performance.md
 bench *args: _venv
     {{bin}}/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-columns=min,median,rounds {{args}}
-
-# Measure replay and learners side by side and write docs/performance.md (a few minutes)
-performance: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.report
+
+# Race learners to the best reward of SB3's PPO with its defaults (an hour)
+race *args: _venv
+    OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.race {{args}}
 
 # Kill generation again and again, then crowd a cache for minutes: every promise of docs/reliability.md, at length
 soak kills="200" minutes="10": _venv

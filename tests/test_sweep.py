@@ -84,6 +84,23 @@ def test_aiq_lies_between_the_worst_and_the_best_quality(points: list[tuple[floa
     assert quality.min() - 1e-9 <= found <= quality.max() + 1e-9
 
 
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=7))
+def test_aiq_is_the_mean_height_over_all_mixtures_of_two_points(drawn: list[tuple[int, int]]) -> None:
+    """RouterBench's hull: at a cost, the best quality that no dearer point, or a mixture of a cheaper and a dearer, reaches."""
+    points = [(x / 20, y / 20) for x, y in drawn]
+    cheapest = max(points, key=lambda point: (-point[0], point[1]))[1]
+
+    def height(at: float) -> float:
+        afforded = [y for x, y in points if x <= at]
+        mixed = [y + (v - y) * (at - x) / (u - x) for x, y in points for u, v in points if x <= at < u]
+        return max(afforded + mixed, default=cheapest)
+
+    places = np.linspace(0, 1, 201)
+    middles = (places[1:] + places[:-1]) / 2  # every bend is at a multiple of 1/20: between places the height is a line
+    cost, quality = np.array(points).T
+    assert aiq(cost, quality, 0, 1) == pytest.approx(np.mean([height(at) for at in middles]), abs=1e-9)
+
+
 def test_the_command_prints_a_row_an_alpha_and_writes_rows_for_programs(cache: Cache, tmp_path: Path) -> None:
     words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,0.2", "--seeds", "2", "--processes", "1"]
     words += ["--set", "exact.n_epochs=2", "--out", str(tmp_path)]

@@ -17,6 +17,8 @@ from toolkit.errors import PolicyError
 from toolkit.table import Floats, Ints, TransitionTable
 
 CARD = "toolkit.json"
+CHUNK = 64
+"""Rows that are observed together: few enough for the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Router:
         nodes = np.arange(table.n_decision_nodes)
         result = np.empty((len(rows), len(nodes), int(self.algorithm.action_space.n)))  # type: ignore[attr-defined]
         with torch.inference_mode():
-            for start in range(0, len(rows), 1024):
-                part = rows[start : start + 1024]
+            for start in range(0, len(rows), CHUNK):
+                part = rows[start : start + CHUNK]
                 seen = observer(np.repeat(part, len(nodes)), np.tile(nodes, len(part)))
                 result[start : start + len(part)] = self._decide(seen, result.shape[-1]).reshape(len(part), len(nodes), -1)
         return result
@@ -60,7 +62,9 @@ class Router:
         if not isinstance(policy, ActorCriticPolicy):
             chosen: Floats = np.eye(actions)[self.algorithm.predict(seen, deterministic=True)[0]]
             return chosen
-        logits = policy.get_distribution(policy.obs_to_tensor(seen)[0]).distribution.logits  # type: ignore[union-attr]
+        features = policy.extract_features(policy.obs_to_tensor(seen)[0], policy.pi_features_extractor)
+        assert isinstance(features, torch.Tensor)
+        logits = policy.action_net(policy.mlp_extractor.forward_actor(features))
         exact: Floats = torch.softmax(logits.double(), -1).cpu().numpy()
         return exact
 

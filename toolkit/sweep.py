@@ -226,7 +226,9 @@ def aiq(cost: Floats, quality: Floats, low: float, high: float) -> float:
     """Return the average improvement in quality of a router: the mean height of its non-decreasing convex hull over costs.
 
     RouterBench (Hu et al. 2024, arXiv 2403.12031): the integral of the hull from the lowest to the highest cost, divided by
-    their difference. Beyond its dearest point a router keeps that quality; below its cheapest it is given that one's.
+    their difference. Beyond its dearest point a router keeps that quality; below its cheapest it is given that one's. The code
+    published with the paper divides by the highest cost alone, and counts nothing below a router's cheapest point: its figures
+    depend on where costs begin, and are not comparable with the formula's.
 
     Args:
         cost: Mean cost of each point of the router, `(points,)`.

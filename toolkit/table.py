@@ -14,7 +14,7 @@ import numpy.typing as npt
 from toolkit import tree
 from toolkit.costs import hop_cost, in_cost_units
 from toolkit.errors import IncompleteCacheError, SuiteError
-from toolkit.store import Cache, decision_texts
+from toolkit.store import Cache, observed
 from toolkit.suite import Split, Suite
 
 logger = logging.getLogger("toolkit")
@@ -114,11 +114,10 @@ def load_table(cache: Cache, suite: Suite) -> TransitionTable:
         parameters,
     )
     nodes = cache.arrow(
-        "SELECT q.position, p.number, m.position AS model, g.prompt_tokens, g.completion_tokens, g.cost, c.value AS quality"
+        "SELECT q.position, p.number, g.prompt_tokens, g.completion_tokens, g.cost, c.value AS quality"
         " FROM suite_questions AS q"
         " JOIN nodes AS n ON n.root = q.root AND n.depth > 0"
         " JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path"
-        " JOIN suite_models AS m ON m.suite = q.suite AND m.model = n.path[-1]"
         " JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'"
         " JOIN scores AS c ON c.question = q.question AND c.text = g.text AND c.metric = q.metric"
         " WHERE q.suite = $suite",
@@ -141,11 +140,12 @@ def load_table(cache: Cache, suite: Suite) -> TransitionTable:
         raise IncompleteCacheError(
             f"Suite {suite.name} has no training question, so no cost unit. Give it more questions or another split seed."
         )
+    model = (place[1] - 1) % models
     raw = hop_cost(
         nodes["prompt_tokens"].to_numpy().astype(np.float64),
         nodes["completion_tokens"].to_numpy().astype(np.float64),
-        rate_in[nodes["model"].to_numpy()],
-        rate_out[nodes["model"].to_numpy()],
+        rate_in[model],
+        rate_out[model],
     )
     given = nodes["cost"].to_numpy().astype(np.float64)
     raw = np.where(np.isnan(given), raw, given)
@@ -181,34 +181,18 @@ def _failed(cache: Cache, suite: Suite) -> Ints:
 
 def _features(cache: Cache, suite: Suite, rows: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Load the unique embeddings and, for every decision node, which of them it is observed by."""
-    keyed = f"WITH {decision_texts(suite)}, keyed AS (SELECT *, left(sha256(text), 32)::UUID AS key FROM decision_texts)"
-    found = cache.arrow(
-        f"{keyed}, numbered AS (SELECT key, row_number() OVER (ORDER BY key) AS text FROM (SELECT DISTINCT key FROM keyed))"
-        " SELECT position, number, role, numbered.text FROM keyed JOIN numbered USING (key)",
-        {"suite": suite.key},
-    )
-    vectors = cache.arrow(
-        f"{keyed} SELECT e.vector FROM (SELECT DISTINCT key FROM keyed) AS k"
-        " JOIN embeddings AS e ON e.text = k.key AND e.encoder = $encoder ORDER BY k.key",
-        {"suite": suite.key, "encoder": suite.encoder},
-    )
-    n_texts = int(found["text"].to_numpy().max(initial=0))
-    if vectors.num_rows < n_texts:
-        raise _incomplete(cache, suite, n_texts, n_texts - vectors.num_rows, "embeddings")
-    flat = vectors["vector"].combine_chunks().flatten().to_numpy().astype(np.float32)
-    matrix = flat.reshape(n_texts, -1)
-    roles = ("question", "answer") if suite.config.features.text == "newest" else ("context",)
-    decision = tree.n_decision_nodes(len(suite.models), suite.horizon)
-    texts = np.zeros((rows, decision, len(roles)), dtype=np.int32)
-    position, number, text = (found[name].to_numpy() for name in ("position", "number", "text"))
-    role = np.array(found["role"].to_pylist())
-    for part, name in enumerate(roles):
-        here = role == name
-        if name == "question":
-            texts[position[here], :, part] = text[here, None]
-        else:
-            texts[position[here], number[here], part] = text[here]
-    return np.vstack([np.zeros((1, matrix.shape[1]), np.float32), matrix]), texts
+    with cache.read() as con:
+        found = observed(con, suite)
+    if found.missing:
+        raise _incomplete(cache, suite, found.texts, found.missing, "embeddings")
+    parts = 2 if suite.config.features.text == "newest" else 1
+    texts = np.zeros((rows, tree.n_decision_nodes(len(suite.models), suite.horizon), parts), dtype=np.int32)
+    texts[found.position, found.number, -1] = found.vector
+    if parts == 2:  # a root has no answer, and its question is seen from every node
+        root = found.number == 0
+        texts[:, 0, 1] = 0
+        texts[found.position[root], :, 0] = found.vector[root, None]
+    return found.vectors, texts
 
 
 def _incomplete(cache: Cache, suite: Suite, wanted: int, missing: int, what: str = "nodes") -> IncompleteCacheError:

@@ -1,7 +1,8 @@
 """The store: the only place that opens DuckDB. It knows keys and rows, not models; one file a concern."""
 
+from toolkit.store.embeddings import decision_texts, observed
 from toolkit.store.file import WAIT_SECONDS, now
-from toolkit.store.generations import Parent, decision_texts
+from toolkit.store.generations import Parent
 from toolkit.store.housekeeping import Housekeeping, Overview, TableSize, Unused
 from toolkit.store.rows import KEYS, Row
 from toolkit.store.runs import Runs
@@ -26,6 +27,7 @@ __all__ = [
     "Unused",
     "decision_texts",
     "now",
+    "observed",
     "schema_comments",
 ]
 

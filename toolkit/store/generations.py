@@ -9,6 +9,7 @@ from uuid import UUID
 import duckdb
 
 from toolkit.errors import CacheBusyError
+from toolkit.store.embeddings import decision_texts
 from toolkit.store.file import WAIT_SECONDS, CacheFile, Stamp
 from toolkit.store.rows import arrow_keys, insert
 from toolkit.store.seen import Seen
@@ -165,9 +166,9 @@ class Generations(CacheFile):
         """Return the texts of the suite's decision nodes that its encoder has not embedded yet, equal texts once."""
         with self.read() as con:
             rows = con.execute(
-                f"WITH {decision_texts(suite)}, texts AS (SELECT DISTINCT text FROM decision_texts)"
-                " SELECT text FROM texts WHERE NOT EXISTS (SELECT 1 FROM embeddings AS e"
-                " WHERE e.encoder = $encoder AND e.text = left(sha256(texts.text), 32)::UUID) ORDER BY length(text) DESC, text",
+                f"WITH {decision_texts(suite)} SELECT DISTINCT text FROM decision_texts AS d WHERE NOT EXISTS"
+                " (SELECT 1 FROM embeddings AS e WHERE e.encoder = $encoder AND e.text = d.key)"
+                " ORDER BY length(text) DESC, text",
                 {"suite": suite.key, "encoder": suite.encoder},
             ).fetchall()
         return [row[0] for row in rows]
@@ -195,34 +196,3 @@ def _commit(con: duckdb.DuckDBPyConnection, batch: Batch, seen: Seen | None) -> 
         con.execute("DELETE FROM generations WHERE status = 'error' AND generation IN (SELECT key::UUID FROM retried)")
     for table in ("generations", "nodes", "scores", "embeddings"):
         insert(con, table, getattr(batch, table), seen)
-
-
-def decision_texts(suite: Suite) -> str:
-    """Return SQL for a common table `decision_texts(position, number, role, text)` of a suite's decision nodes.
-
-    `role` is question or answer where the newest answer is encoded apart (roots have no answer), else context.
-    """
-    if suite.config.features.text == "context":
-        return """RECURSIVE decision_texts AS (
-            SELECT q.position, 0 AS number, 'context' AS role, i.prompt AS text, q.root AS node
-            FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $suite
-            UNION ALL
-            SELECT d.position, p.number, d.role, d.text || chr(10) || chr(10) || g.response, n.node
-            FROM decision_texts AS d
-            JOIN nodes AS n ON n.parent = d.node
-            JOIN suites AS s ON s.suite = $suite AND n.depth < s.horizon
-            JOIN suite_paths AS p ON p.suite = s.suite AND p.path = n.path
-            JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
-        )"""
-    return """decision_texts AS (
-        SELECT q.position, 0 AS number, 'question' AS role, i.prompt AS text
-        FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $suite
-        UNION ALL
-        SELECT q.position, p.number, 'answer', g.response
-        FROM suite_questions AS q
-        JOIN suites AS s ON s.suite = q.suite
-        JOIN nodes AS n ON n.root = q.root AND n.depth BETWEEN 1 AND s.horizon - 1
-        JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path
-        JOIN generations AS g ON g.generation = n.generation AND g.response IS NOT NULL
-        WHERE q.suite = $suite
-    )"""
