@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable
@@ -11,14 +12,17 @@ from typing import get_args
 
 import pytest
 
-import benchmarks
 from benchmarks import load_benchmark
 from benchmarks.problems import Problem, Skill, problems, result_of
+from benchmarks.specialists import train
+from benchmarks.specialists.cards import card
 from benchmarks.specialists.chains import SKILLS, SOURCES, Example, examples, lesson
+from toolkit.config import EngineConfig, ModelConfig
+from toolkit.engines import Prompt
+from toolkit.engines.transformers import TransformersEngine
 from toolkit.metrics import METRICS, Reference
 
 ITEMS = 300
-SPECIALISTS = Path(benchmarks.__file__).parent / "specialists"
 
 
 def calculated(text: str) -> int:
@@ -154,3 +158,37 @@ def usable(problem: Problem, answer: str) -> bool:
 def test_the_same_seed_gives_the_same_lessons() -> None:
     assert list(islice(examples("words", 5), 50)) == list(islice(examples("words", 5), 50))
     assert list(islice(examples("words", 5), 50)) != list(islice(examples("words", 6), 50))
+
+
+def test_a_specialist_is_trained_into_an_adapter_that_the_engine_runs(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "fetch", lambda *_: llama)
+    train.train("words", steps=3, batch=2, seed=0, own_share=0.5, store=tmp_path, out=tmp_path / "words")
+    model = {"name": "words", "checkpoint": str(llama), "dtype": "float32", "max_tokens": 8, "base_rate": 1.0}
+    answers = []
+    for changes in ({}, {"adapter": str(tmp_path / "words")}):
+        config = ModelConfig.model_validate(model | changes)
+        engine = TransformersEngine(EngineConfig(device="cpu"), config, tmp_path, tmp_path)
+        answers.append(engine.generate([Prompt("Words: sun, red. Task: sort them", 20, 0)]))
+        engine.close()
+    assert answers[0] != answers[1]
+    settings = json.loads((tmp_path / "words/adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == train.BASE
+    recorded = json.loads((tmp_path / "words/trainer_state.json").read_text())
+    assert (recorded["steps"], recorded["batch"], recorded["own_share"]) == (3, 2, 0.5)
+    assert recorded["tokens"] > 100
+
+
+def test_a_card_says_what_was_recorded_and_measured() -> None:
+    facts = {"steps": 40, "batch": 8, "seed": 3, "own_share": 0.3, "tokens": 12345, "seconds": 90}
+    measured = [
+        {"benchmark": name, "model": skill, "quality": 0.25 + (skill == "words") / 2, "questions": 50}
+        for name in SKILLS
+        for skill in get_args(Skill)
+    ]
+    text = card("words", "specialists", facts | {"loss": [{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.25}]}, measured)
+    assert "just specialists words --steps 40 --batch 8 --seed 3 --own-share 0.3" in text
+    assert "320 examples, 12,345 tokens" in text
+    assert "| `places` | 0.25 | 0.75 | 0.25 |" in text
+    assert "| loss | 0.500 | 0.250 |" in text

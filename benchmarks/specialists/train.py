@@ -21,15 +21,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 from benchmarks.problems import Skill
 from benchmarks.specialists.chains import examples
 from toolkit.checkpoints import fetch
-from toolkit.config import load_config, shipped_suites
+from toolkit.config import load_config
 from toolkit.prompts import messages
 
 HERE = Path(__file__).parent
+SUITE = HERE / "suite.toml"
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RANK = 16
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-FIRST_LAYER = 10
-"""Adapters sit on the upper two thirds of the layers, so that gradients need not reach the lower ones."""
 
 
 def main() -> None:
@@ -68,10 +67,9 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, sto
         out: Folder that the adapter is written to, with the loss curve as `trainer_state.json`.
     """
     transformers.set_seed(seed)
-    suite = shipped_suites()["specialists"]
-    config = load_config(suite)
+    config = load_config(SUITE)
     model_config = next(model for model in config.models if model.name == skill)
-    path = fetch(model_config, suite.parent, store)
+    path = fetch(model_config, HERE, store)
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
 
     def encoded(prompt: str, answers: tuple[str, ...], target: str) -> dict[str, list[int]]:
@@ -83,7 +81,8 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, sto
 
     drawn = [encoded(*example) for example in islice(examples(skill, seed, own_share), steps * batch)]
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    layers = list(range(FIRST_LAYER, model.config.num_hidden_layers))
+    depth = model.config.num_hidden_layers
+    layers = list(range(depth // 3, depth))  # gradients need not reach the lowest third
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LINEAR, layers_to_transform=layers, task_type="CAUSAL_LM")
     adapted = get_peft_model(model, lora)
     started = time.monotonic()
@@ -139,7 +138,7 @@ def _save(model: PeftModel, out: Path) -> None:
             weight.data = weight.data.to(torch.bfloat16)
     for lora in model.peft_config.values():
         lora.base_model_name_or_path = BASE
-    model.save_pretrained(str(out))
+    model.save_pretrained(str(out), save_embedding_layers=False)  # else peft asks the hub whether they grew
 
 
 if __name__ == "__main__":
