@@ -9,14 +9,21 @@ bin := justfile_directory() / ".venv/bin"
 default:
     @just --list --unsorted
 
-# Generate the quickstart suite with real models, train a router, evaluate it
+# Generate a few questions with real specialists, then train, evaluate and sweep routers over the whole reference cache
 demo: _venv
-    {{bin}}/toolkit generate quickstart
+    {{bin}}/toolkit generate quickstart --limit 3 --cache cache/live.duckdb
+    {{bin}}/toolkit import reference
     {{bin}}/toolkit train quickstart
     {{bin}}/toolkit evaluate quickstart
+    @just headline
     @echo
     @echo 'Try next:  . .venv/bin/activate'
     @echo '           toolkit sql "SELECT benchmark, model, round(avg(quality), 2) AS quality FROM transitions WHERE depth = 1 GROUP BY ALL ORDER BY ALL"'
+
+# Compare PPO routers of 5 seeds over the reference cache with every baseline, at four prices (docs/headline.md)
+headline: _venv
+    {{bin}}/toolkit import reference
+    {{bin}}/toolkit sweep quickstart --algorithm ppo --alphas 0,0.02,0.05,0.1 --seeds 5 --by-benchmark
 
 # Run the test suite; arguments go to pytest
 test *args: _venv
@@ -62,6 +69,13 @@ docs: _venv
 # Train a specialist of the pool anew: mathematics, words or relations (half an hour and more on one core)
 specialists skill *args: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m benchmarks.specialists.train {{skill}} {{args}}
+
+# Generate the reference cache anew and export it to cache/reference (two hours on one core)
+reference: _venv
+    {{bin}}/toolkit generate quickstart --cache cache/reference.duckdb
+    rm -rf cache/reference
+    {{bin}}/toolkit export cache/reference --cache cache/reference.duckdb
+    {{bin}}/python -m benchmarks.specialists.cards cache/reference.duckdb
 
 # Build wheel and source archive into dist/
 build: _venv

@@ -98,6 +98,16 @@ def test_the_whole_path_from_any_directory(folder: Path) -> None:
     assert '"n": ' in counted.stdout
 
 
+def test_a_limit_gives_a_first_look_that_the_whole_suite_contains(folder: Path) -> None:
+    few = toolkit(folder, "generate", "small.toml", "--limit", "2", "--cache", "few.duckdb")
+    assert few.returncode == 0, few.stderr
+    assert "all 24 nodes" in toolkit(folder, "generate", "small.toml", "--limit", "2", "--cache", "few.duckdb").stdout
+    whole = toolkit(folder, "generate", "small.toml", "--cache", "few.duckdb")
+    generated, shared = map(int, re.findall(r"(\d+) (?:answers|shared)", whole.stdout))
+    assert generated + shared == 48
+    assert content(Cache(folder / "few.duckdb"))["generations"] == content(Cache(folder / "cache/small.duckdb"))["generations"]
+
+
 def test_a_suite_is_usable_by_name_alone_where_its_file_is_not(folder: Path) -> None:
     text = (folder / "small.toml").read_text()
     (folder / "small.toml").unlink()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from toolkit.config import TrainConfig
-from toolkit.evaluate import OVERALL, Evaluation, estimate, evaluate, record, resample
+from toolkit.evaluate import OVERALL, Evaluation, estimate, evaluate, evaluate_together, record, resample, together
 from toolkit.policy import load_router
 from toolkit.report.results import render
 from toolkit.store import Cache
@@ -138,6 +138,10 @@ def weights(data: Recomputed, training: Recomputed, policy: str) -> dict[str, di
         case "best fixed path":
             best = best_of(training, data.ends)
             return {q: {best: 1.0} for q in data.nodes}
+        case "best model per benchmark":
+            alone: list[Path_] = [(model,) for model in data.models]
+            apart = {name: best_of(training, alone, name) for name in set(data.benchmark.values())}
+            return {q: {apart[data.benchmark[q]]: 1.0} for q in data.nodes}
         case "best path per benchmark":
             apart = {name: best_of(training, data.ends, name) for name in set(data.benchmark.values())}
             return {q: {apart[data.benchmark[q]]: 1.0} for q in data.nodes}
@@ -167,6 +171,10 @@ def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache, all
             assert result.cost.mean == pytest.approx(cost, abs=1e-9)
             assert result.reward.mean == pytest.approx(worth, abs=1e-9)
             assert result.lead.mean == pytest.approx(data.means(routed)[benchmark][2] - worth, abs=1e-9)
+            if quality:
+                assert result.multiple.mean == pytest.approx(data.means(routed)[benchmark][0] / quality, abs=1e-9)
+            if worth > 0:
+                assert result.share.mean == pytest.approx(data.means(routed)[benchmark][2] / worth, abs=1e-9)
             told = {() if path == "abstained" else tuple(path.split(" > ")): share for path, share in result.paths.items()}
             for path in {*told, *shares}:
                 assert told.get(path, 0.0) == pytest.approx(shares.get(path, 0.0), abs=1e-9)
@@ -182,7 +190,8 @@ def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache, all
     assert compared == (len(evaluation.policies) - 2) * 4
     assert evaluation.policies == [
         "router", "router (greedy)", "sums", "sums x2", "words", "words x2", "best model", "best fixed path",
-        "best path per benchmark", "kNN", "linear", "random", "oracle", *(["abstained"] if allow_stop else []),
+        "best model per benchmark", "best path per benchmark",
+        "kNN", "linear", "random", "oracle", *(["abstained"] if allow_stop else []),
         "sums > words", "words > sums",
     ]  # fmt: skip
 
@@ -209,9 +218,25 @@ def test_intervals_cover_the_mean_at_their_nominal_rate() -> None:
     hits = 0
     for trial in range(200):
         parts = [resample(rng.normal(mean, 1.0, (1, 40)), seed) for mean, seed in ((1.0, trial), (3.0, 1000 + trial))]
-        found = estimate(parts)[0]
+        found = estimate(together(parts))[0]
         hits += found.low <= 2.0 <= found.high
     assert 0.89 <= hits / 200 <= 0.99
+
+
+def test_routers_of_several_seeds_are_worth_the_mean_of_each(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
+) -> None:
+    config = TrainConfig(alpha=ALPHA, timesteps=1_000, allow_stop=True)
+    routers = [load_router(train(suite, cache, config, seed, tmp_path).path) for seed in range(3)]
+    made_up = dict.fromkeys(table.benchmarks, True)
+    apart = [evaluate(table, router, "test", made_up)[0] for router in routers]
+    joined, probabilities = evaluate_together(table, routers, "test", made_up)
+    assert len(probabilities) == 3
+    assert len({evaluation.result("router").reward.mean for evaluation in apart}) == 3
+    for policy in ("router", "router (greedy)", "oracle"):
+        for benchmark in (*joined.benchmarks, OVERALL):
+            mean = np.mean([evaluation.result(policy, benchmark).reward.mean for evaluation in apart])
+            assert joined.result(policy, benchmark).reward.mean == pytest.approx(mean, abs=1e-12)
 
 
 def test_few_questions_get_no_verdict(evaluation: Evaluation) -> None:

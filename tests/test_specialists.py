@@ -187,7 +187,7 @@ def test_a_card_says_what_was_recorded_and_measured() -> None:
         for name in SKILLS
         for skill in get_args(Skill)
     ]
-    text = card("words", "specialists", facts | {"loss": [{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.25}]}, measured)
+    text = card("words", "quickstart", facts | {"loss": [{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.25}]}, measured)
     assert "just specialists words --steps 40 --batch 8 --seed 3 --own-share 0.3" in text
     assert "320 examples, 12,345 tokens" in text
     assert "| `places` | 0.25 | 0.75 | 0.25 |" in text

@@ -109,6 +109,10 @@ def test_the_command_prints_a_row_an_alpha_and_writes_rows_for_programs(cache: C
     assert "4 routers (exact)" in shown.output
     assert "AIQ" in shown.output
     assert (tmp_path / "plot.svg").exists()
+    compared = CliRunner().invoke(app, [*words, "--by-benchmark"])
+    assert compared.exit_code == 0, compared.output
+    for told in ("alpha = 0.2", "word_reversal", "best path per benchmark", "Q / Q of sums", "of the oracle"):
+        assert told in compared.output
     rows = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
     assert {row["alpha"] for row in rows if row["policy"] == "router"} == {0.0, 0.2}
     assert cache.arrow("FROM runs").num_rows == 4
@@ -122,9 +126,11 @@ def test_the_command_prints_a_row_an_alpha_and_writes_rows_for_programs(cache: C
         (["train", "scripted", "--set", "timestep=5"], "did you mean 'timesteps'"),
         (["train", "scripted", "--set", "timesteps=many"], "train.timesteps"),
         (["train", "scripted", "--holdout", "additon"], "no benchmark 'additon'"),
+        (["import", "refrence"], "toolkit import reference"),
     ],
 )
 def test_mistakes_are_told_with_the_remedy(words: list[str], told: str, cache: Cache, tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, [*words, "--cache", str(cache.path), "--out", str(tmp_path)])
+    where = ["--cache", str(cache.path), *(["--out", str(tmp_path)] if words[0] != "import" else [])]
+    found = CliRunner().invoke(app, [*words, *where])
     assert isinstance(found.exception, ToolkitError)
     assert told in str(found.exception)

@@ -406,6 +406,11 @@ class SuiteConfig(Section):
             raise ValueError(f"samples = {self.samples} needs a temperature above 0 for every model; {greedy[0]!r} is greedy")
         return self
 
+    def limited(self, limit: int) -> "SuiteConfig":
+        """Return a copy with at most so many questions a benchmark; the whole suite contains them."""
+        few = tuple(one.model_copy(update={"limit": min(limit, one.limit or limit)}) for one in self.benchmarks)
+        return self.model_copy(update={"benchmarks": few})
+
 
 def shipped_suites() -> dict[str, Path]:
     """Return the suites that the package ships, by name."""

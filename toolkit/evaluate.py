@@ -50,7 +50,8 @@ class Result:
     """One policy on one benchmark, or overall.
 
     Attributes:
-        policy: router, router (greedy), a model or fixed path, best of them, kNN, linear, random or oracle.
+        policy: router, router (greedy), a model or fixed path, best of them (overall, or of each benchmark), kNN, linear,
+            random or oracle.
         benchmark: A benchmark, or `overall`, the unweighted mean of benchmarks.
         generated: Whether a program made up the questions (of any benchmark, for overall).
         questions: Number of rows.
@@ -59,6 +60,8 @@ class Result:
         reward: R = Q - alpha * C.
         lead: How far the router's reward is above this policy's, question by question.
         improvement: Probability that the router's reward is above this policy's on a question, ties counted half.
+        multiple: The router's quality divided by this policy's; inf or nan where that is 0.
+        share: The router's reward divided by this policy's; nan where that is not above 0.
         paths: Share of each path taken, largest first.
     """
 
@@ -71,6 +74,8 @@ class Result:
     reward: Estimate
     lead: Estimate
     improvement: Estimate
+    multiple: Estimate
+    share: Estimate
     paths: Mapping[str, float]
 
 
@@ -123,8 +128,17 @@ def best_model(table: TransitionTable, rows: Ints, alpha: float) -> int:
     return int(first[(weights @ node_outcome(table, rows[:, None], first).reward(alpha)).argmax()])
 
 
+def best_model_per_benchmark(table: TransitionTable, rows: Ints, alpha: float) -> Ints:
+    """Return the node of the best model of every benchmark, `(benchmarks,)`, selected on the given rows.
+
+    A benchmark without rows there gets the model that is best overall.
+    """
+    groups = [rows[table.benchmark[rows] == benchmark] for benchmark in range(len(table.benchmarks))]
+    return np.array([best_model(table, here if len(here) else rows, alpha) for here in groups])
+
+
 def policies(
-    table: TransitionTable, rows: Ints, alpha: float, probabilities: Floats, baselines: bool = True
+    table: TransitionTable, rows: Ints, alpha: float, probabilities: Sequence[Floats], baselines: bool = True
 ) -> dict[str, Policy]:
     """Put a router beside its baselines on some rows.
 
@@ -133,25 +147,27 @@ def policies(
         rows: The rows to evaluate on.
         alpha: Price of cost, for the oracle and the choice of the best fixed path.
         probabilities: Of every action at every decision node of those rows, `(rows, D, M)`, or `(rows, D, M + 1)` where the
-            router may stop; the oracle and the fixed paths may then, too.
+            router may stop; the oracle and the fixed paths may then, too. Of several routers, one draws for each question.
         baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
     """
-    actions = probabilities.shape[-1]
+    actions = probabilities[0].shape[-1]
     allow_stop = actions > table.n_models
     at, train = ends(table, allow_stop), table.rows("train")
     names = tuple(table.path_name(node) for node in range(at.start, at.stop))
 
-    def of_shares(shares: Floats) -> Policy:
+    def of_chances(chances: Sequence[Floats]) -> Policy:
+        shares = np.mean([path_shares(table, one) for one in chances], axis=0)
         return Policy(outcome(table, rows, shares), names, shares)
 
     def of_nodes(nodes: Ints) -> Policy:
-        return Policy(node_outcome(table, rows, nodes), names, np.eye(len(names))[nodes - at.start])
+        chosen, place = np.unique(nodes, return_inverse=True)
+        return Policy(node_outcome(table, rows, nodes), tuple(map(table.path_name, chosen)), np.eye(len(chosen))[place])
 
     def of_node(node: int) -> Policy:
         return Policy(node_outcome(table, rows, node), (table.path_name(node),), np.ones((len(rows), 1)))
 
-    greedy = np.eye(actions)[probabilities.argmax(-1)]
-    found = {"router": of_shares(path_shares(table, probabilities)), "router (greedy)": of_shares(path_shares(table, greedy))}
+    greedy = [np.eye(actions)[one.argmax(-1)] for one in probabilities]
+    found = {"router": of_chances(probabilities), "router (greedy)": of_chances(greedy)}
     repeated = {}
     for action in range(table.n_models):
         for hops in range(1, table.horizon + 1):
@@ -160,13 +176,13 @@ def policies(
             found[repeated[node]] = of_node(node)
     found["best model"] = of_node(best_model(table, train, alpha))
     found["best fixed path"] = of_node(int(best_fixed_path(table, train, alpha, allow_stop)))
-    found["best path per benchmark"] = of_nodes(
-        best_fixed_path_per_benchmark(table, train, alpha, allow_stop)[table.benchmark[rows]]
-    )
+    benchmark = table.benchmark[rows]
+    found["best model per benchmark"] = of_nodes(best_model_per_benchmark(table, train, alpha)[benchmark])
+    found["best path per benchmark"] = of_nodes(best_fixed_path_per_benchmark(table, train, alpha, allow_stop)[benchmark])
     if baselines:
         found["kNN"] = of_nodes(knn(table, allow_stop).choose(rows, alpha))
         found["linear"] = of_nodes(linear(table, allow_stop).choose(rows, alpha))
-    found["random"] = of_shares(path_shares(table, np.full((len(rows), table.n_decision_nodes, actions), 1 / actions)))
+    found["random"] = of_chances([np.full((len(rows), table.n_decision_nodes, actions), 1 / actions)])
     found["oracle"] = of_nodes(oracle(table, rows, alpha, allow_stop))
     if baselines:
         found |= {table.path_name(node): of_node(node) for node in range(at.start, at.stop) if node not in repeated}
@@ -197,11 +213,26 @@ def resample(values: Floats, seed: int = 0) -> Resampled:
     return Resampled(values.mean(1), found.bootstrap_distribution)
 
 
-def estimate(parts: Sequence[Resampled]) -> list[Estimate]:
-    """Return, for each value, the unweighted mean of benchmark means with its 95% interval: benchmarks are resampled apart."""
-    means = np.mean([part.mean for part in parts], axis=0)
-    low, high = np.percentile(np.mean([part.replicates for part in parts], axis=0), [2.5, 97.5], axis=1)
-    return [Estimate(*map(float, found)) for found in zip(means, low, high, strict=True)]
+def together(parts: Sequence[Resampled]) -> Resampled:
+    """Return the unweighted mean of benchmark means, of which each is resampled apart."""
+    return Resampled(np.mean([part.mean for part in parts], axis=0), np.mean([part.replicates for part in parts], axis=0))
+
+
+def estimate(found: Resampled) -> list[Estimate]:
+    """Return each value with its 95% interval."""
+    with np.errstate(invalid="ignore"):
+        low, high = np.percentile(found.replicates, [2.5, 97.5], axis=1)
+    return [Estimate(*map(float, one)) for one in zip(found.mean, low, high, strict=True)]
+
+
+def quotient(found: Resampled, above: int, below: Ints) -> Resampled:
+    """Divide one value by others, resample by resample; nan where 0 is divided by 0, or by less than 0."""
+
+    def divided(values: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(values[below] < 0, np.nan, values[above] / values[below])
+
+    return Resampled(divided(found.mean), divided(found.replicates))
 
 
 def better(left: Floats, right: Floats) -> Floats:
@@ -227,9 +258,14 @@ def compare(
     parts = {name: resample(flat[:, members], seed) for seed, (name, members) in enumerate(groups.items())}
     results: list[Result] = []
     for group, names in [*((name, [name]) for name in groups), (OVERALL, list(groups))]:
-        estimates = estimate([parts[name] for name in names])
+        mean = together([parts[name] for name in names])
+        estimates, each = estimate(mean), measures.shape[1]
+        routers = list(found).index("router") * each
+        multiples, parities = (
+            estimate(quotient(mean, routers + measure, np.arange(measure, len(estimates), each))) for measure in (0, 2)
+        )
         for n, (name, policy) in enumerate(found.items()):
-            quality, cost, reward, lead, improvement = estimates[n * len(measures[n]) : (n + 1) * len(measures[n])]
+            quality, cost, reward, lead, improvement = estimates[n * each : (n + 1) * each]
             shares = np.mean([policy.shares[groups[g]].mean(0) for g in names], axis=0)
             results.append(
                 Result(
@@ -237,7 +273,7 @@ def compare(
                     group,
                     any(generated[g] for g in names),
                     sum(len(groups[g]) for g in names),
-                    *(quality, cost, reward, lead, improvement),
+                    *(quality, cost, reward, lead, improvement, multiples[n], parities[n]),
                     {policy.paths[k]: float(shares[k]) for k in np.argsort(-shares, kind="stable") if shares[k] > 0},
                 )
             )
@@ -259,14 +295,39 @@ def evaluate(
     Returns:
         The results, and the router's action probabilities, `(rows, D, actions)`.
     """
-    rows = table.rows(split)
-    alpha = float(router.card["alpha"])
-    probabilities = router.probabilities(table, rows)
+    evaluation, (probabilities,) = evaluate_together(table, [router], split, generated, baselines)
+    return evaluation, probabilities
+
+
+def evaluate_together(
+    table: TransitionTable,
+    routers: Sequence[Router],
+    split: Split,
+    generated: Mapping[str, bool],
+    baselines: bool = True,
+) -> tuple[Evaluation, list[Floats]]:
+    """Evaluate routers that differ in nothing but their seed as one, which draws one of them for each question.
+
+    Its reward on a question is the mean of theirs; intervals are over questions, as for a single router.
+
+    Args:
+        table: The table.
+        routers: The routers, of one alpha; the evaluation bears the name of the first.
+        split: The split.
+        generated: Of every benchmark, whether a program made it up.
+        baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
+
+    Returns:
+        The results, and the action probabilities of each router, `(rows, D, actions)`.
+    """
+    rows, card = table.rows(split), routers[0].card
+    alpha = float(card["alpha"])
+    probabilities = [router.probabilities(table, rows) for router in routers]
     results = compare(table, rows, alpha, policies(table, rows, alpha, probabilities, baselines), generated)
-    train, allow_stop = table.rows("train"), probabilities.shape[-1] > table.n_models
+    train, allow_stop = table.rows("train"), probabilities[0].shape[-1] > table.n_models
     fixed = table.path_name(int(best_fixed_path(table, train, alpha, allow_stop)))
     model = table.path_name(best_model(table, train, alpha))
-    return Evaluation(router.card["run"], router.card["suite"], split, alpha, model, fixed, results), probabilities
+    return Evaluation(card["run"], card["suite"], split, alpha, model, fixed, results), probabilities
 
 
 def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:

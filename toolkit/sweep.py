@@ -11,9 +11,9 @@ import torch
 import torch.multiprocessing
 
 from toolkit.config import TrainConfig
-from toolkit.evaluate import Evaluation, as_rows, evaluate
+from toolkit.evaluate import Evaluation, as_rows, evaluate, evaluate_together
 from toolkit.exact import Curve, benchmark_weights, curve, ends, frontier
-from toolkit.policy import Router
+from toolkit.policy import Router, load_router
 from toolkit.store import Cache
 from toolkit.suite import Suite
 from toolkit.table import Floats, Ints, TransitionTable, load_table
@@ -175,6 +175,18 @@ def _results(missing: Sequence[Job], initial: tuple[Any, ...], processes: int) -
                 yield future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def by_alpha(every: Sequence[Job], table: TransitionTable, generated: Mapping[str, bool]) -> list[Evaluation]:
+    """Evaluate a finished sweep by benchmark: at each alpha, the routers of all seeds together, beside every baseline.
+
+    Raises:
+        PolicyError: A policy is not where the sweep left it.
+    """
+    found: dict[float, list[Router]] = {}
+    for job in every:
+        found.setdefault(job.config.alpha, []).append(load_router(job.path))
+    return [evaluate_together(table, routers, "test", generated)[0] for routers in found.values()]
 
 
 class Point(NamedTuple):

@@ -1,6 +1,6 @@
 """Write the specialists' model cards from what training recorded and what a cache measured.
 
-python -m benchmarks.specialists.cards cache/specialists.duckdb
+python -m benchmarks.specialists.cards cache/quickstart.duckdb
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     """Write one card a specialist."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cache", type=Path)
-    parser.add_argument("--suite", default="specialists")
+    parser.add_argument("--suite", default="quickstart")
     arguments = parser.parse_args()
     rows = Cache(arguments.cache).arrow(MEASURED, {"suite": arguments.suite}).to_pylist()
     for skill in get_args(Skill):

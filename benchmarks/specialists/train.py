@@ -25,7 +25,7 @@ from toolkit.config import load_config
 from toolkit.prompts import messages
 
 HERE = Path(__file__).parent
-SUITE = HERE / "suite.toml"
+SUITE = HERE.parent / "suites/quickstart.toml"
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RANK = 16
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -69,7 +69,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, sto
     transformers.set_seed(seed)
     config = load_config(SUITE)
     model_config = next(model for model in config.models if model.name == skill)
-    path = fetch(model_config, HERE, store)
+    path = fetch(model_config, SUITE.parent, store)
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
 
     def encoded(prompt: str, answers: tuple[str, ...], target: str) -> dict[str, list[int]]:

@@ -39,6 +39,10 @@ def generate(
     shard: Annotated[
         str | None, typer.Option(metavar="i/n", help="Only part i of n of the questions.", show_default=False)
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Only so many questions a benchmark: a first look at a suite.", min=1, show_default=False),
+    ] = None,
     sandbox: SandboxOption = None,
 ) -> None:
     """Generate every answer of a suite that its cache does not hold yet; stop and repeat at any time.
@@ -54,6 +58,8 @@ def generate(
 
     config, base = suite_config(suite, cache, migrate=True)
     part = _shard(shard)
+    if limit:
+        config = config.limited(limit)
     if sandbox:
         config = config.model_copy(update={"code": CodeConfig(sandbox=sandbox.value)})
     opened = Cache(cache_path(config.name, cache))

@@ -20,14 +20,15 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A folder that `toolkit export` wrote, another cache, or an outcome table (CSV, JSONL, Parquet).", exists=True
+            help="A folder that `toolkit export` wrote, another cache, an outcome table (CSV, JSONL, Parquet), or `reference`: "
+            "the shipped cache of the quickstart suite."
         ),
     ],
     cache: Annotated[
         Path | None,
         typer.Option(
             "--cache",
-            help="The cache that takes it in; made if it is not there. Of a table: as for other commands.",
+            help="The cache that takes it in; made if it is not there. Of a table or `reference`: as for other commands.",
             show_default=False,
         ),
     ] = None,
@@ -55,12 +56,21 @@ def import_(
 ) -> None:
     """Merge an exported folder, another cache or an outcome table into a cache; what is there already is not doubled.
 
+    Example: toolkit import reference
+
     Example: toolkit import quickstart-parquet --cache cache/quickstart.duckdb
 
     Example: toolkit import outcomes.csv --suite routerbench
     """
+    from benchmarks.reference import REFERENCE, SUITE, reference_folder
     from toolkit.store import Cache
 
+    if str(source) == REFERENCE and not source.exists():
+        source, cache = reference_folder(), cache_path(SUITE, cache)
+    if not source.exists():
+        raise SuiteError(
+            f"There is no {source}. Name a folder, a cache or a table that is there, or: toolkit import {REFERENCE}"
+        )
     if source.suffix in TABLES:
         if not suite:
             raise SuiteError(f"{source} is a table of outcomes: name the suite that it becomes with --suite NAME.")

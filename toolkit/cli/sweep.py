@@ -35,6 +35,10 @@ def sweep(
     settings: SettingsOption = None,
     processes: Annotated[int, typer.Option(help="Processes side by side; 0 is one a core.", min=0)] = 0,
     out: RunsOption = Path("runs"),
+    by_benchmark: Annotated[
+        bool,
+        typer.Option("--by-benchmark", help="Compare with every baseline by benchmark, with 95% intervals over questions."),
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="File of a cost-quality plot, .png or .svg.", show_default=False)] = None,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
@@ -49,9 +53,10 @@ def sweep(
 
     from toolkit.catalogue import made_up
     from toolkit.exact import curve, frontier
+    from toolkit.report import comparison
     from toolkit.report.plots import cost_quality
     from toolkit.report.tables import aligned, number, write
-    from toolkit.sweep import areas, cost_range, summarise
+    from toolkit.sweep import areas, by_alpha, cost_range, summarise
     from toolkit.sweep import sweep as run
     from toolkit.table import load_table
     from toolkit.train import run_name
@@ -102,5 +107,13 @@ def sweep(
     found = areas(points, oracle, *cost_range(table, rows, config.allow_stop))
     told = ", ".join(f"{name} {number(value)}" for name, value in found.items())
     typer.echo(f"\nAIQ (mean quality, from the cost of the cheapest fixed path to that of the dearest): {told}.")
+    if by_benchmark:
+        evaluations = by_alpha(every, table, made_up(resolved.config.benchmarks))
+        for evaluation in evaluations:
+            typer.echo("\n" + comparison.by_benchmark(evaluation))
+        typer.echo(
+            "\nR, and where said Q, of the routers of all seeds taken together; ± is half of a 95% interval over questions.\n"
+        )
+        typer.echo(comparison.headline(evaluations))
     if plot:
         typer.echo(f"Plot: {plot}")

@@ -1,0 +1,133 @@
+"""The shipped reference cache is whole, undamaged and what the specialists answer, and routing over it is a decision."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.problems import Skill
+from benchmarks.reference import SUITE, reference_folder
+from benchmarks.specialists.chains import SKILLS, examples
+from benchmarks.specialists.train import HERE
+from toolkit.checkpoints import fetch
+from toolkit.cli import app
+from toolkit.config import find_suite, load_config
+from toolkit.engines import Completion, Prompt
+from toolkit.engines.transformers import TransformersEngine
+from toolkit.errors import CacheError, CheckpointError
+from toolkit.store import Cache
+from toolkit.verify import verify
+
+LARGEST = 25_000_000
+"""Bytes that the exported folder may take."""
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    path = tmp_path_factory.mktemp("reference") / "quickstart.duckdb"
+    found = CliRunner().invoke(app, ["import", "reference", "--cache", str(path)])
+    assert found.exit_code == 0, found.output
+    return Cache(path)
+
+
+def test_it_is_whole_compact_and_everything_in_it_holds(reference: Cache) -> None:
+    config = load_config(find_suite(SUITE))
+    known = reference.recorded(SUITE)
+    assert known
+    assert known.config == config, "the suite file has changed since: just reference"
+    rows = reference.progress(SUITE)
+    assert not sum(row.missing + row.failed for row in rows)
+    per_question = sum(len(config.models) ** depth for depth in range(1, config.horizon + 1))
+    assert sum(row.nodes for row in rows) == len(config.benchmarks) * 200 * per_question
+    assert all(one.limit and one.limit >= 200 for one in config.benchmarks)
+    assert not [finding for finding in verify(reference) if finding.wrong]
+    assert sum(file.stat().st_size for file in reference_folder().iterdir()) <= LARGEST
+
+
+@pytest.mark.parametrize("table", ["generations", "embeddings", "scores"])
+def test_a_damaged_copy_is_refused(table: str, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(reference_folder(), tmp_path / "copy"))
+    file = copy / f"{table}.parquet"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    other = Cache(tmp_path / "other.duckdb")
+    other.create()
+    with pytest.raises(CacheError, match="missing or damaged"):
+        other.merge(copy)
+    assert other.suite_names() == []
+
+
+def test_the_specialists_give_the_same_answers_again(reference: Cache, tmp_path: Path) -> None:
+    """A random hundredth of all generations; on another kind of processor a close call may go the other way."""
+    suite = find_suite(SUITE)
+    config = load_config(suite)
+    drawn = reference.arrow(
+        "SELECT m.name, g.prompt, g.prompt_tokens, g.response, g.completion_tokens, g.finish_reason"
+        " FROM generations AS g JOIN suite_models AS m USING (model) WHERE g.generation IN"
+        " (SELECT generation FROM generations ORDER BY md5(generation::VARCHAR || 'seed 0')"
+        " LIMIT (SELECT ceil(count(*) / 100)::BIGINT FROM generations)) ORDER BY g.prompt_tokens DESC, g.generation"
+    ).to_pylist()
+    try:
+        fetch(config.models[0], suite.parent, tmp_path)
+    except CheckpointError as error:
+        pytest.skip(f"the base model cannot be fetched: {error}")
+    same = 0
+    for model in config.models:
+        rows = [row for row in drawn if row["name"] == model.name]
+        assert rows
+        with closing(TransformersEngine(config.engine, model, suite.parent, tmp_path)) as engine:
+            for start in range(0, len(rows), 32):
+                part = rows[start : start + 32]
+                for row in part:
+                    assert engine.count(row["prompt"]) == row["prompt_tokens"]
+                answers = engine.generate([Prompt(row["prompt"], row["prompt_tokens"], 0) for row in part])
+                expected = [Completion(row["response"], row["completion_tokens"], row["finish_reason"]) for row in part]
+                same += sum(answer == cached for answer, cached in zip(answers, expected, strict=True))
+    assert same >= 0.99 * len(drawn)
+
+
+@pytest.mark.parametrize("skill", get_args(Skill))
+def test_no_specialist_has_seen_a_question(skill: Skill, reference: Cache) -> None:
+    """Every example that it was trained on is drawn again, from the seed that its training recorded."""
+    facts = json.loads((HERE / skill / "trainer_state.json").read_text("utf-8"))
+    drawn = examples(skill, facts["seed"], facts["own_share"])
+    seen = {example.prompt for example in islice(drawn, facts["steps"] * facts["batch"])}
+    asked = set(reference.arrow("SELECT prompt FROM questions")["prompt"].to_pylist())
+    assert len(asked) >= 1200
+    assert len(seen) > 1000
+    assert not seen & asked
+
+
+def test_each_specialist_is_the_best_of_the_pool_on_its_own_field_alone(reference: Cache) -> None:
+    rows = reference.arrow(
+        "SELECT benchmark, model, avg(quality) AS quality FROM transitions WHERE depth = 1 GROUP BY ALL"
+    ).to_pylist()
+    quality = {(row["benchmark"], row["model"]): row["quality"] for row in rows}
+    for benchmark, skills in SKILLS.items():
+        if len(skills) == 1:
+            for other in set(get_args(Skill)) - set(skills):
+                assert quality[benchmark, skills[0]] > quality[benchmark, other] + 0.3
+
+
+def test_on_a_shared_benchmark_hops_and_their_order_matter(reference: Cache) -> None:
+    rows = reference.arrow("SELECT benchmark, depth, path, avg(quality) AS quality FROM transitions GROUP BY ALL").to_pylist()
+    for benchmark, skills in SKILLS.items():
+        if len(skills) == 2:
+            here = {tuple(row["path"]): row["quality"] for row in rows if row["benchmark"] == benchmark}
+            alone = max(quality for path, quality in here.items() if len(path) == 1)
+            assert max(quality for path, quality in here.items() if len(path) > 1) >= 1.5 * alone
+    orders = reference.arrow(
+        "WITH right_order AS (SELECT question, path[1] AS first, path[2] AS second, quality FROM transitions"
+        " WHERE depth = 2 AND path[1] <> path[2])"
+        " SELECT count(*) FILTER (a.quality > b.quality) AS gained FROM right_order AS a JOIN right_order AS b"
+        " ON a.question = b.question AND a.first = b.second AND a.second = b.first"
+    ).to_pylist()
+    assert orders[0]["gained"] > 100
