@@ -49,7 +49,7 @@ def checkpoint(con: duckdb.DuckDBPyConnection, file: BinaryIO, path: Path) -> No
             out.write(_copied(con, file))
             out.flush()
             os.fsync(out.fileno())
-        draft.replace(copy)
+        draft.rename(copy)
     except OSError as error:
         raise CacheError(f"{copy} cannot be written: {error}. Is the disk full? What is in the cache is safe.") from None
     con.execute("CHECKPOINT")
