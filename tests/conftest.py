@@ -1,11 +1,12 @@
 from __future__ import annotations  # pytest keeps fixtures, and so their annotations, beyond the end of DuckDB
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import tiny
+from tests import serving, tiny
 from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
 from toolkit.generate import generate
 from toolkit.store import Cache
@@ -45,3 +46,10 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real server, which runs whatever checkpoint it is asked for."""
+    with serving.real(tmp_path_factory.mktemp("serve") / "log") as url:
+        yield url

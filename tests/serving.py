@@ -1,16 +1,23 @@
-"""Servers for tests: one that answers by a rule and counts what it is asked, and a proxy that fails at random."""
+"""Servers for tests: a real one, one that answers by a rule and counts what it is asked, and a proxy that fails at random."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,6 +72,33 @@ class Answers:
             "choices": [{"index": 0, "finish_reason": "stop", **said}],
             "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
         } | self.override
+
+
+@contextmanager
+def real(log: Path) -> Iterator[str]:
+    """Run `transformers serve` on the CPU, which loads the checkpoint that a request names; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "transformers.cli.transformers", "serve"]
+    settings = ["--device", "cpu", "--dtype", "float32", "--port", str(port)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    with log.open("w") as written:
+        process = subprocess.Popen([*command, *settings], stdout=written, stderr=subprocess.STDOUT, env=environment)
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                    break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @contextmanager

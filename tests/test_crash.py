@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
+import duckdb
 import pytest
 
 from tests.content import content
@@ -19,6 +21,7 @@ from tests.worker import make_suite
 from toolkit.errors import CacheError
 from toolkit.generate import generate
 from toolkit.store import Cache
+from toolkit.store.checkpoint import HEADERS, checkpoint
 from toolkit.suite import Suite
 
 
@@ -88,6 +91,54 @@ def test_a_wal_left_behind_is_taken_in(tmp_path: Path) -> None:
     with cache.write() as con:
         con.execute("DELETE FROM meta WHERE key = 'left'")
     assert not cache.path.with_name("c.duckdb.wal").exists()
+
+
+class Killed:
+    """A connection that dies in the middle of a checkpoint: one page of the metadata block is new, the header old."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, path: Path) -> None:
+        self.con, self.path = con, path
+        self.left: dict[Path, bytes] = {}
+
+    def execute(self, query: str) -> duckdb.DuckDBPyConnection:
+        if query != "CHECKPOINT":
+            return self.con.execute(query)
+        beside = [self.path, *(self.path.with_name(self.path.name + ending) for ending in (".wal", ".blocks"))]
+        self.left = {path: path.read_bytes() for path in beside}
+        self.con.execute(query)
+        first = slice(HEADERS, HEADERS + 4096)
+        torn = bytearray(self.left[self.path])
+        torn[first] = self.path.read_bytes()[first]
+        assert torn != self.left[self.path]
+        self.left[self.path] = bytes(torn)
+        raise KeyboardInterrupt
+
+
+def test_a_metadata_block_half_written_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = run(make_suite(tmp_path, 4), tmp_path / "c.duckdb", tmp_path)
+    before, killed = content(cache), list[Killed]()
+
+    def interrupted(con: Any, file: Any, path: Path) -> None:
+        killed.append(Killed(con, path))
+        checkpoint(cast(Any, killed[0]), file, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("toolkit.store.file.checkpoint", interrupted)
+        with suppress(KeyboardInterrupt), cache.write() as con:
+            con.execute("INSERT INTO meta VALUES ('left', 'behind')")
+    for path, held in killed[0].left.items():
+        path.write_bytes(held)
+    copy = cache.path.with_name("c.duckdb.blocks")
+    kept = copy.read_bytes()
+    with pytest.raises(duckdb.Error, match="checksum"):
+        duckdb.connect(str(cache.path), read_only=True)
+    assert cache.arrow("FROM meta WHERE key = 'left'").num_rows == 1
+    assert not copy.exists()
+    with cache.write() as con:
+        con.execute("DELETE FROM meta WHERE key = 'left'")
+    copy.write_bytes(kept)  # the checkpoint came to its end, and the copy is of an earlier state
+    assert content(cache) == before
+    assert not copy.exists()
 
 
 def test_sigterm_stops_after_the_batch_and_continues(tmp_path: Path) -> None:

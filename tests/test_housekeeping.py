@@ -66,10 +66,17 @@ def test_a_list_says_what_every_file_is(cache: Cache, tmp_path: Path) -> None:
 def test_a_list_mentions_what_lies_beside_a_cache(cache: Cache, tmp_path: Path) -> None:
     cache.spool.put(Batch())
     cache.path.with_name("scripted.duckdb.wal").write_bytes(b"")
+    cache.path.with_name("scripted.duckdb.blocks").write_bytes(b"")
     (tmp_path / ".scripted.duckdb.draft").write_bytes(b"half")
     (tmp_path / "scripted.duckdb.v1.backup").write_bytes(b"old")
     note = listed(tmp_path)["scripted.duckdb"]["note"]
-    for word in ("scripted.duckdb.wal", "1 finished batches", ".scripted.duckdb.draft", "backup scripted.duckdb.v1.backup"):
+    for word in (
+        "scripted.duckdb.wal",
+        "scripted.duckdb.blocks",
+        "1 finished batches",
+        ".scripted.duckdb.draft",
+        "backup scripted.duckdb.v1.backup",
+    ):
         assert word in note
 
 

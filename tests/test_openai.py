@@ -1,15 +1,8 @@
-"""The openai engine: against a real server with real weights, and against servers that fail in every way."""
+"""The openai engine against servers that fail in every way; tests/test_contract.py has a real one with real weights."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +10,10 @@ import pytest
 
 from tests.scripted import encode, resolve_config, suite_config
 from tests.serving import Answers, faulty, rule, scripted
-from tests.test_engine import QUESTIONS, prompts
+from tests.test_engine import prompts
 from toolkit.config import EngineConfig, ModelConfig
 from toolkit.engines import Completion, Failure, Prompt
 from toolkit.engines.openai import OpenAIEngine
-from toolkit.engines.transformers import TransformersEngine
 from toolkit.errors import EngineError
 from toolkit.generate import generate
 from toolkit.store import Cache
@@ -36,52 +28,6 @@ def open_engine(url: str, folder: Path, server: dict[str, Any] | None = None, **
 
 def chat(number: int) -> Prompt:
     return Prompt(json.dumps([{"role": "user", "content": f"Question {number}, ü?"}], ensure_ascii=False), 0, number)
-
-
-@pytest.fixture(scope="module")
-def server(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`transformers serve` with a real checkpoint; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("serve") / "log").open("w+")
-    command = [sys.executable, "-W", "ignore", "-m", "transformers.cli.transformers", "serve", str(llama)]
-    settings = ["--device", "cpu", "--dtype", "float32", "--port", str(port)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen([*command, *settings], stdout=log, stderr=subprocess.STDOUT, env=environment)
-    try:
-        deadline = time.monotonic() + 180
-        while True:
-            assert process.poll() is None, Path(log.name).read_text()
-            assert time.monotonic() < deadline, Path(log.name).read_text()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                    break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
-
-
-@pytest.mark.parametrize("changes", [{}, {"stop": ["B"]}, {"max_tokens": 3}, {"system_prompt": "Be brief."}])
-def test_a_real_server_answers_as_the_embedded_engine_does(
-    server: str, llama: Path, tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    model = {"name": "m", "checkpoint": str(llama), "dtype": "float32", "max_tokens": 12, "base_rate": 1.0} | changes
-    ours = TransformersEngine(EngineConfig(device="cpu"), ModelConfig.model_validate(model), tmp_path, tmp_path)
-    served = model | {"served": str(llama)}
-    config = EngineConfig.model_validate({"name": "openai", "server": {"url": server, "concurrency": 3}})
-    theirs = OpenAIEngine(config, ModelConfig.model_validate(served), tmp_path, tmp_path)
-    asked = prompts(ours, QUESTIONS, changes.get("system_prompt", ""))
-    assert prompts(theirs, QUESTIONS, changes.get("system_prompt", "")) == asked  # type: ignore[arg-type]
-    assert theirs.context_length == ours.context_length
-    answered = theirs.generate(asked)
-    assert [one for one in answered if not isinstance(one, Completion)] == []
-    assert answered == ours.generate(asked)
-    theirs.close()
 
 
 def test_a_thousand_requests_through_a_faulty_proxy_are_right_or_say_why_not(tmp_path: Path) -> None:

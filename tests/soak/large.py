@@ -116,6 +116,17 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def queries() -> list[str]:
+    """Return the README's queries, in their order."""
+    return re.findall(r"```sql\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+
+
+def fill(cache: Cache, made: Iterator[Rows], batch_rows: int = 20_000) -> None:
+    """Commit what is left of some rows."""
+    for rest in iter(lambda: list(islice(made, batch_rows)), []):
+        cache.commit(batch_of(rest))
+
+
 def grow(cache: Cache, suite: Suite, sizes: list[int], repeats: int = 20) -> None:
     """Fill a cache, and print what a commit of 256 rows takes at each size."""
     made, filled = nodes(suite), 0
@@ -134,8 +145,7 @@ def grow(cache: Cache, suite: Suite, sizes: list[int], repeats: int = 20) -> Non
             took.append(1000 * timed(partial(cache.commit, batch)))
             filled += BATCH_ROWS
         print(f"| {before:,} | {statistics.median(took):.0f} | {max(took):.0f} |", flush=True)
-    for rest in iter(lambda: list(islice(made, 20_000)), []):
-        cache.commit(batch_of(rest))
+    fill(cache, made)
 
 
 def read(cache: Cache, suite: Suite) -> None:
@@ -145,7 +155,7 @@ def read(cache: Cache, suite: Suite) -> None:
     print(f"| status, in this process | {timed(lambda: render(cache, None)):.2f} |")
     command = [sys.executable, "-c", "from toolkit.cli import main; main()", "status", "--cache", str(cache.path)]
     print(f"| toolkit status, as a command | {timed(lambda: subprocess.run(command, check=True, capture_output=True)):.2f} |")
-    for n, query in enumerate(re.findall(r"```sql\n(.*?)```", README.read_text("utf-8"), re.DOTALL)[:5], 1):
+    for n, query in enumerate(queries(), 1):
         print(f"| query {n} of the README | {timed(partial(cache.arrow, query)):.2f} |", flush=True)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from toolkit import __version__
 from toolkit.config import ModelConfig
-from toolkit.engines import Completion, Prompt
+from toolkit.engines import Completion, Prompt, before_stop
 from toolkit.prompts import Message
 
 Script = Callable[[str, Prompt], str]
@@ -37,13 +37,13 @@ class ScriptedEngine:
         return len(text.split())
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Ask the script for every prompt, and cut at `max_tokens` words."""
+        """Ask the script for every prompt, and cut at `max_tokens` words and at the texts that end an answer."""
         completions = []
         for prompt in prompts:
             words = self.script(self.model.name, prompt).split(" ")
             cut = len(words) > self.model.max_tokens
-            response = " ".join(words[: self.model.max_tokens])
-            completions.append(Completion(response, self.count(response), "length" if cut else "stop"))
+            response, stopped = before_stop(" ".join(words[: self.model.max_tokens]), self.model.stop)
+            completions.append(Completion(response, self.count(response), "length" if cut and not stopped else "stop"))
         return completions
 
     def close(self) -> None:

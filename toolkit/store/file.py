@@ -18,6 +18,7 @@ import duckdb
 
 from toolkit import __version__
 from toolkit.errors import CacheBusyError, CacheError
+from toolkit.store.checkpoint import checkpoint, copy_of, mend
 from toolkit.store.migrations import upgrade
 from toolkit.store.rewrite import free_name, rewrite
 from toolkit.store.rows import first
@@ -39,6 +40,8 @@ _DAMAGE = re.compile(r"read enough bytes|[Cc]orrupt|checksum|INTERNAL Error|FATA
 """What DuckDB says of a file whose blocks are not what they should be, as opposed to a query that is wrong."""
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
 """Nothing is fetched to open a file, whatever it turns out to be."""
+_WRITING = _CONFIG | {"wal_autocheckpoint": "1TB"}
+"""When a commit goes from the write-ahead log into the file is for `checkpoint` to say."""
 
 
 Stamp = tuple[int, int, int]
@@ -82,6 +85,7 @@ class CacheFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             draft.unlink(missing_ok=True)
+            copy_of(self.path).unlink(missing_ok=True)
             with duckdb.connect() as con:
                 quoted = str(draft).replace("'", "''")
                 con.execute(f"ATTACH '{quoted}' AS cache (STORAGE_VERSION '{STORAGE_VERSION}')")
@@ -162,6 +166,7 @@ class CacheFile:
         """Open the file for one transaction: committed at the end of the `with` block, rolled back on any exception."""
         con = self._open(False, self.wait if wait is None else wait)
         self._found, self._left = _stamp(self.path), None
+        file = self.path.open("rb")  # closed after `con`: closing a file gives up the process's lock on it
         try:
             con.begin()
             try:
@@ -170,7 +175,7 @@ class CacheFile:
                 con.rollback()
                 raise
             con.commit()
-            con.execute("CHECKPOINT")  # closing would do it; done here, the file stays as it is until somebody else writes
+            checkpoint(con, file, self.path)
             self._left = _stamp(self.path)
         except (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
             raise CacheError(
@@ -178,6 +183,7 @@ class CacheFile:
             ) from None
         finally:
             con.close()
+            file.close()
 
     @contextmanager
     def hold(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -233,8 +239,9 @@ class CacheFile:
             raise CacheError(f"There is no cache {self.path}. Make one with: toolkit generate SUITE --cache {self.path}")
         deadline, pause, told = time.monotonic() + wait, 0.01, False
         while True:
+            mend(self.path)
             try:
-                con = duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG)
+                con = duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG if read_only else _WRITING)
                 break
             except (duckdb.IOException, duckdb.ConnectionException) as error:
                 holder = _holder(str(error))
@@ -253,6 +260,8 @@ class CacheFile:
             except duckdb.Error as error:
                 raise self._unreadable(error) from None
         try:
+            if not read_only:
+                con.execute("PRAGMA disable_checkpoint_on_shutdown")
             return con, self._schema_version(con)
         except BaseException:
             con.close()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import duckdb
 
 from toolkit.errors import CacheError
+from toolkit.store.checkpoint import copy_of
 from toolkit.store.generations import Generations
 from toolkit.store.rewrite import free_name, rewrite
 from toolkit.store.rows import first
@@ -110,6 +111,8 @@ class Housekeeping(Generations):
         notes = []
         if self.path.with_name(f"{name}.wal").exists():
             notes.append(f"{name}.wal belongs to it, the next write takes it in")
+        if copy_of(self.path).exists():
+            notes.append(f"{name}.blocks belongs to it, the next command that opens it takes it in")
         if waiting := len(self.spool.files()):
             notes.append(f"{waiting} finished batches wait in {self.spool.folder.name}, the next generate takes them in")
         notes += [f"backup {path.name}" for path in sorted(self.path.parent.glob(f"{name}.*backup*"))]

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from toolkit.errors import CacheError
+from toolkit.store.checkpoint import checkpoint
 from toolkit.store.schema import STORAGE_VERSION
 
 LINGER = 0.2
@@ -30,7 +31,7 @@ def rewrite(
     """Copy a cache into a new, compact file, change that, and put it in the place of the old one.
 
     Args:
-        con: A connection that holds the old file for writing; good for nothing but closing afterwards.
+        con: A connection that holds the old file for writing; it is closed.
         path: The old file.
         change: What is done to the new file, its database being the current one.
         backup: Name under which the old file stays, which must be free; without one it goes.
@@ -40,8 +41,9 @@ def rewrite(
     """
     path = path.resolve()  # a link to the file stays a link
     draft = path.with_name(f".{path.name}.draft")  # one name is enough: the lock is held
+    file = path.open("rb")  # closed after `con`: closing a file gives up the process's lock on it
     try:
-        con.execute("CHECKPOINT")  # what stands in a .wal belongs into the backup
+        checkpoint(con, file, path)  # what stands in a .wal belongs into the backup
         _clear(draft)
         con.execute(f"ATTACH {quoted(draft)} AS draft (STORAGE_VERSION '{STORAGE_VERSION}')")
         old = str(con.execute("SELECT current_database()").fetchall()[0][0])
@@ -50,7 +52,7 @@ def rewrite(
             raise CacheError(f"The copy of {path} is not what the original is; the original is left as it is. Try again.")
         con.execute("USE draft")
         change(con)
-        con.execute(f'CHECKPOINT draft; USE "{old}"; DETACH draft; PRAGMA disable_checkpoint_on_shutdown')
+        con.execute(f'CHECKPOINT draft; USE "{old}"; DETACH draft')
         shutil.copymode(path, draft)
         _sync(draft)
         if backup:
@@ -66,6 +68,8 @@ def rewrite(
     finally:
         with suppress(OSError):
             _clear(draft)
+        con.close()
+        file.close()
 
 
 def digests(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, tuple[int, int]]:
