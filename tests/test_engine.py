@@ -9,15 +9,24 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, MambaConfig, MistralConfig, PretrainedConfig
 
 from tests import tiny
 from toolkit.config import EngineConfig, ModelConfig
-from toolkit.engines import Prompt
+from toolkit.engines import BatchTooLargeError, Prompt
+from toolkit.engines.guard import Budget, Guard
 from toolkit.engines.transformers import TransformersEngine
 from toolkit.errors import CheckpointError, EngineError
 from toolkit.prompts import Message
 
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
 QUESTIONS = ["What is 4 + 8?", "What is the capital of France?", "Reverse: sun, red, cold, tree, mountain", "?", "Ünïcödé 你好"]
 
 
@@ -69,6 +78,79 @@ def test_a_batch_answers_as_plain_greedy_decoding_does_one_at_a_time(
         assert completion.completion_tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
         reasons.add(completion.finish_reason)
     assert "length" in reasons
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256),  # learned positions: padding must not count
+        MistralConfig(**SMALL, sliding_window=16),  # keys and values that cannot be cut
+        MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=4),  # none at all
+    ],
+)
+def test_other_architectures_answer_a_batch_as_they_answer_one_prompt(
+    config: PretrainedConfig, llama: Path, tmp_path: Path
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    torch.manual_seed(0)
+    config.update({"vocab_size": len(tokenizer), "initializer_range": 0.5, "eos_token_id": tokenizer.eos_token_id})
+    config.update({"bos_token_id": None, "pad_token_id": tokenizer.pad_token_id})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    engine = open_model(tmp_path / "other", tmp_path, context_length=256)
+    asked = prompts(engine, system="What all of these prompts begin with.")
+    answers = engine.generate(asked)
+    for prompt, answer in zip(asked, answers, strict=True):
+        ids = tokenizer(prompt.text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        text = tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
+        assert answer.response == text
+    assert len({answer.response for answer in answers}) > 1
+
+
+def test_rows_that_have_ended_and_padding_cost_no_computation(llama: Path, tmp_path: Path) -> None:
+    """A model is given every token of every prompt and answer once, and little more."""
+    engine = open_model(llama, tmp_path, max_tokens=40, stop=[" ", "e", "a"])
+    asked = prompts(engine, ["?", "Why? " * 30, *QUESTIONS, *(f"What is {n} + 8?" for n in range(20))], "Be brief. " * 4)
+    given = 0
+
+    def count(model: Any, args: Any, keywords: dict[str, Any]) -> None:
+        nonlocal given
+        given += keywords["input_ids"].numel()
+
+    engine.generate(asked[:1])
+    model = engine._resident().model
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    answers = engine.generate(asked)
+    columns = zip(*(engine.tokenizer(prompt.text)["input_ids"] for prompt in asked), strict=False)
+    beginning = next(n for n, column in enumerate(columns) if len(set(column)) > 1)
+    assert beginning > 16
+    needed = beginning + sum(prompt.tokens - beginning for prompt in asked)
+    assert min(answer.completion_tokens for answer in answers) < 5 < 30 < max(answer.completion_tokens for answer in answers)
+    needed += sum(answer.completion_tokens for answer in answers)
+    assert given < 1.2 * needed
+    width = max(prompt.tokens for prompt in asked) - beginning
+    assert given < 0.5 * (beginning + len(asked) * (width + 40))
+
+
+def test_an_allocation_that_fails_is_a_batch_too_large(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = prompts(engine)
+    whole = engine.generate(asked)
+    decoder = engine._resident()
+    decode = decoder.decode
+
+    def full(tokens: Any, *rest: Any) -> Any:
+        if len(tokens) > 2:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        return decode(tokens, *rest)
+
+    monkeypatch.setattr(decoder, "decode", full)
+    with pytest.raises(BatchTooLargeError):
+        engine.generate(asked)
+    budget = Budget(10_000)
+    assert Guard(lambda: engine, 12, budget, 600).answer(asked) == whole
+    assert budget.tokens < 10_000
 
 
 def test_an_answer_ends_at_the_end_of_turn_mark(llama: Path, tmp_path: Path) -> None:
@@ -124,10 +206,10 @@ def test_seeded_noise_samples_from_the_softmax() -> None:
     from toolkit.engines.transformers import SeededNoise
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    drawn = SeededNoise(range(20_000), 1.0, 1.0)(torch.zeros(0), logits.repeat(20_000, 1)).argmax(-1)
+    drawn = SeededNoise(range(20_000), 1.0, 1.0)(logits.repeat(20_000, 1), range(20_000)).argmax(-1)
     share = drawn.bincount(minlength=4) / len(drawn)
     assert torch.allclose(share, logits.softmax(-1), atol=0.015)
-    nucleus = SeededNoise(range(2_000), 1.0, 0.7)(torch.zeros(0), logits.repeat(2_000, 1)).argmax(-1)
+    nucleus = SeededNoise(range(2_000), 1.0, 0.7)(logits.repeat(2_000, 1), range(2_000)).argmax(-1)
     assert set(nucleus.tolist()) == {0, 1}
 
 

@@ -1,12 +1,15 @@
 """The generation stage: what is pending goes through an engine, is scored, and is committed a batch at a time.
 
 Breadth-first by hop, one model resident at a time. Batches are cut from the whole hop in a fixed order, whatever is done
-already, so that a resumed run forms the same batches as an undisturbed one. Knows no DuckDB and no particular engine.
+already, so that a resumed run forms the same batches as an undisturbed one. The engine works on a batch while the one before it
+is scored and committed. Knows no DuckDB and no particular engine.
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +20,7 @@ from uuid import UUID
 from toolkit.config import ModelConfig
 from toolkit.embed import Encode, SuiteEncoder, embed_missing
 from toolkit.engines import Completion, Engine, Failure, OpenEngine, open_engine
-from toolkit.engines.guard import Budget, Guard
+from toolkit.engines.guard import AHEAD, Answered, Budget, Guard
 from toolkit.errors import CacheBusyError, EngineError
 from toolkit.jobs import Job, cut_batches, render_jobs
 from toolkit.keys import text_key
@@ -179,30 +182,67 @@ def _hop(stage: _Stage, depth: int, model: Model, config: ModelConfig, engine: C
     stage.watcher.stage(f"hop {depth} of {stage.suite.horizon}, {model.name}")
     with closing(Guard(engine, config.max_tokens, stage.budget, stage.suite.config.engine.batch_timeout)) as guard:
         jobs = render_jobs(stage.suite, model, config, parents, guard.engine)
+        ahead: deque[_Asked] = deque()
         for batch in cut_batches(jobs, config.max_tokens, stage.budget):
-            if stage.watcher.stopped():
-                return
-            pending = [job.without(model, stage.done) for job in batch]
-            if any(job.parents for job in pending):
-                _run_batch(stage, model, config, depth, [job for job in pending if job.parents], guard)
+            if stage.watcher.stopped() or guard.broken:
+                break
+            pending = [job for job in (job.without(model, stage.done) for job in batch) if job.parents]
+            if pending:
+                ahead.append(_ask(stage, pending, config, guard))
+            if len(ahead) == AHEAD:
+                _finish(stage, model, depth, ahead.popleft(), guard.engine.label)
+        for asked in ahead:
+            _finish(stage, model, depth, asked, guard.engine.label)
+        if guard.broken:
+            raise EngineError(
+                f"The engine of model {model.name!r} failed on {guard.failed_in_a_row} prompts in a row, the last with: "
+                f"{guard.last_failure}. It is given up; all answers so far are kept. "
+                f"Mend the engine, then repeat the command, with --retry for failures that are not transient "
+                f"(toolkit status {stage.suite.name})."
+            )
 
 
-def _run_batch(stage: _Stage, model: Model, config: ModelConfig, depth: int, jobs: Sequence[Job], guard: Guard) -> None:
-    """Generate what nobody has generated since, and commit the batch.
+class _Asked(NamedTuple):
+    """A batch that is being answered.
 
-    Raises:
-        EngineError: The engine failed on so many prompts in a row that it is given up; what it did answer is committed.
+    Attributes:
+        jobs: All of it.
+        responses: What somebody has answered since, by generation.
+        missing: What nobody has.
+        refused: Why those of them that do not fit into the context have no answer.
+        answered: The outcomes of the others, in order, once they are there.
     """
+
+    jobs: Sequence[Job]
+    responses: dict[UUID, str]
+    missing: Sequence[Job]
+    refused: dict[UUID, Completion | Failure]
+    answered: Future[Answered]
+
+
+def _ask(stage: _Stage, jobs: Sequence[Job], config: ModelConfig, guard: Guard) -> _Asked:
+    """Hand in what nobody has generated since; it is left untried if the run is stopped before its turn."""
     responses = stage.answered([job.key for job in jobs])
     missing = [job for job in jobs if job.key not in responses]
-    started = time.monotonic()
-    outcomes = _complete(missing, config, guard)
-    seconds = (time.monotonic() - started) / max(1, len(missing))
+    room = guard.engine.context_length
+    reason = f"overlength: the prompt and {config.max_tokens} answer tokens do not fit into {room} tokens"
+    refused: dict[UUID, Completion | Failure] = {job.key: Failure(reason, False) for job in missing if not job.fits}
+    answered = guard.submit([job.prompt for job in missing if job.fits], lambda: not stage.watcher.stopped())
+    return _Asked(jobs, responses, missing, refused, answered)
+
+
+def _finish(stage: _Stage, model: Model, depth: int, asked: _Asked, label: str) -> None:
+    """Score and commit a batch, once it is answered."""
+    jobs, responses, missing, outcomes, _ = asked
+    answered = asked.answered.result()
+    seconds = answered.seconds / max(1, len(missing))
+    fitting = [job.key for job in missing if job.fits]
+    outcomes |= {key: outcome for key, outcome in zip(fitting, answered.outcomes, strict=True) if outcome}
     batch = Batch()
     for job in missing:
         outcome = outcomes.get(job.key)
         if outcome:
-            batch.generations.append(_generation_row(model, job, outcome, seconds, guard.engine.label))
+            batch.generations.append(_generation_row(model, job, outcome, seconds, label))
         if isinstance(outcome, Completion):
             responses[job.key] = outcome.response
     for job in jobs:
@@ -228,28 +268,10 @@ def _run_batch(stage: _Stage, model: Model, config: ModelConfig, depth: int, job
     todo = scorings([(stage.questions[question], response) for question, response in sorted(answers)], stage.suite.config)
     batch.scores = score(todo, stage.suite.config.code.sandbox)
     stage.keep(batch)
-    failed = [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
     stage.report.generated += len(batch.generations)
-    stage.report.failed += len(failed)
+    stage.report.failed += sum(isinstance(outcome, Failure) for outcome in outcomes.values())
     stage.report.shared += len(batch.nodes) - len(batch.generations)
     stage.watcher.advance(len(batch.nodes))
-    if guard.broken:
-        raise EngineError(
-            f"The engine of model {model.name!r} failed on {guard.failed_in_a_row} prompts in a row, the last with: "
-            f"{failed[-1].reason if failed else 'see above'}. It is given up; all answers so far are kept. "
-            f"Mend the engine, then repeat the command, with --retry for failures that are not transient "
-            f"(toolkit status {stage.suite.name})."
-        )
-
-
-def _complete(jobs: Sequence[Job], config: ModelConfig, guard: Guard) -> dict[UUID, Completion | Failure]:
-    """Answer jobs; a reason instead of an answer where that is impossible, nothing where it was not tried."""
-    room = guard.engine.context_length
-    reason = f"overlength: the prompt and {config.max_tokens} answer tokens do not fit into {room} tokens"
-    outcomes: dict[UUID, Completion | Failure] = {job.key: Failure(reason, False) for job in jobs if not job.fits}
-    runnable = [job for job in jobs if job.fits]
-    answered = guard.answer([job.prompt for job in runnable])
-    return outcomes | {job.key: outcome for job, outcome in zip(runnable, answered, strict=True) if outcome}
 
 
 def _generation_row(model: Model, job: Job, outcome: Completion | Failure, seconds: float, label: str) -> Row:

@@ -1,21 +1,28 @@
 """An engine under guard: whatever it does, every prompt comes back with an answer, a reason, or untried.
 
 Batches that do not fit into memory are halved, for good. A batch that raises or hangs is halved until the culprit stands
-alone, so that one bad prompt costs no other its answer. Knows nothing of nodes or caches.
+alone, so that one bad prompt costs no other its answer. Batches can be handed in ahead: the engine goes on while others are
+scored and committed. Knows nothing of nodes or caches.
 """
 
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from toolkit.engines import BatchTooLargeError, Completion, Engine, Failure, Prompt, TransientError
 from toolkit.errors import ToolkitError
 
 FAILURES_IN_A_ROW = 8
 """So many prompts failing alone, one after the other, mean that the engine is broken and not the prompts."""
+
+AHEAD = 2
+"""Batches that are handed in at a time: one at work, one behind it."""
 
 Answers = Sequence[Completion | Failure]
 
@@ -31,6 +38,13 @@ class Budget:
     def rows(self, longest: int) -> int:
         """Return how many rows of at most `longest` tokens make a batch."""
         return max(1, self.tokens // longest)
+
+
+class Answered(NamedTuple):
+    """Outcomes in the order of the prompts, None where there was no try, and the seconds that they took."""
+
+    outcomes: Sequence[Completion | Failure | None]
+    seconds: float
 
 
 class Guard:
@@ -50,12 +64,24 @@ class Guard:
         self.budget = budget
         self.timeout = timeout
         self.failed_in_a_row = 0
+        self.last_failure = ""
         self._worker: _Worker | None = None
+        self._line = _Worker()
 
     @property
     def broken(self) -> bool:
         """Whether the engine has failed so often that it is not asked any more."""
         return self.failed_in_a_row >= FAILURES_IN_A_ROW
+
+    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[Answered]:
+        """Hand in prompts, longest first, to be answered after those handed in before, if they are still wanted by then."""
+
+        def answer() -> Answered:
+            started = time.monotonic()
+            outcomes = self.answer(prompts) if wanted() else [None] * len(prompts)
+            return Answered(outcomes, time.monotonic() - started)
+
+        return self._line.submit(answer)
 
     def answer(self, prompts: Sequence[Prompt]) -> list[Completion | Failure | None]:
         """Answer prompts, longest first; None for those that were not tried because the engine is broken.
@@ -74,11 +100,10 @@ class Guard:
             answered = self._try([prompts[n] for n in part])
             if not isinstance(answered, Failure):
                 outcomes |= zip(part, answered, strict=True)
-                for outcome in answered:
-                    self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(outcome, Failure) else 0
+                self._count(answered)
             elif len(part) == 1:
                 outcomes[part[0]] = answered
-                self.failed_in_a_row += 1
+                self._count([answered])
             else:
                 half = len(part) // 2
                 if answered.reason.startswith("out of memory"):
@@ -90,13 +115,25 @@ class Guard:
     def close(self) -> None:
         """Free the model's memory."""
         self.engine.close()
+        self._line.close()
         if self._worker:
-            self._worker.tasks.put(None)
+            self._worker.close()
+
+    def _count(self, answered: Answers) -> None:
+        for outcome in answered:
+            if isinstance(outcome, Failure):
+                self.failed_in_a_row, self.last_failure = self.failed_in_a_row + 1, outcome.reason
+            else:
+                self.failed_in_a_row = 0
 
     def _try(self, prompts: Sequence[Prompt]) -> Answers | Failure:
         self._worker = self._worker or _Worker()
         try:
-            completions = self._worker.call(lambda: self.engine.generate(prompts), self.timeout)
+            called = self._worker.submit(lambda: self.engine.generate(prompts))
+            if not wait([called], self.timeout).done:
+                self._worker.close()
+                raise _HungError
+            completions: Answers = called.result()
         except BatchTooLargeError as error:
             return Failure(f"out of memory: a prompt of {prompts[0].tokens} tokens does not fit, alone ({error})", False)
         except _HungError:
@@ -119,27 +156,25 @@ class _HungError(Exception):
 
 
 class _Worker:
-    """One thread that calls an engine; a daemon, so that an engine which never comes back does not keep the process."""
+    """One thread that does tasks in order; a daemon, so that an engine which never comes back does not keep the process."""
 
     def __init__(self) -> None:
-        self.tasks: queue.SimpleQueue[Callable[[], Answers] | None] = queue.SimpleQueue()
-        self.results: queue.SimpleQueue[Answers | BaseException] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         threading.Thread(target=self._serve, daemon=True).start()
 
-    def call(self, task: Callable[[], Answers], timeout: float) -> Answers:
-        self.tasks.put(task)
-        try:
-            result = self.results.get(timeout=timeout)
-        except queue.Empty:
-            self.tasks.put(None)
-            raise _HungError from None
-        if isinstance(result, BaseException):
-            raise result
-        return result
+    def submit(self, task: Callable[[], Any]) -> Future[Any]:
+        done: Future[Any] = Future()
+        self._tasks.put((task, done))
+        return done
+
+    def close(self) -> None:
+        """End, once all tasks are done."""
+        self._tasks.put(None)
 
     def _serve(self) -> None:
-        while task := self.tasks.get():
+        while item := self._tasks.get():
+            task, done = item
             try:
-                self.results.put(task())
+                done.set_result(task())
             except BaseException as error:
-                self.results.put(error)
+                done.set_exception(error)
