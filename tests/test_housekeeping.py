@@ -226,7 +226,7 @@ def test_a_killed_vacuum_leaves_the_file_and_the_next_clears_up(where: str, cach
 
 def test_compacting_while_another_process_generates_loses_no_row(tmp_path: Path) -> None:
     path = tmp_path / "c.duckdb"
-    command = [sys.executable, "-m", "tests.worker", str(path), "--seconds", "0.05"]
+    command = [sys.executable, "-m", "tests.worker", str(path), "--seconds", "0.2"]
     vacuums = 0
     with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as process:
         while process.poll() is None:
