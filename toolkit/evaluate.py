@@ -25,6 +25,7 @@ from toolkit.exact import (
     oracle,
     outcome,
     path_shares,
+    rows_by_benchmark,
 )
 from toolkit.policy import Router
 from toolkit.store import Cache, now
@@ -133,8 +134,7 @@ def best_model_per_benchmark(table: TransitionTable, rows: Ints, alpha: float) -
 
     A benchmark without rows there gets the model that is best overall.
     """
-    groups = [rows[table.benchmark[rows] == benchmark] for benchmark in range(len(table.benchmarks))]
-    return np.array([best_model(table, here if len(here) else rows, alpha) for here in groups])
+    return np.array([best_model(table, here, alpha) for here in rows_by_benchmark(table, rows)])
 
 
 def policies(

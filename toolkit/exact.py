@@ -178,8 +178,10 @@ def best_fixed_path_per_benchmark(table: TransitionTable, rows: Ints, alpha: flo
 
     A benchmark without rows there gets the path that is best overall.
     """
-    found = []
-    for benchmark in range(len(table.benchmarks)):
-        here = rows[table.benchmark[rows] == benchmark]
-        found.append(best_fixed_path(table, here if len(here) else rows, alpha, allow_stop))
-    return np.stack(found, axis=-1)
+    return np.stack([best_fixed_path(table, here, alpha, allow_stop) for here in rows_by_benchmark(table, rows)], axis=-1)
+
+
+def rows_by_benchmark(table: TransitionTable, rows: Ints) -> list[Ints]:
+    """Return those of the rows that belong to each benchmark; all of them for one that has none."""
+    groups = [rows[table.benchmark[rows] == benchmark] for benchmark in range(len(table.benchmarks))]
+    return [here if len(here) else rows for here in groups]

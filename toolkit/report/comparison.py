@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from toolkit.evaluate import OVERALL, Estimate, Evaluation, Result
+from toolkit.report.results import with_interval
 from toolkit.report.tables import aligned, number
 from toolkit.table import ABSTAINED
 
@@ -18,11 +19,11 @@ def headline(evaluations: Sequence[Evaluation]) -> str:
         rows.append(
             [
                 f"{evaluation.alpha:g}",
-                _interval(evaluation.result("router").reward),
-                _interval(evaluation.result("best model").lead),
-                _interval(evaluation.result(BEST[0]).lead),
-                _interval(evaluation.result(BEST[1]).share),
-                _interval(evaluation.result("oracle").share),
+                with_interval(evaluation.result("router").reward),
+                with_interval(evaluation.result("best model").lead),
+                with_interval(evaluation.result(BEST[0]).lead),
+                with_interval(evaluation.result(BEST[1]).share),
+                with_interval(evaluation.result("oracle").share),
                 ", ".join(ahead) or "none",
             ]
         )
@@ -52,10 +53,6 @@ def by_benchmark(evaluation: Evaluation) -> str:
 def _paths(result: Result) -> str:
     path, share = next(iter(result.paths.items()))
     return f"{path} {share:.0%}"
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def _half(estimate: Estimate) -> str:

@@ -49,8 +49,8 @@ def _overall(evaluation: Evaluation) -> str:
     rows = []
     for policy in _shown(evaluation):
         result = evaluation.result(policy)
-        lead = "" if policy == "router" else _with_interval(result.lead)
-        rows.append([_label(evaluation, policy), *map(_with_interval, (result.quality, result.cost, result.reward)), lead])
+        lead = "" if policy == "router" else with_interval(result.lead)
+        rows.append([_label(evaluation, policy), *map(with_interval, (result.quality, result.cost, result.reward)), lead])
     return aligned(["overall", "Q", "C", "R", "router's R is ahead by"], rows)
 
 
@@ -83,7 +83,7 @@ def _verdict(evaluation: Evaluation) -> str:
     return (
         f"The router {_standing(evaluation.result('best fixed path').lead)} the best fixed path and {_standing(model.lead)} "
         f"{evaluation.best_model}, the best single model. It improves on that model on a question with probability "
-        f"{_with_interval(model.improvement)}, ties counted half.{collapsed}"
+        f"{with_interval(model.improvement)}, ties counted half.{collapsed}"
     )
 
 
@@ -96,7 +96,8 @@ def _standing(lead: Estimate) -> str:
     return f"cannot be told ({number(lead.mean)} [{number(lead.low)}, {number(lead.high)}]) from"
 
 
-def _with_interval(estimate: Estimate) -> str:
+def with_interval(estimate: Estimate) -> str:
+    """Write an estimate with its interval: `0.531 [0.416, 0.641]`."""
     return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
