@@ -23,7 +23,7 @@ demo: _venv
 # Compare PPO routers of 5 seeds over the reference cache with every baseline, at four prices (docs/headline.md)
 headline: _venv
     {{bin}}/toolkit import reference
-    {{bin}}/toolkit sweep quickstart --algorithm ppo --alphas 0,0.02,0.05,0.1 --seeds 5 --by-benchmark
+    {{bin}}/toolkit sweep quickstart --algorithm ppo --alphas 0,0.02,0.05,0.1 --seeds 5 --greedy --by-benchmark
 
 # Run the test suite; arguments go to pytest
 test *args: _venv

@@ -114,6 +114,13 @@ def test_the_command_prints_a_row_an_alpha_and_writes_rows_for_programs(cache: C
     for told in ("alpha = 0.2", "word_reversal", "best path per benchmark", "Q / Q of sums", "of the oracle"):
         assert told in compared.output
     rows = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
+    greedy = CliRunner().invoke(app, [*words, "--greedy", "--by-benchmark"])
+    assert greedy.exit_code == 0, greedy.output
+    for row in rows:
+        if row["policy"] in ("router", "router (greedy)"):
+            line = [f"{row['alpha']:g}", *(f"{row[name]:.3f}" for name in ("quality", "cost", "reward"))]
+            output = (greedy if row["policy"] == "router (greedy)" else shown).output
+            assert any(found.split()[:4] == line for found in output.splitlines()), (line, output)
     assert {row["alpha"] for row in rows if row["policy"] == "router"} == {0.0, 0.2}
     assert cache.arrow("FROM runs").num_rows == 4
 
@@ -123,6 +130,7 @@ def test_the_command_prints_a_row_an_alpha_and_writes_rows_for_programs(cache: C
     [
         (["sweep", "scripted", "--alphas", "0,x"], "--alphas takes numbers"),
         (["sweep", "scripted", "--set", "exact.n_epochs"], "--set takes NAME=VALUE"),
+        (["sweep", "scripted", "--by-benchmark", "--format", "csv"], "Leave --by-benchmark out"),
         (["train", "scripted", "--set", "timestep=5"], "did you mean 'timesteps'"),
         (["train", "scripted", "--set", "timesteps=many"], "train.timesteps"),
         (["train", "scripted", "--holdout", "additon"], "no benchmark 'additon'"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 
@@ -62,6 +63,29 @@ def test_cost_alone_decides_at_a_huge_alpha_and_not_at_all_at_0(alpha: float, ex
     last = {0: "cheap", 1: "dear"}[int(shares.argmax()) % 2]
     assert last == expected
     assert shares.reshape(2, 2)[:, int(shares.argmax()) % 2].sum() > 0.9
+
+
+@pytest.mark.parametrize("extracts", [True, False], ids=["replayed by index", "as SB3 does"])
+def test_the_entropy_bonus_of_ppo_falls_to_the_one_named(
+    extracts: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    worth: list[float] = []
+    kind, name = (ReplayPPO, "_update") if extracts else (PPO, "train")
+    update = getattr(kind, name)
+
+    def noted(self: ReplayPPO, *features: torch.Tensor) -> None:
+        worth.append(self.ent_coef)
+        update(self, *features)
+
+    monkeypatch.setattr(kind, name, noted)
+    if not extracts:
+        monkeypatch.setattr(ReplayPPO, "_extract", lambda self: None)
+    config = TrainConfig(timesteps=4_000, n_envs=100, ppo={"ent_coef": 0.01, "ent_start": 0.5, "n_steps": 4, "batch_size": 100})
+    model = fit_router(known_table(), config, 0)
+    np.testing.assert_allclose(worth, 0.01 + 0.49 * (1 - np.arange(1, 11) / 10))
+    model.save(tmp_path / "policy.zip")
+    loaded = ReplayPPO.load(tmp_path / "policy.zip")
+    assert (loaded.ent_coef, loaded.ent_start) == (0.01, 0.5)
 
 
 def test_the_same_seed_gives_the_same_policy_and_another_another() -> None:

@@ -340,7 +340,10 @@ class TrainConfig(Section):
     projection: int = Field(
         32, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
     )
-    ppo: dict[str, Argument] = Field({}, description="Arguments of stable_baselines3.PPO, e.g. { learning_rate = 3e-4 }.")
+    ppo: dict[str, Argument] = Field(
+        {},
+        description="Arguments of stable_baselines3.PPO, e.g. { learning_rate = 3e-4 }; and ent_start, whence ent_coef falls.",
+    )
     exact: dict[str, Argument] = Field(
         {}, description="Arguments of toolkit.learn.ExactGradient, e.g. { n_epochs = 40, dropout = 0.2 }."
     )

@@ -166,8 +166,7 @@ def policies(
     def of_node(node: int) -> Policy:
         return Policy(node_outcome(table, rows, node), (table.path_name(node),), np.ones((len(rows), 1)))
 
-    greedy = [np.eye(actions)[one.argmax(-1)] for one in probabilities]
-    found = {"router": of_chances(probabilities), "router (greedy)": of_chances(greedy)}
+    found = {"router": of_chances(probabilities), "router (greedy)": of_chances([most_probable(one) for one in probabilities])}
     repeated = {}
     for action in range(table.n_models):
         for hops in range(1, table.horizon + 1):
@@ -187,6 +186,12 @@ def policies(
     if baselines:
         found |= {table.path_name(node): of_node(node) for node in range(at.start, at.stop) if node not in repeated}
     return found
+
+
+def most_probable(probabilities: Floats) -> Floats:
+    """Put all probability on the most probable action: what `predict(deterministic=True)` takes."""
+    chosen: Floats = np.eye(probabilities.shape[-1])[probabilities.argmax(-1)]
+    return chosen
 
 
 def resample(values: Floats, seed: int = 0) -> Resampled:
@@ -305,6 +310,7 @@ def evaluate_together(
     split: Split,
     generated: Mapping[str, bool],
     baselines: bool = True,
+    greedy: bool = False,
 ) -> tuple[Evaluation, list[Floats]]:
     """Evaluate routers that differ in nothing but their seed as one, which draws one of them for each question.
 
@@ -316,6 +322,7 @@ def evaluate_together(
         split: The split.
         generated: Of every benchmark, whether a program made it up.
         baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
+        greedy: Whether `router` takes the most probable action instead of drawing one.
 
     Returns:
         The results, and the action probabilities of each router, `(rows, D, actions)`.
@@ -323,6 +330,8 @@ def evaluate_together(
     rows, card = table.rows(split), routers[0].card
     alpha = float(card["alpha"])
     probabilities = [router.probabilities(table, rows) for router in routers]
+    if greedy:
+        probabilities = list(map(most_probable, probabilities))
     results = compare(table, rows, alpha, policies(table, rows, alpha, probabilities, baselines), generated)
     train, allow_stop = table.rows("train"), probabilities[0].shape[-1] > table.n_models
     fixed = table.path_name(int(best_fixed_path(table, train, alpha, allow_stop)))

@@ -51,10 +51,21 @@ class Replayed(NamedTuple):
 
 
 class ReplayPPO(PPO):
-    """SB3's PPO, faster over a `RoutingVecEnv`; arguments, `save`, `load` and `predict` are SB3's."""
+    """SB3's PPO, faster over a `RoutingVecEnv`; `save`, `load`, `predict` and all other arguments are SB3's.
+
+    Args:
+        *args: As in stable-baselines3.
+        ent_start: `ent_coef` when training begins, from which it falls linearly to the one named; None for that one throughout.
+            Where cost is dear a policy otherwise learns to stop before it has seen what a second hop is worth.
+        **kwargs: As in stable-baselines3.
+    """
 
     policy: ActorCriticPolicy
     _features: torch.Tensor | None = None
+
+    def __init__(self, *args: Any, ent_start: float | None = None, **kwargs: Any) -> None:
+        self.ent_start = ent_start
+        super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
         fused: dict[str, Any] = {"optimizer_kwargs": {"eps": 1e-5, "fused": True}}  # SB3's Adam, all parameters in one call
@@ -152,9 +163,18 @@ class ReplayPPO(PPO):
 
     def train(self) -> None:
         """Update the policy from the last rollout; see stable-baselines3, whose loss this is."""
-        if self._features is None:
-            super().train()
-            return
+        last = self.ent_coef
+        if self.ent_start is not None:
+            self.ent_coef += (self.ent_start - last) * self._current_progress_remaining
+        try:
+            if self._features is None:
+                super().train()
+            else:
+                self._update(self._features)
+        finally:
+            self.ent_coef = last
+
+    def _update(self, features: torch.Tensor) -> None:
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range: float = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
@@ -163,7 +183,7 @@ class ReplayPPO(PPO):
         for _ in range(self.n_epochs):
             diverged = False
             for batch in self._replayed.shuffled(self.batch_size):
-                logits, values = self._forward(self._features.index_select(0, batch.indices))
+                logits, values = self._forward(features.index_select(0, batch.indices))
                 in_logits, in_values, measures = self._slopes(batch, logits, values, clip_range)
                 told.append(measures)
                 diverged = self.target_kl is not None and measures[KL].item() > 1.5 * self.target_kl

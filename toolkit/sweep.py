@@ -177,8 +177,16 @@ def _results(missing: Sequence[Job], initial: tuple[Any, ...], processes: int) -
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def by_alpha(every: Sequence[Job], table: TransitionTable, generated: Mapping[str, bool]) -> list[Evaluation]:
+def by_alpha(
+    every: Sequence[Job], table: TransitionTable, generated: Mapping[str, bool], greedy: bool = False
+) -> list[Evaluation]:
     """Evaluate a finished sweep by benchmark: at each alpha, the routers of all seeds together, beside every baseline.
+
+    Args:
+        every: Its runs.
+        table: The table.
+        generated: Of every benchmark, whether a program made it up.
+        greedy: Whether routers take the most probable action instead of drawing one.
 
     Raises:
         PolicyError: A policy is not where the sweep left it.
@@ -186,7 +194,7 @@ def by_alpha(every: Sequence[Job], table: TransitionTable, generated: Mapping[st
     found: dict[float, list[Router]] = {}
     for job in every:
         found.setdefault(job.config.alpha, []).append(load_router(job.path))
-    return [evaluate_together(table, routers, "test", generated)[0] for routers in found.values()]
+    return [evaluate_together(table, routers, "test", generated, greedy=greedy)[0] for routers in found.values()]
 
 
 class Point(NamedTuple):
@@ -221,12 +229,12 @@ def cost_range(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> 
     return float(means.min()), float(means.max())
 
 
-def areas(points: Sequence[Point], oracle: Curve, low: float, high: float) -> dict[str, float]:
+def areas(points: Sequence[Point], oracle: Curve, low: float, high: float, router: str = "router") -> dict[str, float]:
     """Return AIQ of the routers of a sweep and of the oracle, over a range of costs; nothing where all costs are equal."""
     if high <= low:
         return {}
     found = {"oracle": aiq(oracle.outcome.cost, oracle.outcome.quality, low, high)}
-    for policy in ("router", "kNN", "linear"):
+    for policy in (router, "kNN", "linear"):
         line = [point for point in points if point.policy == policy]
         if line:
             cost, quality = (np.array([getattr(point, name) for point in line]) for name in ("cost", "quality"))

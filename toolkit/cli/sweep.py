@@ -35,6 +35,9 @@ def sweep(
     settings: SettingsOption = None,
     processes: Annotated[int, typer.Option(help="Processes side by side; 0 is one a core.", min=0)] = 0,
     out: RunsOption = Path("runs"),
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Tell of routers that take their most probable action instead of drawing one.")
+    ] = False,
     by_benchmark: Annotated[
         bool,
         typer.Option("--by-benchmark", help="Compare with every baseline by benchmark, with 95% intervals over questions."),
@@ -61,6 +64,8 @@ def sweep(
     from toolkit.table import load_table
     from toolkit.train import run_name
 
+    if by_benchmark and (format != Format.TABLE or output):
+        raise SuiteError("The comparison by benchmark is text. Leave --by-benchmark out, or --format and --output.")
     try:
         placed = None if alphas == "auto" else sorted({float(alpha) for alpha in alphas.split(",")})
     except ValueError:
@@ -96,7 +101,8 @@ def sweep(
     if format != Format.TABLE or output:
         write(pa.Table.from_pylist([point._asdict() for point in points]), format, output)
         return
-    routed = [point for point in points if point.policy == "router"]
+    router = "router (greedy)" if greedy else "router"
+    routed = [point for point in points if point.policy == router]
     fixed = {point.alpha: point for point in points if point.policy == "best fixed path"}
     typer.echo(f"{len(every)} routers ({config.algorithm}), test split: {len(rows)} questions. Means over {seeds} seeds.\n")
     cells = [
@@ -104,11 +110,11 @@ def sweep(
         for p in routed
     ]
     typer.echo(aligned(["alpha", "Q", "C", "R", "sd over seeds", "best fixed path's R", "regret to oracle"], cells))
-    found = areas(points, oracle, *cost_range(table, rows, config.allow_stop))
+    found = areas(points, oracle, *cost_range(table, rows, config.allow_stop), router)
     told = ", ".join(f"{name} {number(value)}" for name, value in found.items())
     typer.echo(f"\nAIQ (mean quality, from the cost of the cheapest fixed path to that of the dearest): {told}.")
     if by_benchmark:
-        evaluations = by_alpha(every, table, made_up(resolved.config.benchmarks))
+        evaluations = by_alpha(every, table, made_up(resolved.config.benchmarks), greedy)
         for evaluation in evaluations:
             typer.echo("\n" + comparison.by_benchmark(evaluation))
         typer.echo(
