@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.toy import make_table
@@ -25,6 +24,9 @@ from toolkit.exact import (
 from toolkit.table import TransitionTable
 
 ALPHAS = [0.0, 0.1, 1.0, 10.0]
+SIZES = tuple(product(range(1, 6), range(1, 5)))
+"""Models and hops."""
+each_size = pytest.mark.parametrize("size", SIZES, ids=str)
 
 
 def make(n_models: int, horizon: int, rows: int, seed: int, n_benchmarks: int = 1) -> TransitionTable:
@@ -37,10 +39,10 @@ def make(n_models: int, horizon: int, rows: int, seed: int, n_benchmarks: int = 
 
 
 @st.composite
-def tables(draw: st.DrawFn, n_models: int = 5, horizon: int = 4) -> TransitionTable:
+def tables(draw: st.DrawFn, sizes: tuple[tuple[int, int], ...] = SIZES) -> TransitionTable:
+    n_models, horizon = draw(st.sampled_from(sizes))
     rows = draw(st.integers(1, 3))
-    n_benchmarks = draw(st.integers(1, rows))
-    return make(draw(st.integers(1, n_models)), draw(st.integers(1, horizon)), rows, draw(st.integers(0, 2**32)), n_benchmarks)
+    return make(n_models, horizon, rows, draw(st.integers(0, 2**32)), draw(st.integers(1, rows)))
 
 
 def worth(table: TransitionTable, row: int, path: tree.Path, alpha: float) -> float:
@@ -56,9 +58,11 @@ def all_paths(table: TransitionTable, allow_stop: bool) -> list[tree.Path]:
     return [path for length in lengths for path in product(range(table.n_models), repeat=length)]
 
 
-@settings(deadline=None)
-@given(tables(), st.booleans())
-def test_the_oracle_is_the_best_of_all_paths(table: TransitionTable, allow_stop: bool) -> None:
+@each_size
+@settings(deadline=None, max_examples=10)
+@given(data=st.data(), allow_stop=st.booleans())
+def test_the_oracle_is_the_best_of_all_paths(size: tuple[int, int], data: st.DataObject, allow_stop: bool) -> None:
+    table = data.draw(tables((size,)))
     rows, paths = np.arange(len(table.quality)), all_paths(table, allow_stop)
     together = oracle(table, rows, np.array(ALPHAS), allow_stop)
     for alpha, nodes in zip(ALPHAS, together, strict=True):
@@ -71,7 +75,7 @@ def test_the_oracle_is_the_best_of_all_paths(table: TransitionTable, allow_stop:
 
 
 @settings(deadline=None)
-@given(tables(n_models=3), st.booleans(), st.floats(0, 20))
+@given(tables(), st.booleans(), st.floats(0, 20))
 def test_the_frontier_is_the_oracle_at_any_alpha_and_bends_where_two_paths_are_equal(
     table: TransitionTable, allow_stop: bool, alpha: float
 ) -> None:
@@ -98,7 +102,7 @@ def test_of_equally_good_paths_the_cheapest_is_taken_then_the_first() -> None:
 
 
 @settings(deadline=None)
-@given(tables(n_models=3, horizon=3), st.booleans(), st.sampled_from(ALPHAS))
+@given(tables(), st.booleans(), st.sampled_from(ALPHAS))
 def test_the_curve_is_the_oracle_s_mean_over_benchmarks(table: TransitionTable, allow_stop: bool, alpha: float) -> None:
     rows = np.arange(len(table.quality))
     found = frontier(table, rows, allow_stop)
@@ -109,11 +113,13 @@ def test_the_curve_is_the_oracle_s_mean_over_benchmarks(table: TransitionTable, 
         assert np.isclose(told, np.mean(per_benchmark), atol=1e-12)
 
 
-@settings(deadline=None)
-@given(tables(n_models=3, horizon=3), st.integers(0, 2**32), st.booleans())
+@each_size
+@settings(deadline=None, max_examples=10)
+@given(data=st.data(), seed=st.integers(0, 2**32), allow_stop=st.booleans())
 def test_a_stochastic_policy_is_worth_its_paths_weighted_by_their_probability(
-    table: TransitionTable, seed: int, allow_stop: bool
+    size: tuple[int, int], data: st.DataObject, seed: int, allow_stop: bool
 ) -> None:
+    table = data.draw(tables((size,)))
     rows = np.arange(len(table.quality))
     shape = (len(rows), table.n_decision_nodes, table.n_models + allow_stop)
     weights = np.random.default_rng(seed).random(shape) + 0.01
@@ -138,33 +144,38 @@ SMALL = [
 ]
 
 
-def policies(table: TransitionTable, allow_stop: bool) -> Iterator[tuple[int, ...]]:
-    return product(range(table.n_models + allow_stop), repeat=table.n_decision_nodes)
-
-
 @pytest.mark.parametrize(("n_models", "horizon", "allow_stop"), SMALL)
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32), alpha=st.floats(0, 10))
 def test_the_oracle_is_the_best_of_all_policies_and_each_policy_is_worth_the_path_it_takes(
-    n_models: int, horizon: int, allow_stop: bool
+    n_models: int, horizon: int, allow_stop: bool, seed: int, alpha: float
 ) -> None:
-    table, alpha = make(n_models, horizon, 1, 7 * n_models + horizon), 0.3
-    rows, actions = np.zeros(1, np.int64), np.array(list(policies(table, allow_stop)))
+    table = make(n_models, horizon, 1, seed)
+    policies = np.array(list(product(range(n_models + allow_stop), repeat=table.n_decision_nodes)))
     # every policy is a row of its own: the table's only row, over and over
-    shares = path_shares(table, np.eye(n_models + allow_stop)[actions])
-    rewards = outcome(table, np.zeros(len(actions), np.int64), shares).reward(alpha)
-    for policy, reward in list(zip(actions, rewards, strict=True))[:: max(1, len(actions) // 200)]:
+    shares = path_shares(table, np.eye(n_models + allow_stop)[policies])
+    rewards = outcome(table, np.zeros(len(policies), np.int64), shares).reward(alpha)
+    worths = {path: worth(table, 0, path, alpha) for path in all_paths(table, allow_stop)}
+
+    def path_of(policy: list[int]) -> tree.Path:
         path: tree.Path = ()
-        while len(path) < horizon and policy[tree.node_of(path, n_models)] < n_models:
-            path = (*path, int(policy[tree.node_of(path, n_models)]))
-        assert np.isclose(reward, worth(table, 0, path, alpha), atol=1e-12)
-    best = node_outcome(table, rows, oracle(table, rows, alpha, allow_stop)).reward(alpha)[0]
+        while len(path) < horizon and (action := policy[tree.node_of(path, n_models)]) < n_models:
+            path = (*path, action)
+        return path
+
+    np.testing.assert_allclose(rewards, [worths[path_of(policy)] for policy in policies.tolist()], atol=1e-12)
+    best = node_outcome(table, np.zeros(1, np.int64), oracle(table, np.zeros(1, np.int64), alpha, allow_stop)).reward(alpha)[0]
     assert np.isclose(best, rewards.max(), atol=1e-12)
 
 
-@settings(deadline=None)
-@given(tables(), st.booleans())
-def test_the_best_fixed_path_is_the_best_of_all_on_average(table: TransitionTable, allow_stop: bool) -> None:
+@each_size
+@settings(deadline=None, max_examples=10)
+@given(data=st.data(), allow_stop=st.booleans())
+def test_the_best_fixed_path_is_the_best_of_all_on_average(
+    size: tuple[int, int], data: st.DataObject, allow_stop: bool
+) -> None:
+    table = data.draw(tables((size,)))
     rows, paths = np.arange(len(table.quality)), all_paths(table, allow_stop)
-    assume(len(paths) <= 200)
     together = best_fixed_path(table, rows, np.array(ALPHAS), allow_stop)
     apart = best_fixed_path_per_benchmark(table, rows, np.array(ALPHAS), allow_stop)
 
