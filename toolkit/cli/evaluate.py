@@ -13,6 +13,12 @@ def evaluate(
     target: Annotated[str, typer.Argument(help="A policy file, or a suite: its newest run.")],
     cache: CacheOption = None,
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="The questions to evaluate on.")] = "test",
+    overhead: Annotated[
+        bool, typer.Option("--overhead", help="Time encoder and network, one decision at a time, and keep that with the run.")
+    ] = False,
+    overhead_rate: Annotated[
+        float, typer.Option(help="Cost units that a second of encoder and network adds to C; they are timed once.", min=0)
+    ] = 0.0,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -26,6 +32,7 @@ def evaluate(
     from toolkit.errors import PolicyError, SuiteError
     from toolkit.evaluate import as_rows, record
     from toolkit.evaluate import evaluate as run
+    from toolkit.overhead import overhead_of
     from toolkit.policy import load_router
     from toolkit.report.results import render
     from toolkit.report.tables import write
@@ -60,7 +67,8 @@ def evaluate(
         raise SuiteError(
             f"The {split} split of suite {resolved.name} has no question. Give it a share under [splits], or more questions."
         )
-    evaluation, probabilities = run(table, router, split, made_up(resolved.config.benchmarks))
+    taken = overhead_of(router, resolved, opened, table, split, overhead_rate, again=overhead)
+    evaluation, probabilities = run(table, router, split, made_up(resolved.config.benchmarks), overhead=taken)
     record(opened, resolved, table, evaluation, probabilities)
     if format == Format.TABLE and not output:
         typer.echo(render(evaluation))
