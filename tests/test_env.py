@@ -30,6 +30,7 @@ def test_the_environment_checkers_pass(table: TransitionTable) -> None:
     gymnasium_check(RoutingEnv(table), skip_render_check=True)
     sb3_check(RoutingEnv(table))
     gymnasium_check(RoutingEnv(table, allow_stop=True), skip_render_check=True)
+    sb3_check(RoutingEnv(table, alphas=(0.0, 0.5)))
 
 
 def test_the_registered_environment_loads_a_cache(cache: Cache) -> None:
@@ -48,17 +49,19 @@ def test_the_registered_environment_loads_a_cache(cache: Cache) -> None:
     st.integers(0, 2**31),
     st.sampled_from([0.0, 0.3, 5.0]),
     st.booleans(),
+    st.sampled_from([(), (0.3,), (0.0, 0.7, 2.0)]),
 )
 def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
-    n_models: int, horizon: int, rows: int, n_envs: int, seed: int, alpha: float, allow_stop: bool
+    n_models: int, horizon: int, rows: int, n_envs: int, seed: int, alpha: float, allow_stop: bool, alphas: tuple[float, ...]
 ) -> None:
     table = random_table(n_models, horizon, rows, seed)
-    vec = RoutingVecEnv(table, n_envs, alpha, seed=seed, allow_stop=allow_stop)
-    plain = [RoutingEnv(table, alpha, allow_stop=allow_stop) for _ in range(n_envs)]
+    vec = RoutingVecEnv(table, n_envs, alpha, seed=seed, allow_stop=allow_stop, alphas=alphas)
+    plain = [RoutingEnv(table, alpha, allow_stop=allow_stop, alphas=alphas) for _ in range(n_envs)]
     rng = np.random.default_rng(seed)
     observations = np.asarray(vec.reset())
-    for env, row, seen in zip(plain, vec.row, observations, strict=True):
-        np.testing.assert_array_equal(env.reset(options={"row": row})[0], seen)
+    assert set(vec.price) <= set(alphas or (alpha,))
+    for n, (env, seen) in enumerate(zip(plain, observations, strict=True)):
+        np.testing.assert_array_equal(env.reset(options={"row": vec.row[n], "alpha": vec.price[n]})[0], seen)
     for _ in range(3 * horizon):
         actions = rng.integers(0, n_models + allow_stop, n_envs)
         seen, rewards, dones, infos = vec.step(actions)
@@ -69,7 +72,7 @@ def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
             assert dones[n] == terminated
             assert not truncated
             if terminated:
-                expected = env.reset(options={"row": vec.row[n]})[0]
+                expected = env.reset(options={"row": vec.row[n], "alpha": vec.price[n]})[0]
             np.testing.assert_array_equal(np.asarray(seen)[n], expected)
 
 
@@ -84,6 +87,26 @@ def test_returns_by_hand() -> None:
     assert second[1:].tolist() == [0, 1, 2]
     _, reward, terminated, _, _ = env.step(0)  # node 2 * 2 + 1 = 5
     assert (round(reward, 12), terminated) == (round(0.5 - 0.5, 12), True)
+
+
+def test_an_episode_s_alpha_is_observed_and_is_its_price() -> None:
+    quality = np.array([[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
+    costs = np.array([[0, 1, 2, 3, 4, 5, 6.0]])
+    env = RoutingEnv(make_table(quality, costs, 2, ["a", "b"]), alphas=(0.25, 0.5))
+    met = set()
+    for seed in range(20):
+        first, _ = env.reset(seed=seed)
+        alpha = float(first[-1])
+        met.add(alpha)
+        assert first[1:-1].tolist() == [1, 0, 0]
+        assert env.step(1)[1] == -2 * alpha
+        last, reward, *_ = env.step(0)
+        assert reward == 0.5 - 5 * alpha
+        assert last[-1] == 0  # nothing is observed past the last hop
+    assert met == {0.25, 0.5}
+    vec = RoutingVecEnv(make_table(np.tile(quality, (9, 1)), np.tile(costs, (9, 1)), 2, ["a", "b"]), 9, alphas=(0.25, 0.5))
+    vec.set_options([{"alpha": 0.125}] * 9)
+    assert (np.asarray(vec.reset())[:, -1] == 0.125).all()
 
 
 def test_stopping_costs_nothing_and_gives_the_current_answer() -> None:

@@ -26,13 +26,13 @@ from toolkit.table import TransitionTable
 from toolkit.train import train
 
 GENERATED = {"addition": True, "word_reversal": True, "geography": False}
-RouterMaker = Callable[[bool], Router]
+RouterMaker = Callable[..., Router]
 
 
 @pytest.fixture
 def trained(cache: Cache, suite: Suite, tmp_path: Path) -> RouterMaker:
-    def make(allow_stop: bool) -> Router:
-        config = TrainConfig(algorithm="exact", allow_stop=allow_stop)
+    def make(allow_stop: bool, alphas: tuple[float, ...] = ()) -> Router:
+        config = TrainConfig(algorithm="exact", allow_stop=allow_stop, alphas=alphas)
         return load_router(train(suite, cache, config, 0, tmp_path / "runs").path)
 
     return make
@@ -70,10 +70,11 @@ def test_every_hop_is_a_decision_and_so_is_to_stop(n_models: int, horizon: int, 
         assert decisions(table, shares) == [hops + (hops < horizon)]
 
 
+@pytest.mark.parametrize("alphas", [(), (0.0, 0.1)], ids=["one alpha", "conditioned"])
 def test_what_is_embedded_are_texts_of_every_hop_one_at_a_time(
-    trained: RouterMaker, suite: Suite, cache: Cache, table: TransitionTable, encoder: Encoder
+    trained: RouterMaker, suite: Suite, cache: Cache, table: TransitionTable, encoder: Encoder, alphas: tuple[float, ...]
 ) -> None:
-    found = overhead_of(trained(False), suite, cache, table, "test", again=True)
+    found = overhead_of(trained(False, alphas), suite, cache, table, "test", again=True)
     assert found is not None
     assert found == pytest.approx((0.1, 0, 0))
     test = "SELECT DISTINCT {} FROM transitions WHERE split = 'test' {}"

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from toolkit.cli import app
 from toolkit.config import TrainConfig
 from toolkit.errors import ToolkitError
-from toolkit.exact import curve, frontier
+from toolkit.exact import benchmark_weights, curve, frontier, outcome, path_shares
 from toolkit.policy import load_router
 from toolkit.report.plots import cost_quality
 from toolkit.store import Cache
 from toolkit.suite import Suite
-from toolkit.sweep import aiq, areas, auto_alphas, cost_range, summarise, sweep
+from toolkit.sweep import Job, aiq, areas, auto_alphas, by_alpha, cost_range, summarise, sweep
 from toolkit.table import TransitionTable
 from toolkit.train import fit_router, run_name
 
@@ -34,7 +34,8 @@ def test_a_sweep_records_every_run_and_repeats_none(
     def run(alphas: list[float]) -> list[str]:
         told.clear()
         every = sweep(
-            suite, cache, EXACT, alphas, 2, tmp_path, GENERATED, processes, lambda done, total: told.append((done, total))
+            *(suite, cache, EXACT, alphas, 2, tmp_path, GENERATED, processes),
+            advance=lambda done, total: told.append((done, total)),
         )
         return [run_name(suite, job.config, job.seed) for job in every]
 
@@ -59,6 +60,42 @@ def test_a_sweep_records_every_run_and_repeats_none(
     assert told_areas["oracle"] >= told_areas["router"] - 1e-12
     cost_quality(points, oracle, table.models, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def run(alphas: list[float]) -> list[Job]:
+        told.clear()
+        given = (suite, cache, EXACT, alphas, 2, tmp_path, GENERATED, 1, True)
+        return sweep(*given, advance=lambda done, total: told.append((done, total)))
+
+    every = run([0.0, 0.5, 1.0])
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    names = [run_name(suite, job.config, job.seed) for job in every]
+    points = [point for point in summarise(cache, names) if point.policy == "router"]
+    assert [(point.alpha, point.seeds) for point in points] == [(0.0, 2), (0.5, 2), (1.0, 2)]
+    rows = table.rows("test")
+    for point in points:
+        worth = [
+            outcome(table, rows, path_shares(table, load_router(job.path).probabilities(table, rows, point.alpha)))
+            for job in every
+        ]
+        weights = benchmark_weights(table, rows)
+        assert point.reward == pytest.approx(np.mean([weights @ one.reward(point.alpha) for one in worth]))
+    assert [evaluation.alpha for evaluation in by_alpha(every, table, GENERATED)] == [0.0, 0.5, 1.0]
+    assert run([0.0, 0.5, 1.0]) == every
+    assert told == [(2, 2)]
+    run([0.0, 0.5])
+    assert told == [(0, 2), (1, 2), (2, 2)]  # other alphas, another policy
+    words = ["evaluate", str(every[0].path), "--cache", str(cache.path), "--alpha", "0.25"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    assert "alpha = 0.25" in found.output
+    kept = cache.arrow("SELECT DISTINCT alpha FROM evaluations WHERE run = $run ORDER BY alpha", {"run": names[0]})
+    assert kept["alpha"].to_pylist() == [0.0, 0.25, 0.5, 1.0]
 
 
 def test_automatic_alphas_stand_where_the_frontier_bends(table: TransitionTable) -> None:
@@ -109,6 +146,9 @@ def test_the_command_prints_a_row_an_alpha_and_writes_rows_for_programs(cache: C
     assert "4 routers (exact)" in shown.output
     assert "AIQ" in shown.output
     assert (tmp_path / "plot.svg").exists()
+    conditioned = CliRunner().invoke(app, [*words, "--conditioned"])
+    assert conditioned.exit_code == 0, conditioned.output
+    assert "2 routers (exact)" in conditioned.output
     compared = CliRunner().invoke(app, [*words, "--by-benchmark"])
     assert compared.exit_code == 0, compared.output
     for told in ("alpha = 0.2", "word_reversal", "best path per benchmark", "Q / Q of sums", "of the oracle"):
@@ -122,7 +162,7 @@ def test_the_command_prints_a_row_an_alpha_and_writes_rows_for_programs(cache: C
             output = (greedy if row["policy"] == "router (greedy)" else shown).output
             assert any(found.split()[:4] == line for found in output.splitlines()), (line, output)
     assert {row["alpha"] for row in rows if row["policy"] == "router"} == {0.0, 0.2}
-    assert cache.arrow("FROM runs").num_rows == 4
+    assert cache.arrow("FROM runs").num_rows == 6
 
 
 @pytest.mark.parametrize(

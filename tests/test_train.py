@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -18,6 +19,7 @@ from toolkit.config import TrainConfig
 from toolkit.env import RoutingVecEnv
 from toolkit.errors import IncompleteCacheError, PolicyError, SuiteError
 from toolkit.exact import node_outcome, oracle, outcome, path_shares
+from toolkit.features import Conditioned
 from toolkit.keys import content_sha256
 from toolkit.policy import Router, load_router
 from toolkit.ppo import ReplayPPO
@@ -86,6 +88,46 @@ def test_the_entropy_bonus_of_ppo_falls_to_the_one_named(
     model.save(tmp_path / "policy.zip")
     loaded = ReplayPPO.load(tmp_path / "policy.zip")
     assert (loaded.ent_coef, loaded.ent_start) == (0.01, 0.5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(algorithm="exact", exact={"dropout": 0.0, "n_epochs": 200}),
+        TrainConfig(timesteps=40_000, n_envs=64),
+        TrainConfig(timesteps=40_000, n_envs=64, projection=0, net_arch=()),
+    ],
+    ids=["exact", "ppo", "ppo, linear on whole embeddings"],
+)
+def test_a_conditioned_policy_goes_by_the_alpha_that_it_is_told(config: TrainConfig, tmp_path: Path) -> None:
+    """Quality alone decides at alpha 0, cost alone at a huge one, and between two knots one outweighs the other."""
+    quality = np.tile([0, 0.2, 0.9, *[0.2, 0.9] * 2], (4, 1))
+    cost = np.tile([0, 1, 2, *[1, 2] * 2], (4, 1)).astype(float)
+    table = make_table(quality, cost, 2, ["cheap", "dear"])
+    model = fit_router(table, config.changed({"alphas": (0.0, 0.2, 3.0)}), 0)
+    card = router(model, table, 0.0).card | {"algorithm": config.algorithm, "settings": {"alphas": [0.0, 0.2, 3.0]}}
+    Router(model, card).save(tmp_path / "policy.zip")
+    loaded = load_router(tmp_path / "policy.zip")
+    rows = table.rows("train")
+    for alpha, expected in ((0.0, "dear"), (0.2, "dear"), (3.0, "cheap"), (50.0, "cheap")):
+        shares = path_shares(table, loaded.probabilities(table, rows, alpha)).mean(0)
+        assert table.path_name(3 + int(shares.argmax())).endswith(expected), (alpha, shares)
+        assert shares.reshape(2, 2)[:, int(expected == "dear")].sum() > 0.6
+    np.testing.assert_array_equal(loaded.probabilities(table, rows), loaded.probabilities(table, rows, 0.0))
+    seen = RoutingVecEnv(table, 4, alphas=(3.0,)).reset()
+    assert (loaded.algorithm.predict(np.asarray(seen), deterministic=True)[0] == 0).all()
+
+
+def test_features_are_interpolated_between_knots() -> None:
+    space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    conditioned = Conditioned(space, [0.0, 1.0, 3.0])
+    alphas = torch.tensor([-1.0, 0.0, 0.25, 1.0, 2.0, 3.0, 9.0])
+    seen = torch.cat([torch.tensor([[5.0, 7.0]]).expand(7, 2), alphas[:, None]], 1)
+    nearness = torch.tensor([[1, 0, 0], [1, 0, 0], [0.75, 0.25, 0], [0, 1, 0], [0, 0.5, 0.5], [0, 0, 1], [0, 0, 1]])
+    expected = (nearness[:, :, None] * torch.tensor([5.0, 7.0])).flatten(1)
+    torch.testing.assert_close(conditioned(seen), expected)
+    torch.testing.assert_close(conditioned.at(seen[:, None, :2], alphas), expected[:, None])
+    torch.testing.assert_close(Conditioned(space, [0.5])(seen), seen[:, :2])
 
 
 def test_the_same_seed_gives_the_same_policy_and_another_another() -> None:

@@ -332,6 +332,10 @@ class TrainConfig(Section):
         "stable-baselines3, e.g. DQN, or the path of a class.",
     )
     alpha: float = Field(0.05, ge=0, description="Price of cost in R = Q - alpha * C.")
+    alphas: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (),
+        description="Prices that one policy learns for, each episode under one of them, which it observes; empty: alpha alone.",
+    )
     allow_stop: bool = Field(False, description="One more action ends with the current answer; before any, Q = C = 0.")
     holdout: str | None = Field(None, description="A benchmark to leave out of training; the router is evaluated on all of it.")
     timesteps: int = Field(100_000, ge=1, description="Environment steps (hops) replayed in training; not for exact.")

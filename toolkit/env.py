@@ -13,28 +13,35 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from toolkit import tree
 from toolkit.store import Cache
 from toolkit.suite import Split
-from toolkit.table import Ints, TransitionTable, load_table
+from toolkit.table import Floats, Ints, TransitionTable, load_table
 
 Observations = npt.NDArray[np.float32]
 
 
 class Observer:
-    """Turns (row, decision node) into observations, `(n, features)`, by gathering: embeddings, hop one-hot, cost so far."""
+    """Turns (row, decision node) into observations, `(n, features)`, by gathering: embeddings, hop one-hot, cost so far.
 
-    def __init__(self, table: TransitionTable) -> None:
+    Args:
+        table: The table.
+        told: Whether alpha is observed, too, as the last feature.
+    """
+
+    def __init__(self, table: TransitionTable, told: bool = False) -> None:
         self.table = table
+        self.told = told
         self.hop = np.repeat(np.arange(table.horizon), [table.n_models**depth for depth in range(table.horizon)])
         self.one_hot = np.eye(table.horizon, dtype=np.float32)[self.hop]
         self.cost = table.cost[:, : table.n_decision_nodes].astype(np.float32)
-        self.size = table.texts.shape[2] * table.vectors.shape[1] + table.horizon + 1
+        self.width = table.texts.shape[2] * table.vectors.shape[1]
+        self.size = self.width + table.horizon + 1 + told
 
     @property
     def space(self) -> "spaces.Box[np.floating[Any]]":
         """The observation space."""
         return spaces.Box(-np.inf, np.inf, (self.size,), np.float32)
 
-    def __call__(self, rows: Ints, nodes: Ints) -> Observations:
-        """Observe decision nodes; a node past the last hop gives zeros."""
+    def __call__(self, rows: Ints, nodes: Ints, alpha: Floats | float = 0.0) -> Observations:
+        """Observe decision nodes at prices of cost, `(n,)` or one; a node past the last hop gives zeros."""
         outside = np.flatnonzero(nodes >= self.table.n_decision_nodes)
         if len(outside):
             nodes = nodes.copy()
@@ -43,8 +50,11 @@ class Observer:
         dimensions, texts = self.table.vectors.shape[1], self.table.texts[rows, nodes]
         for part in range(texts.shape[1]):
             seen[:, part * dimensions : (part + 1) * dimensions] = self.table.vectors[texts[:, part]]
-        seen[:, -self.table.horizon - 1 : -1] = self.one_hot[nodes]
-        seen[:, -1] = self.cost[rows, nodes]
+        hops = self.width + self.table.horizon
+        seen[:, self.width : hops] = self.one_hot[nodes]
+        seen[:, hops] = self.cost[rows, nodes]
+        if self.told:
+            seen[:, -1] = alpha
         seen[outside] = 0
         return seen
 
@@ -62,10 +72,12 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
 
     ## Observation Space
     `Box` of float32: the embedding of the question and of the newest answer (zeros at the first hop) or, with
-    `features.text = "context"`, of the whole context; the hop as one-hot, `(L,)`; the cost so far in cost units.
+    `features.text = "context"`, of the whole context; the hop as one-hot, `(L,)`; the cost so far in cost units; with `alphas`,
+    the alpha of the episode.
 
     ## Starting State
-    The root of a question drawn uniformly from the split; `reset(options={"row": n})` picks row `n` of the table.
+    The root of a question drawn uniformly from the split; `reset(options={"row": n})` picks row `n` of the table. With
+    `alphas`, the price of cost is drawn from them for each episode; `reset(options={"alpha": x})` names it.
 
     ## Rewards
     `-alpha * cost` of the hop, plus the quality of the answer at the last hop, so that the undiscounted return is
@@ -75,7 +87,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
     Hop L and stopping terminate; nothing is ever truncated.
 
     ## Arguments
-    `table`, or `cache` and `suite` (the name of a recorded suite) to load it; `alpha`; `split`; `allow_stop`.
+    `table`, or `cache` and `suite` (the name of a recorded suite) to load it; `alpha`; `split`; `allow_stop`; `alphas`.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own declaration
@@ -86,16 +98,18 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         alpha: float = 0.05,
         split: Split = "train",
         allow_stop: bool = False,
+        alphas: Sequence[float] = (),
         *,
         cache: str | None = None,
         suite: str | None = None,
     ) -> None:
         self.table = table if table is not None else _load(cache, suite)
         self.alpha = alpha
+        self.alphas = tuple(alphas)
         self.rows = self.table.rows(split)
         if not len(self.rows):
             raise ValueError(f"the {split} split has no question; choose another, or change [splits] in the suite")
-        self.observer = Observer(self.table)
+        self.observer = Observer(self.table, told=bool(self.alphas))
         self.observation_space: spaces.Space[Observations] = self.observer.space
         self.action_space = spaces.Discrete(self.table.n_models + allow_stop)
         self._n_actions = self.table.n_models + allow_stop
@@ -103,9 +117,12 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         self._over = True
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
-        """Start at the root of a drawn question, or of row `options["row"]`."""
+        """Start at the root of a drawn question, or of row `options["row"]`, at a drawn alpha, or at `options["alpha"]`."""
         super().reset(seed=seed)
-        self._row = int(options["row"]) if options and "row" in options else int(self.np_random.choice(self.rows))
+        given = options or {}
+        self._row = int(given["row"] if "row" in given else self.np_random.choice(self.rows))
+        if self.alphas:
+            self.alpha = float(given["alpha"] if "alpha" in given else self.np_random.choice(self.alphas))
         self._node = 0
         self._over = False
         return self._observation(), {"row": self._row}
@@ -132,7 +149,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         return self._observation(), reward, terminated, False, {"row": self._row}
 
     def _observation(self) -> Observations:
-        seen: Observations = self.observer(np.array([self._row]), np.array([self._node]))[0]
+        seen: Observations = self.observer(np.array([self._row]), np.array([self._node]), self.alpha)[0]
         return seen
 
 
@@ -150,6 +167,7 @@ class RoutingVecEnv(VecEnv):
         split: Which questions.
         seed: Seed of the order of the questions.
         allow_stop: Whether the last action ends the episode with the current answer.
+        alphas: Where given, each episode's alpha is drawn from them, and observed.
     """
 
     def __init__(
@@ -160,20 +178,23 @@ class RoutingVecEnv(VecEnv):
         split: Split = "train",
         seed: int = 0,
         allow_stop: bool = False,
+        alphas: Sequence[float] = (),
     ) -> None:
         self.table = table
         self.allow_stop = allow_stop
+        self.alphas: Floats = np.array(alphas, dtype=np.float64)
         self.alpha = alpha
         self.rows = table.rows(split)
         if not len(self.rows):
             raise ValueError(f"the {split} split has no question; choose another, or change [splits] in the suite")
-        self.observer = Observer(table)
+        self.observer = Observer(table, told=bool(len(self.alphas)))
         self.render_mode = None
         super().__init__(n_envs, self.observer.space, spaces.Discrete(table.n_models + allow_stop))
         self._rng = np.random.default_rng(seed)
         self._queue: Ints = np.empty(0, dtype=np.int64)
         self.row: Ints = np.zeros(n_envs, dtype=np.int64)
         self.node: Ints = np.zeros(n_envs, dtype=np.int64)
+        self.price: Floats = np.full(n_envs, alpha)
         self._actions: Ints = self.node
         self._return = np.zeros(n_envs)
         self._infos: list[dict[str, Any]] = [{} for _ in range(n_envs)]
@@ -182,13 +203,13 @@ class RoutingVecEnv(VecEnv):
 
     @property
     def alpha(self) -> float:
-        """Price of cost."""
+        """Price of cost, of every episode where there are no `alphas`."""
         return self._alpha
 
     @alpha.setter
     def alpha(self, alpha: float) -> None:
         self._alpha = alpha
-        self._gain = -alpha * self.table.hop_cost
+        self._gain = -alpha * self.table.hop_cost if not len(self.alphas) else np.zeros_like(self.table.hop_cost)
         leaves = tree.level(self.table.n_models, self.table.horizon)
         self._gain[:, leaves] += self.table.quality[:, leaves]
 
@@ -198,14 +219,17 @@ class RoutingVecEnv(VecEnv):
             self._rng = np.random.default_rng(self._seeds[0])
             self._queue = self._queue[:0]
         self.row = self._draw(self.num_envs)
+        self.price = self._draw_prices(self.num_envs)
         for n, options in enumerate(self._options):
             if "row" in options:
                 self.row[n] = options["row"]
+            if "alpha" in options:
+                self.price[n] = options["alpha"]
         self.node = np.zeros(self.num_envs, dtype=np.int64)
         self._return[:] = 0
         self._reset_seeds()
         self._reset_options()
-        return self.observer(self.row, self.node)
+        return self.observer(self.row, self.node, self.price)
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Keep the actions for `step_wait`."""
@@ -217,7 +241,7 @@ class RoutingVecEnv(VecEnv):
         The observation of a finished episode would be all zeros and is never bootstrapped from, so `infos` stay empty.
         """
         rewards, dones = self.advance(self._actions)
-        return self.observer(self.row, self.node), rewards, dones, self._infos
+        return self.observer(self.row, self.node, self.price), rewards, dones, self._infos
 
     def advance(self, actions: Ints) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Step without observing: return rewards and which episodes ended, `(n_envs,)` each."""
@@ -230,6 +254,8 @@ class RoutingVecEnv(VecEnv):
         else:
             dones = node >= self.table.n_decision_nodes
             rewards = self._gain[self.row, node]
+        if len(self.alphas):
+            rewards = rewards - self.price * np.where(node == self.node, 0.0, self.table.hop_cost[self.row, node])
         self._return += rewards
         self.node = node
         ended = np.flatnonzero(dones)
@@ -239,6 +265,9 @@ class RoutingVecEnv(VecEnv):
             self._return[ended] = 0
             self.row = self.row.copy()
             self.row[ended] = self._draw(len(ended))
+            if len(self.alphas):
+                self.price = self.price.copy()
+                self.price[ended] = self._draw_prices(len(ended))
             self.node[ended] = 0
         return rewards.astype(np.float32), dones
 
@@ -268,6 +297,12 @@ class RoutingVecEnv(VecEnv):
         drawn = np.concatenate(parts)
         self._queue = drawn[n:]
         return drawn[:n]
+
+    def _draw_prices(self, n: int) -> Floats:
+        if not len(self.alphas):
+            return np.full(n, self._alpha)
+        drawn: Floats = self._rng.choice(self.alphas, n)
+        return drawn
 
 
 def _load(cache: str | None, suite: str | None) -> TransitionTable:

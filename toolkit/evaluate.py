@@ -302,22 +302,26 @@ def evaluate(
     split: Split,
     generated: Mapping[str, bool],
     baselines: bool = True,
+    alpha: float | None = None,
     overhead: Overhead | None = None,
 ) -> tuple[Evaluation, Floats]:
     """Evaluate a router and its baselines exactly on a split.
 
     Args:
         table: The table.
-        router: The trained router; its alpha is used.
+        router: The trained router.
         split: The split.
         generated: Of every benchmark, whether a program made it up.
         baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
+        alpha: Price of cost; None for the router's own.
         overhead: What was measured of the router, and the rate at which it is charged.
 
     Returns:
         The results, and the router's action probabilities, `(rows, D, actions)`.
     """
-    evaluation, (probabilities,) = evaluate_together(table, [router], split, generated, baselines, overhead=overhead)
+    evaluation, (probabilities,) = evaluate_together(
+        table, [router], split, generated, baselines, alpha=alpha, overhead=overhead
+    )
     return evaluation, probabilities
 
 
@@ -328,6 +332,7 @@ def evaluate_together(
     generated: Mapping[str, bool],
     baselines: bool = True,
     greedy: bool = False,
+    alpha: float | None = None,
     overhead: Overhead | None = None,
 ) -> tuple[Evaluation, list[Floats]]:
     """Evaluate routers that differ in nothing but their seed as one, which draws one of them for each question.
@@ -341,14 +346,15 @@ def evaluate_together(
         generated: Of every benchmark, whether a program made it up.
         baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
         greedy: Whether `router` takes the most probable action instead of drawing one.
+        alpha: Price of cost; None for the routers' own.
         overhead: What was measured of the routers, and the rate at which it is charged.
 
     Returns:
         The results, and the action probabilities of each router, `(rows, D, actions)`.
     """
     rows, card = table.rows(split), routers[0].card
-    alpha = float(card["alpha"])
-    probabilities = [router.probabilities(table, rows) for router in routers]
+    alpha = float(card["alpha"] if alpha is None else alpha)
+    probabilities = [router.probabilities(table, rows, alpha) for router in routers]
     if greedy:
         probabilities = list(map(most_probable, probabilities))
     results = compare(table, rows, alpha, policies(table, rows, alpha, probabilities, baselines, overhead), generated)

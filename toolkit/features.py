@@ -1,17 +1,20 @@
-"""A fixed projection of the observed embeddings, fitted on the training split, as a features extractor of stable-baselines3.
+"""What a policy makes of an observation before it learns: features extractors of stable-baselines3 without parameters to learn.
 
-It is part of the policy and saved with it: a policy still takes whole embeddings, but learns from few numbers of unit size.
+They are part of the policy and saved with it: a policy still takes whole observations.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 
 from toolkit.table import TransitionTable
 
+KNOTS = 7
+"""Alphas between which a conditioned policy's first layer is interpolated (docs/design/learning.md)."""
 SAMPLE = 4096
 """Texts that components are fitted on at most: more of them do not change the axes, and take longer than learning does."""
 
@@ -63,17 +66,74 @@ class Projection(BaseFeaturesExtractor):
         self.scale[-1] = 1 / max(float(table.cost[train, : table.n_decision_nodes].std()), 1e-6)
 
 
-def projection(table: TransitionTable, rank: int) -> dict[str, Any]:
-    """Return the `policy_kwargs` that put a projection before a policy; `fit` it once the policy is there."""
+class Conditioned(BaseFeaturesExtractor):
+    """Lets a policy depend on alpha, the last number of an observation, by interpolation between knots.
+
+    The features of an observation are those of the rest of it, once for each knot, weighted by how near alpha is to the knot:
+    at a knot its own weight is 1, between two knots theirs fall linearly. A layer over such features has weights of its own at
+    each knot, and interpolated ones between. Alphas outside the knots count as the nearest.
+
+    Args:
+        observation_space: Of the environment.
+        knots: Alphas, ascending.
+        base: The features extractor of the rest of an observation.
+        base_kwargs: Its arguments.
+    """
+
+    def __init__(
+        self,
+        observation_space: "spaces.Box[Any]",
+        knots: Sequence[float],
+        base: type[BaseFeaturesExtractor] = FlattenExtractor,
+        base_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        rest = spaces.Box(-np.inf, np.inf, (observation_space.shape[0] - 1,), np.float32)
+        extractor = base(rest, **base_kwargs or {})
+        super().__init__(observation_space, extractor.features_dim * len(knots))
+        self.base = extractor
+        self.knots: torch.Tensor
+        self.register_buffer("knots", torch.tensor(knots, dtype=torch.float32))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return `(n, knots * features)` of observations, `(n, features + 1)`."""
+        return self.at(self.base(observations[:, :-1]), observations[:, -1])
+
+    def at(self, features: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
+        """Return features of `base`, `(n, ..., features)`, at an alpha each, `(n,)`, as `(n, ..., knots * features)`."""
+        weights = self._nearness(alphas)
+        return torch.einsum("nk,n...f->n...kf", weights, features).flatten(-2)
+
+    def _nearness(self, alphas: torch.Tensor) -> torch.Tensor:
+        knots, last = self.knots, len(self.knots) - 1
+        if not last:
+            return torch.ones(len(alphas), 1, device=alphas.device)
+        inside = alphas.clamp(knots[0], knots[-1])
+        left = (torch.searchsorted(knots, inside, right=True) - 1).clamp(max=last - 1)
+        share = (inside - knots[left]) / (knots[left + 1] - knots[left])
+        weights = torch.zeros(len(alphas), last + 1, device=alphas.device)
+        weights.scatter_(1, left[:, None], 1 - share[:, None])
+        return weights.scatter_(1, left[:, None] + 1, share[:, None])
+
+
+def extractor(table: TransitionTable, rank: int, alphas: Sequence[float] = ()) -> dict[str, Any]:
+    """Return the `policy_kwargs` that name a policy's features extractor; `fit` it once the policy is there.
+
+    Args:
+        table: The table.
+        rank: Components that are kept of each embedding; 0 keeps it as it is.
+        alphas: Those that the policy is conditioned on, if it is.
+    """
     parts, dimensions = table.texts.shape[2], table.vectors.shape[1]
-    return {
-        "features_extractor_class": Projection,
-        "features_extractor_kwargs": {
-            "parts": parts,
-            "dimensions": dimensions,
-            "rank": min(rank, dimensions, len(table.vectors) - 1),
-        },
-    }
+    kind: type[BaseFeaturesExtractor] = FlattenExtractor
+    kwargs: dict[str, Any] = {}
+    if rank:
+        kind = Projection
+        kwargs = {"parts": parts, "dimensions": dimensions, "rank": min(rank, dimensions, len(table.vectors) - 1)}
+    if alphas:
+        every = sorted(set(alphas))
+        places = np.unique(np.linspace(0, len(every) - 1, min(KNOTS, len(every))).round().astype(int))
+        kind, kwargs = Conditioned, {"knots": [every[place] for place in places], "base": kind, "base_kwargs": kwargs}
+    return {"features_extractor_class": kind, "features_extractor_kwargs": kwargs}
 
 
 def fit(policy: torch.nn.Module, table: TransitionTable) -> None:

@@ -20,10 +20,13 @@ from toolkit import tree
 from toolkit.dense import Dense, Gradients
 from toolkit.env import RoutingVecEnv
 from toolkit.exact import benchmark_weights, ends
+from toolkit.features import Conditioned
 from toolkit.table import Ints
 
 CHUNK = 1024
 """Questions whose logits are computed together where no gradient is needed."""
+SPACING = 4
+"""Of a conditioned policy's alphas, every so manieth is looked at on each validation question."""
 
 
 def backed_up(rewards: torch.Tensor, logits: torch.Tensor, n_models: int, horizon: int, ent_coef: float = 0.0) -> torch.Tensor:
@@ -186,15 +189,19 @@ class ExactGradient(BaseAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         self.policy.set_training_mode(True)
         ent_coef = self.ent_coef + (self.ent_start - self.ent_coef) * max(0.0, 1 - self._n_updates / self.ent_epochs)
-        order = torch.randperm(len(data.rewards))
+        order = torch.randperm(len(data.quality))
         gradients = Gradients(data.actor)
         total = 0.0
         for batch in torch.split(order, self.batch_size):
             features = data.features[batch]
             if self.dropout:  # torch's own draws from a Bernoulli distribution, at several times the price
                 features = features * (torch.rand_like(features) >= self.dropout) / (1 - self.dropout)
-            logits = data.logits(features).requires_grad_()
-            loss = -backed_up(data.rewards[batch], logits, data.n_models, data.horizon, ent_coef).mean()
+            prices = data.prices(len(batch))
+            logits = data.logits(features, prices).requires_grad_()
+            rewards = data.rewards(batch, prices)
+            if data.conditioned:
+                rewards = rewards / (1 + prices[:, None])  # else the dearest alphas pull hardest
+            loss = -backed_up(rewards, logits, data.n_models, data.horizon, ent_coef).mean()
             (slopes,) = torch.autograd.grad(loss, logits)
             data.actor.backward(slopes.flatten(0, 1))
             gradients.clip(0.5)
@@ -206,7 +213,7 @@ class ExactGradient(BaseAlgorithm):
 
 
 class _Data:
-    """Features of all decision nodes, `(questions, D, features)`, rewards of all ends, `(questions, ends)`, and the actor."""
+    """Features of all decision nodes, `(questions, D, features)`, Q and C of all ends, `(questions, ends)`, and the actor."""
 
     def __init__(self, learner: ExactGradient, rows: Ints) -> None:
         env = learner.env
@@ -214,6 +221,10 @@ class _Data:
         table = env.table
         self.actor = Dense.actor(learner.policy)
         self.n_models, self.horizon = table.n_models, table.horizon
+        found = learner.policy.pi_features_extractor
+        self.conditioned = found if isinstance(found, Conditioned) else None
+        extract = found.base if isinstance(found, Conditioned) else found
+        self.alphas = torch.from_numpy(env.alphas if len(env.alphas) else np.array([env.alpha])).float().to(learner.device)
         at = ends(table, env.allow_stop)
         nodes = np.arange(table.n_decision_nodes)
         parts = []
@@ -221,17 +232,49 @@ class _Data:
             for start in range(0, len(rows), CHUNK):
                 part = rows[start : start + CHUNK]
                 seen = env.observer(np.repeat(part, len(nodes)), np.tile(nodes, len(part)))
-                found = learner.policy.pi_features_extractor(torch.from_numpy(seen).to(learner.device))
-                parts.append(found.reshape(len(part), len(nodes), -1))
+                if self.conditioned:
+                    seen = seen[:, :-1]
+                features = extract(torch.from_numpy(seen).to(learner.device))
+                parts.append(features.reshape(len(part), len(nodes), -1))
         self.features = torch.cat(parts)
-        rewards = table.quality[rows, at] - env.alpha * table.cost[rows, at]
-        self.rewards = torch.from_numpy(rewards).float().to(learner.device)
+        self.quality, self.cost = (
+            torch.from_numpy(values[rows, at]).float().to(learner.device) for values in (table.quality, table.cost)
+        )
 
-    def logits(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the logits at some questions' decision nodes, `(questions, D, actions)`, from their features."""
+    def prices(self, n: int) -> torch.Tensor:
+        """Draw an alpha for each of `n` questions."""
+        if not self.conditioned:
+            return self.alphas.expand(n)
+        return self.alphas[torch.randint(len(self.alphas), (n,), device=self.alphas.device)]
+
+    def rewards(self, questions: torch.Tensor, prices: torch.Tensor) -> torch.Tensor:
+        """Return Q - alpha * C at all ends of some questions, `(questions, ends)`, at an alpha each."""
+        return self.quality[questions] - prices[:, None] * self.cost[questions]
+
+    def logits(self, features: torch.Tensor, prices: torch.Tensor) -> torch.Tensor:
+        """Return the logits at some questions' decision nodes, `(questions, D, actions)`, from their features and alphas."""
+        if self.conditioned:
+            features = self.conditioned.at(features, prices)
         return self.actor.forward(features.flatten(0, 1)).view(*features.shape[:2], -1)
 
     def value(self) -> torch.Tensor:
-        """Return the policy's exact value on each question, `(questions,)`."""
-        parts = zip(torch.split(self.rewards, CHUNK), torch.split(self.features, CHUNK), strict=True)
-        return torch.cat([backed_up(r, self.logits(f), self.n_models, self.horizon) for r, f in parts]).cpu()
+        """Return the policy's exact value on each question, `(questions,)`: the mean over some of its alphas.
+
+        All alphas count alike: of A alphas question n is asked at number n, n + 4, n + 8 ... modulo A.
+        """
+        everyone = torch.arange(len(self.quality), device=self.alphas.device)
+        return (
+            torch.stack(
+                [
+                    torch.cat([self._value(part, first) for part in torch.split(everyone, CHUNK)])
+                    for first in range(0, len(self.alphas), SPACING)
+                ]
+            )
+            .mean(0)
+            .cpu()
+        )
+
+    def _value(self, questions: torch.Tensor, first: int) -> torch.Tensor:
+        prices = self.alphas[(questions + first) % len(self.alphas)]
+        logits = self.logits(self.features[questions], prices)
+        return backed_up(self.rewards(questions, prices), logits, self.n_models, self.horizon)

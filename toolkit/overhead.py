@@ -80,7 +80,7 @@ def measure(router: Router, suite: Suite, cache: Cache, table: TransitionTable, 
     )["text"].to_pylist()
     place = np.random.default_rng(0)
     nodes = np.concatenate([place.integers(*_bounds(table, depth), SAMPLE) for depth in range(table.horizon)])
-    seen = Observer(table)(place.choice(rows, len(nodes)), nodes)
+    seen = Observer(table, told=router.conditioned)(place.choice(rows, len(nodes)), nodes)
     network = _seconds(lambda one: router.algorithm.predict(one, deterministic=True), np.split(seen, len(seen)))
     return Overhead(_seconds(lambda text: encode([text]), texts), network)
 

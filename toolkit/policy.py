@@ -33,15 +33,23 @@ class Router:
     algorithm: BaseAlgorithm
     card: dict[str, Any]
 
-    def probabilities(self, table: TransitionTable, rows: Ints) -> Floats:
+    @property
+    def conditioned(self) -> bool:
+        """Whether the policy observes alpha, and so serves others than the one it is recorded with."""
+        return bool(self.card.get("settings", {}).get("alphas"))
+
+    def probabilities(self, table: TransitionTable, rows: Ints, alpha: float | None = None) -> Floats:
         """Return the action probabilities at every decision node of some rows, `(rows, D, actions)`; they sum to 1 in float64.
 
-        A policy without probabilities (DQN's) takes its greedy action. With stopping, the last action is to stop.
+        A policy without probabilities (DQN's) takes its greedy action. With stopping, the last action is to stop. A conditioned
+        policy decides at `alpha`, the run's own where it is None.
 
         Raises:
             PolicyError: The policy was trained on a pool, a horizon or an encoder of another shape.
         """
-        observer = Observer(table)
+        observer = Observer(table, told=self.conditioned)
+        if alpha is None:
+            alpha = float(self.card.get("alpha", 0.0))
         if self.algorithm.observation_space != observer.space or self.card["models"] != list(table.models):
             raise PolicyError(
                 f"The policy of run {self.card['run']} was trained for the pool {', '.join(self.card['models'])} over "
@@ -53,7 +61,7 @@ class Router:
         with torch.inference_mode():
             for start in range(0, len(rows), CHUNK):
                 part = rows[start : start + CHUNK]
-                seen = observer(np.repeat(part, len(nodes)), np.tile(nodes, len(part)))
+                seen = observer(np.repeat(part, len(nodes)), np.tile(nodes, len(part)), alpha)
                 result[start : start + len(part)] = self._decide(seen, result.shape[-1]).reshape(len(part), len(nodes), -1)
         return result
 

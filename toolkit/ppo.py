@@ -83,7 +83,7 @@ class ReplayPPO(PPO):
     def _extract(self) -> torch.Tensor | None:
         """Return the features of the training rows' decision nodes, `(rows * D, features)`, where once is enough."""
         env, policy = self.env, self.policy
-        if not isinstance(env, RoutingVecEnv) or self.use_sde or self.clip_range_vf is not None:
+        if not isinstance(env, RoutingVecEnv) or len(env.alphas) or self.use_sde or self.clip_range_vf is not None:
             return None
         extractor = policy.features_extractor
         fixed = policy.share_features_extractor and not any(True for _ in extractor.parameters())

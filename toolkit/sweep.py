@@ -24,19 +24,24 @@ AUTO = 21
 
 
 class Job(NamedTuple):
-    """One run of a sweep."""
+    """One run of a sweep; a conditioned one is evaluated at every alpha that it learns for."""
 
     config: TrainConfig
     seed: int
     path: Path
 
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """Prices that the run is evaluated at."""
+        return self.config.alphas or (self.config.alpha,)
+
 
 class Done(NamedTuple):
-    """A finished run: where its policy is, how long it took, in seconds, and what it scores."""
+    """A finished run: where its policy is, how long it took, in seconds, and what it scores at each of its alphas."""
 
     job: Job
     seconds: float
-    evaluation: Evaluation
+    evaluations: list[Evaluation]
 
 
 def auto_alphas(table: TransitionTable, n: int = AUTO, allow_stop: bool = False) -> list[float]:
@@ -71,7 +76,14 @@ def _run(job: Job) -> Done:
     if job.config.holdout:
         table = table.hold_out(job.config.holdout)
     seconds, router = _train(job, table, suite, _worker["unit"])
-    return Done(job, seconds, evaluate(table, router, "test", _worker["generated"], baselines=job.seed == 0)[0])
+    return Done(
+        job,
+        seconds,
+        [
+            evaluate(table, router, "test", _worker["generated"], baselines=job.seed == 0, alpha=alpha)[0]
+            for alpha in job.alphas
+        ],
+    )
 
 
 def _train(job: Job, table: TransitionTable, suite: Suite, unit: float) -> tuple[float, Router]:
@@ -101,12 +113,14 @@ def _share(array: np.ndarray[Any, Any]) -> torch.Tensor:
     return found
 
 
-def jobs(suite: Suite, config: TrainConfig, alphas: Sequence[float], seeds: int, out: Path) -> list[Job]:
-    """Return the runs of a sweep."""
+def jobs(
+    suite: Suite, config: TrainConfig, alphas: Sequence[float], seeds: int, out: Path, conditioned: bool = False
+) -> list[Job]:
+    """Return the runs of a sweep: one for each alpha and seed, or, conditioned, one for each seed."""
+    changes = [{"alphas": tuple(alphas)}] if conditioned else [{"alpha": alpha, "alphas": ()} for alpha in alphas]
     return [
         Job(here, seed, out / run_name(suite, here, seed) / "policy.zip")
-        for alpha in alphas
-        for here in [config.changed({"alpha": alpha})]
+        for here in map(config.changed, changes)
         for seed in range(seeds)
     ]
 
@@ -120,6 +134,7 @@ def sweep(
     out: Path,
     generated: Mapping[str, bool],
     processes: int = 1,
+    conditioned: bool = False,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Job]:
     """Train and evaluate a router for each alpha and seed, and record each in the cache as it is done.
@@ -135,6 +150,7 @@ def sweep(
         out: Folder of the runs.
         generated: Of every benchmark, whether a program made it up.
         processes: Processes side by side.
+        conditioned: Whether one policy learns for all alphas, of which it is told the one that holds.
         advance: Called with finished and all runs.
 
     Returns:
@@ -146,18 +162,21 @@ def sweep(
     table = load_table(cache, suite)
     if alphas is None:
         alphas = auto_alphas(table.hold_out(config.holdout) if config.holdout else table, allow_stop=config.allow_stop)
-    every = jobs(suite, config, alphas, seeds, out)
-    known = {row["run"] for row in cache.arrow("SELECT DISTINCT run FROM evaluations WHERE split = 'test'").to_pylist()}
+    every = jobs(suite, config, alphas, seeds, out, conditioned)
+    found = cache.arrow("SELECT DISTINCT run, alpha FROM evaluations WHERE split = 'test'").to_pylist()
+    known = {(row["run"], row["alpha"]) for row in found}
     missing = [
         job
         for job in every
-        if (run := run_name(suite, job.config, job.seed)) not in known or recorded_seconds(cache, run, job.path) is None
+        for run in [run_name(suite, job.config, job.seed)]
+        if not known.issuperset((run, alpha) for alpha in job.alphas) or recorded_seconds(cache, run, job.path) is None
     ]
     advance(len(every) - len(missing), len(every))
     initial = (_shared(table), suite, cost_unit(cache, suite), generated)
     for n, done in enumerate(_results(missing, initial, processes), len(every) - len(missing) + 1):
         cache.add_run(as_row(suite, table, done.job.config, done.job.seed, done.job.path, done.seconds))
-        cache.add_evaluation(done.evaluation.run, "test", as_rows(done.evaluation), [])
+        rows = [row for evaluation in done.evaluations for row in as_rows(evaluation)]
+        cache.add_evaluation(done.evaluations[0].run, "test", rows, [])
         advance(n, len(every))
     return every
 
@@ -193,8 +212,12 @@ def by_alpha(
     """
     found: dict[float, list[Router]] = {}
     for job in every:
-        found.setdefault(job.config.alpha, []).append(load_router(job.path))
-    return [evaluate_together(table, routers, "test", generated, greedy=greedy)[0] for routers in found.values()]
+        router = load_router(job.path)
+        for alpha in job.alphas:
+            found.setdefault(alpha, []).append(router)
+    return [
+        evaluate_together(table, routers, "test", generated, greedy=greedy, alpha=alpha)[0] for alpha, routers in found.items()
+    ]
 
 
 class Point(NamedTuple):
@@ -214,10 +237,10 @@ def summarise(cache: Cache, runs: Sequence[str]) -> list[Point]:
     """Return mean Q, C, R and regret to the oracle of every policy at every alpha, over the seeds of a sweep."""
     rows = cache.arrow(
         "WITH e AS (SELECT * FROM evaluations WHERE split = 'test' AND benchmark = 'overall' AND list_contains($runs, run)),"
-        " o AS (SELECT run, reward FROM e WHERE policy = 'oracle')"
+        " o AS (SELECT run, alpha, reward FROM e WHERE policy = 'oracle')"
         " SELECT e.policy, e.alpha, count(*) AS seeds, avg(e.quality) AS quality, avg(e.cost) AS cost, avg(e.reward) AS reward,"
         " coalesce(stddev_samp(e.reward), 0) AS reward_spread, avg(o.reward - e.reward) AS regret"
-        " FROM e JOIN o USING (run) GROUP BY ALL ORDER BY e.alpha, e.policy",
+        " FROM e JOIN o USING (run, alpha) GROUP BY ALL ORDER BY e.alpha, e.policy",
         {"runs": list(runs)},
     ).to_pylist()
     return [Point(**row) for row in rows]

@@ -18,7 +18,7 @@ from toolkit.algorithms import algorithm_class
 from toolkit.config import TrainConfig
 from toolkit.env import RoutingVecEnv
 from toolkit.errors import SuiteError
-from toolkit.features import fit, projection
+from toolkit.features import extractor, fit
 from toolkit.keys import canonical_json, content_sha256
 from toolkit.learn import ExactGradient
 from toolkit.policy import Router
@@ -119,13 +119,13 @@ def fit_router(
         SuiteError: There is no such algorithm, or it does not take an argument that the suite gives.
     """
     kind = algorithm_class(config.algorithm)
-    env = RoutingVecEnv(table, config.n_envs, config.alpha, "train", seed, config.allow_stop)
+    env = RoutingVecEnv(table, config.n_envs, config.alpha, "train", seed, config.allow_stop, config.alphas)
     net_arch: Any = list(config.net_arch)
     if issubclass(kind, OnPolicyAlgorithm):
         net_arch = {"pi": net_arch, "vf": net_arch}
     elif kind is ExactGradient:
         net_arch = {"pi": net_arch, "vf": []}
-    kwargs = {"net_arch": net_arch} | (projection(table, config.projection) if config.projection else {})
+    kwargs = {"net_arch": net_arch} | extractor(table, config.projection, config.alphas)
     given = arguments(table, config)
     try:
         model = kind(
@@ -157,7 +157,8 @@ def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
     """Name a run so that equal settings have equal names, and other settings others."""
     told = canonical_json([str(suite.key), config.model_dump(), DEFAULTS, seed, versions()])
     algorithm, digest = config.algorithm.rpartition(".")[2].lower(), hashlib.sha256(told.encode()).hexdigest()[:8]
-    return f"{suite.name}-{algorithm}-alpha{config.alpha:g}-seed{seed}-{digest}"
+    price = f"{len(config.alphas)}alphas" if config.alphas else f"alpha{config.alpha:g}"
+    return f"{suite.name}-{algorithm}-{price}-seed{seed}-{digest}"
 
 
 def cost_unit(cache: Cache, suite: Suite) -> float:

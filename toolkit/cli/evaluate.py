@@ -13,6 +13,10 @@ def evaluate(
     target: Annotated[str, typer.Argument(help="A policy file, or a suite: its newest run.")],
     cache: CacheOption = None,
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="The questions to evaluate on.")] = "test",
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Price of cost. Default: the one that the router was trained for.", show_default=False, min=0),
+    ] = None,
     overhead: Annotated[
         bool, typer.Option("--overhead", help="Time encoder and network, one decision at a time, and keep that with the run.")
     ] = False,
@@ -68,7 +72,7 @@ def evaluate(
             f"The {split} split of suite {resolved.name} has no question. Give it a share under [splits], or more questions."
         )
     taken = overhead_of(router, resolved, opened, table, split, overhead_rate, again=overhead)
-    evaluation, probabilities = run(table, router, split, made_up(resolved.config.benchmarks), overhead=taken)
+    evaluation, probabilities = run(table, router, split, made_up(resolved.config.benchmarks), alpha=alpha, overhead=taken)
     record(opened, resolved, table, evaluation, probabilities)
     if format == Format.TABLE and not output:
         typer.echo(render(evaluation))

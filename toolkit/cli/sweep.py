@@ -33,6 +33,10 @@ def sweep(
     allow_stop: AllowStopOption = None,
     holdout: HoldoutOption = None,
     settings: SettingsOption = None,
+    conditioned: Annotated[
+        bool,
+        typer.Option("--conditioned", help="One router a seed, which observes alpha, in place of one for each alpha and seed."),
+    ] = False,
     processes: Annotated[int, typer.Option(help="Processes side by side; 0 is one a core.", min=0)] = 0,
     out: RunsOption = Path("runs"),
     greedy: Annotated[
@@ -91,6 +95,7 @@ def sweep(
             out,
             made_up(resolved.config.benchmarks),
             processes or os.cpu_count() or 1,
+            conditioned,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
     points = summarise(opened, [run_name(resolved, job.config, job.seed) for job in every])

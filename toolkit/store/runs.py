@@ -18,11 +18,16 @@ class Runs(CacheFile):
             append(con, "runs", [run])
 
     def add_evaluation(self, run: str, split: str, evaluations: Iterable[Row], decisions: Iterable[Row]) -> None:
-        """Record what a run's router and its baselines score, in place of an earlier evaluation on the same split."""
+        """Record what a run's router and its baselines score, in place of an earlier evaluation on the same split and alpha.
+
+        Decisions take the place of all earlier ones of the run at the same nodes, those of a conditioned router at other alphas
+        included.
+        """
+        rows, decided = list(evaluations), list(decisions)
         with self.write() as con:
-            con.execute("DELETE FROM evaluations WHERE run = ? AND split = ?", [run, split])
-            append(con, "evaluations", list(evaluations))
-            decided = list(decisions)
+            for alpha in {row["alpha"] for row in rows}:
+                con.execute("DELETE FROM evaluations WHERE run = ? AND split = ? AND alpha = ?", [run, split, alpha])
+            append(con, "evaluations", rows)
             con.register("decided", arrow_keys([row["node"] for row in decided]))
             con.execute("DELETE FROM decisions WHERE run = ? AND node IN (SELECT key::UUID FROM decided)", [run])
             append(con, "decisions", decided)

@@ -29,7 +29,7 @@ TABLES = {
     "suite_models": ("suite", "position"),
     "suite_questions": ("suite", "position"),
     "suite_paths": ("suite", "number"),
-    "evaluations": ("run", "split", "policy", "benchmark"),
+    "evaluations": ("run", "split", "alpha", "policy", "benchmark"),
     "decisions": ("run", "node", "action"),
 }
 """What is moved, with what makes a row the same in two caches."""
