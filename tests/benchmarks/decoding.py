@@ -1,7 +1,7 @@
 """Generation by the engine transformers beside `model.generate`, one prompt at a time: `python -m tests.benchmarks.decoding`.
 
 64 mixed questions of a suite's benchmarks, its first model in float32, 64 new tokens. The toolkit's side is all of `generate`:
-rendering, decoding, scoring, commits. Loading weights is on neither side. Both run twice, in turns; the faster counts.
+rendering, decoding, scoring, commits. Loading weights is on neither side. Both run in turns, twice unless told; the faster counts.
 """
 
 import argparse
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of fetched weights")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -112,7 +113,7 @@ def main() -> None:
         return found
 
     sides: dict[str, list[Run]] = {"toolkit generate": [], "one prompt at a time": []}
-    for _ in range(2):
+    for _ in range(options.turns):
         sides["toolkit generate"].append(measured(toolkit_generate, engine, clock))
         sides["one prompt at a time"].append(measured(one_at_a_time, engine, clock))
     ours, theirs = (min(runs, key=lambda run: run.wall) for runs in sides.values())
