@@ -157,7 +157,7 @@ def generate(
         watcher or Silent(),
         shard or ALL,
         {question.key: question for question in suite.questions},
-        Budget(suite.config.engine.batch_tokens),
+        Budget(suite.config.engine.budget),
         [{parent.node: parent for parent in cache.parents(suite, depth)} for depth in range(suite.horizon)],
         cache.nodes_done(suite, retry),
     )
