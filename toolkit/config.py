@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from toolkit.allowance import Price
 from toolkit.errors import SuiteError
 from toolkit.metrics import METRICS
 from toolkit.packages import PACKAGE_REFERENCE
@@ -292,6 +293,11 @@ class EngineConfig(Section):
     )
     batch_timeout: float = Field(
         1800.0, gt=0, description="Seconds that a batch may take, loading weights included, before its engine counts as hung."
+    )
+
+    usd_per_hour: float = Field(0.0, ge=0, description="Price of the machine, for generate --budget 'N usd'.")
+    usd_per_million_tokens: dict[str, Price] = Field(
+        {}, description="Price of prompts and of answers by model, e.g. { mathematics = [0.1, 0.4] }, for the same."
     )
 
     @property
