@@ -41,7 +41,8 @@ def test_it_is_whole_compact_and_everything_in_it_holds(reference: Cache) -> Non
     config = load_config(find_suite(SUITE))
     known = reference.recorded(SUITE)
     assert known
-    assert known.config == config, "the suite file has changed since: just reference"
+    generated = known.config.model_copy(update={"train": config.train})  # how routers are trained is no part of what is cached
+    assert generated == config, "the suite file has changed since: just reference"
     rows = reference.progress(SUITE)
     assert not sum(row.missing + row.failed for row in rows)
     per_question = sum(len(config.models) ** depth for depth in range(1, config.horizon + 1))

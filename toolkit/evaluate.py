@@ -27,6 +27,7 @@ from toolkit.exact import (
     path_shares,
     rows_by_benchmark,
 )
+from toolkit.overhead import Overhead, decisions
 from toolkit.policy import Router
 from toolkit.store import Cache, now
 from toolkit.suite import Split, Suite
@@ -82,7 +83,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results of one evaluation, and the probabilities they follow from."""
+    """All results of one evaluation; its overhead is what was measured of the router, None where nothing was."""
 
     run: str
     suite: str
@@ -91,6 +92,7 @@ class Evaluation:
     best_model: str
     best_fixed_path: str
     results: tuple[Result, ...]
+    overhead: Overhead | None = None
 
     def result(self, policy: str, benchmark: str = OVERALL) -> Result:
         """Return one result."""
@@ -138,7 +140,12 @@ def best_model_per_benchmark(table: TransitionTable, rows: Ints, alpha: float) -
 
 
 def policies(
-    table: TransitionTable, rows: Ints, alpha: float, probabilities: Sequence[Floats], baselines: bool = True
+    table: TransitionTable,
+    rows: Ints,
+    alpha: float,
+    probabilities: Sequence[Floats],
+    baselines: bool = True,
+    overhead: Overhead | None = None,
 ) -> dict[str, Policy]:
     """Put a router beside its baselines on some rows.
 
@@ -149,24 +156,28 @@ def policies(
         probabilities: Of every action at every decision node of those rows, `(rows, D, M)`, or `(rows, D, M + 1)` where the
             router may stop; the oracle and the fixed paths may then, too. Of several routers, one draws for each question.
         baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
+        overhead: What is charged of the router at each decision, and of kNN and the linear predictor for the question.
     """
     actions = probabilities[0].shape[-1]
     allow_stop = actions > table.n_models
     at, train = ends(table, allow_stop), table.rows("train")
     names = tuple(table.path_name(node) for node in range(at.start, at.stop))
 
-    def of_chances(chances: Sequence[Floats]) -> Policy:
+    def of_chances(chances: Sequence[Floats], decision: float = 0.0) -> Policy:
         shares = np.mean([path_shares(table, one) for one in chances], axis=0)
-        return Policy(outcome(table, rows, shares), names, shares)
+        return Policy(outcome(table, rows, shares).charged(decision * decisions(table, shares)), names, shares)
 
-    def of_nodes(nodes: Ints) -> Policy:
+    def of_nodes(nodes: Ints, question: float = 0.0) -> Policy:
         chosen, place = np.unique(nodes, return_inverse=True)
-        return Policy(node_outcome(table, rows, nodes), tuple(map(table.path_name, chosen)), np.eye(len(chosen))[place])
+        value = node_outcome(table, rows, nodes).charged(question)
+        return Policy(value, tuple(map(table.path_name, chosen)), np.eye(len(chosen))[place])
 
     def of_node(node: int) -> Policy:
         return Policy(node_outcome(table, rows, node), (table.path_name(node),), np.ones((len(rows), 1)))
 
-    found = {"router": of_chances(probabilities), "router (greedy)": of_chances([most_probable(one) for one in probabilities])}
+    decision, question = (overhead.decision, overhead.question) if overhead else (0.0, 0.0)
+    greedy = [most_probable(one) for one in probabilities]
+    found = {"router": of_chances(probabilities, decision), "router (greedy)": of_chances(greedy, decision)}
     repeated = {}
     for action in range(table.n_models):
         for hops in range(1, table.horizon + 1):
@@ -179,8 +190,8 @@ def policies(
     found["best model per benchmark"] = of_nodes(best_model_per_benchmark(table, train, alpha)[benchmark])
     found["best path per benchmark"] = of_nodes(best_fixed_path_per_benchmark(table, train, alpha, allow_stop)[benchmark])
     if baselines:
-        found["kNN"] = of_nodes(knn(table, allow_stop).choose(rows, alpha))
-        found["linear"] = of_nodes(linear(table, allow_stop).choose(rows, alpha))
+        found["kNN"] = of_nodes(knn(table, allow_stop).choose(rows, alpha), question)
+        found["linear"] = of_nodes(linear(table, allow_stop).choose(rows, alpha), question)
     found["random"] = of_chances([np.full((len(rows), table.n_decision_nodes, actions), 1 / actions)])
     found["oracle"] = of_nodes(oracle(table, rows, alpha, allow_stop))
     if baselines:
@@ -292,6 +303,7 @@ def evaluate(
     generated: Mapping[str, bool],
     baselines: bool = True,
     alpha: float | None = None,
+    overhead: Overhead | None = None,
 ) -> tuple[Evaluation, Floats]:
     """Evaluate a router and its baselines exactly on a split.
 
@@ -302,11 +314,14 @@ def evaluate(
         generated: Of every benchmark, whether a program made it up.
         baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
         alpha: Price of cost; None for the router's own.
+        overhead: What was measured of the router, and the rate at which it is charged.
 
     Returns:
         The results, and the router's action probabilities, `(rows, D, actions)`.
     """
-    evaluation, (probabilities,) = evaluate_together(table, [router], split, generated, baselines, alpha=alpha)
+    evaluation, (probabilities,) = evaluate_together(
+        table, [router], split, generated, baselines, alpha=alpha, overhead=overhead
+    )
     return evaluation, probabilities
 
 
@@ -318,6 +333,7 @@ def evaluate_together(
     baselines: bool = True,
     greedy: bool = False,
     alpha: float | None = None,
+    overhead: Overhead | None = None,
 ) -> tuple[Evaluation, list[Floats]]:
     """Evaluate routers that differ in nothing but their seed as one, which draws one of them for each question.
 
@@ -331,6 +347,7 @@ def evaluate_together(
         baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
         greedy: Whether `router` takes the most probable action instead of drawing one.
         alpha: Price of cost; None for the routers' own.
+        overhead: What was measured of the routers, and the rate at which it is charged.
 
     Returns:
         The results, and the action probabilities of each router, `(rows, D, actions)`.
@@ -340,11 +357,11 @@ def evaluate_together(
     probabilities = [router.probabilities(table, rows, alpha) for router in routers]
     if greedy:
         probabilities = list(map(most_probable, probabilities))
-    results = compare(table, rows, alpha, policies(table, rows, alpha, probabilities, baselines), generated)
+    results = compare(table, rows, alpha, policies(table, rows, alpha, probabilities, baselines, overhead), generated)
     train, allow_stop = table.rows("train"), probabilities[0].shape[-1] > table.n_models
     fixed = table.path_name(int(best_fixed_path(table, train, alpha, allow_stop)))
     model = table.path_name(best_model(table, train, alpha))
-    return Evaluation(card["run"], card["suite"], split, alpha, model, fixed, results), probabilities
+    return Evaluation(card["run"], card["suite"], split, alpha, model, fixed, results, overhead), probabilities
 
 
 def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -359,6 +376,7 @@ def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             "generated": result.generated,
             "questions": result.questions,
             "alpha": evaluation.alpha,
+            "overhead_rate": evaluation.overhead.rate if evaluation.overhead else 0.0,
             **{
                 name + suffix: value
                 for name, estimated in (

@@ -26,6 +26,10 @@ class Outcome(NamedTuple):
         """Return R = Q - alpha * C; several alphas broadcast, e.g. `(alphas, 1)` against `(rows,)`."""
         return self.quality - alpha * self.cost
 
+    def charged(self, cost: float | Floats) -> "Outcome":
+        """Return the same at so much more cost."""
+        return Outcome(self.quality, self.cost + cost)
+
 
 class Frontier(NamedTuple):
     """The oracle of every row for all alphas at once: each end is a line Q - alpha * C, the best of them an upper envelope.

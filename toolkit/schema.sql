@@ -116,7 +116,7 @@ COMMENT ON COLUMN suite_paths.names IS 'Their names in this suite.';
 
 CREATE TABLE runs (
     run VARCHAR, suite UUID, algorithm VARCHAR, alpha DOUBLE, seed INTEGER, config JSON, versions JSON, policy VARCHAR,
-    policy_sha256 VARCHAR, seconds DOUBLE, trained TIMESTAMP
+    policy_sha256 VARCHAR, seconds DOUBLE, trained TIMESTAMP, encoder_seconds DOUBLE, network_seconds DOUBLE
 );
 COMMENT ON TABLE runs IS 'Trained routers.';
 COMMENT ON COLUMN runs.run IS 'Name of the run: suite, algorithm, alpha, seed and a hash of all that it depends on.';
@@ -130,13 +130,16 @@ COMMENT ON COLUMN runs.policy IS 'File of the policy at the time.';
 COMMENT ON COLUMN runs.policy_sha256 IS 'Hash of that file.';
 COMMENT ON COLUMN runs.seconds IS 'Training time in seconds.';
 COMMENT ON COLUMN runs.trained IS 'When it was trained, UTC.';
+COMMENT ON COLUMN runs.encoder_seconds IS
+    'Seconds that embedding the newest text takes the router at a decision, as last measured by evaluate --overhead; else NULL.';
+COMMENT ON COLUMN runs.network_seconds IS 'Seconds that its network takes at a decision, likewise.';
 
 CREATE TABLE evaluations (
     run VARCHAR, split VARCHAR, policy VARCHAR, benchmark VARCHAR, generated BOOLEAN, questions INTEGER, alpha DOUBLE,
     quality DOUBLE, quality_low DOUBLE, quality_high DOUBLE, cost DOUBLE, cost_low DOUBLE, cost_high DOUBLE,
     reward DOUBLE, reward_low DOUBLE, reward_high DOUBLE,
     lead DOUBLE, lead_low DOUBLE, lead_high DOUBLE, paths JSON, evaluated TIMESTAMP,
-    improvement DOUBLE, improvement_low DOUBLE, improvement_high DOUBLE
+    improvement DOUBLE, improvement_low DOUBLE, improvement_high DOUBLE, overhead_rate DOUBLE
 );
 COMMENT ON TABLE evaluations IS 'What a run''s router and its baselines score, exactly, by benchmark and overall.';
 COMMENT ON COLUMN evaluations.run IS 'The run.';
@@ -164,6 +167,8 @@ COMMENT ON COLUMN evaluations.improvement IS
     'Probability that the router''s reward is above this policy''s on a question, ties counted half; NULL before schema 2.';
 COMMENT ON COLUMN evaluations.improvement_low IS 'Lower end of its 95% interval.';
 COMMENT ON COLUMN evaluations.improvement_high IS 'Upper end.';
+COMMENT ON COLUMN evaluations.overhead_rate IS
+    'Cost units that a second of the router''s own work (of the encoder alone for kNN and linear) adds to cost; NULL before schema 4.';
 
 CREATE TABLE decisions (run VARCHAR, node UUID, action VARCHAR, probability DOUBLE);
 COMMENT ON TABLE decisions IS 'A router''s action probabilities at every decision node of the split it was evaluated on.';

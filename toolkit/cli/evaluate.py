@@ -17,6 +17,12 @@ def evaluate(
         float | None,
         typer.Option(help="Price of cost. Default: the one that the router was trained for.", show_default=False, min=0),
     ] = None,
+    overhead: Annotated[
+        bool, typer.Option("--overhead", help="Time encoder and network, one decision at a time, and keep that with the run.")
+    ] = False,
+    overhead_rate: Annotated[
+        float, typer.Option(help="Cost units that a second of encoder and network adds to C; they are timed once.", min=0)
+    ] = 0.0,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -30,6 +36,7 @@ def evaluate(
     from toolkit.errors import PolicyError, SuiteError
     from toolkit.evaluate import as_rows, record
     from toolkit.evaluate import evaluate as run
+    from toolkit.overhead import overhead_of
     from toolkit.policy import load_router
     from toolkit.report.results import render
     from toolkit.report.tables import write
@@ -64,7 +71,8 @@ def evaluate(
         raise SuiteError(
             f"The {split} split of suite {resolved.name} has no question. Give it a share under [splits], or more questions."
         )
-    evaluation, probabilities = run(table, router, split, made_up(resolved.config.benchmarks), alpha=alpha)
+    taken = overhead_of(router, resolved, opened, table, split, overhead_rate, again=overhead)
+    evaluation, probabilities = run(table, router, split, made_up(resolved.config.benchmarks), alpha=alpha, overhead=taken)
     record(opened, resolved, table, evaluation, probabilities)
     if format == Format.TABLE and not output:
         typer.echo(render(evaluation))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from toolkit.evaluate import Estimate, Evaluation, Result
+from toolkit.overhead import Overhead
 from toolkit.report.tables import aligned, number
 from toolkit.table import ABSTAINED
 
@@ -23,6 +24,7 @@ def render(evaluation: Evaluation) -> str:
         _overall(evaluation),
         *(_by_benchmark(evaluation, title, pick) for title, pick in _MEASURES),
         _paths(evaluation),
+        *([_overhead(evaluation.overhead)] if evaluation.overhead else []),
         _verdict(evaluation),
     ]
     return "\n\n".join(parts)
@@ -71,6 +73,17 @@ def _paths(evaluation: Evaluation) -> str:
         for policy in ("router", "router (greedy)", "oracle")
     ]
     return aligned(["policy", "most frequent paths"], rows, width=160)
+
+
+def _overhead(overhead: Overhead) -> str:
+    encoder, network = (f"{1000 * seconds:.3g} ms" for seconds in overhead[:2])
+    told = f"A decision takes the router {encoder} of its encoder and {network} of its network, one at a time"
+    if not overhead.rate:
+        return f"{told}; C holds nothing of that (--overhead-rate)."
+    return (
+        f"{told}. At {overhead.rate:g} cost units a second it adds {number(overhead.decision)} to the router's C; "
+        f"for kNN and linear a question adds {number(overhead.question)}, the encoder's share."
+    )
 
 
 def _verdict(evaluation: Evaluation) -> str:

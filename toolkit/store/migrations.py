@@ -22,7 +22,13 @@ def to_3(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("ALTER TABLE generations ADD COLUMN cost DOUBLE")
 
 
-MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: to_2, 3: to_3}
+def to_4(con: duckdb.DuckDBPyConnection) -> None:
+    """Give runs what a decision takes the router itself, and evaluations the rate at which that was charged."""
+    for table, column in (("runs", "encoder_seconds"), ("runs", "network_seconds"), ("evaluations", "overhead_rate")):
+        con.execute(f"ALTER TABLE {table} ADD COLUMN {column} DOUBLE")
+
+
+MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: to_2, 3: to_3, 4: to_4}
 """Version to the function that leads there from the one before."""
 
 

@@ -32,6 +32,20 @@ class Runs(CacheFile):
             con.execute("DELETE FROM decisions WHERE run = ? AND node IN (SELECT key::UUID FROM decided)", [run])
             append(con, "decisions", decided)
 
+    def add_overhead(self, run: str, encoder_seconds: float, network_seconds: float) -> None:
+        """Keep with a run what one of its decisions takes, in place of an earlier measurement."""
+        with self.write() as con:
+            con.execute(
+                "UPDATE runs SET encoder_seconds = ?, network_seconds = ? WHERE run = ?",
+                [encoder_seconds, network_seconds, run],
+            )
+
+    def overhead(self, run: str) -> tuple[float, float] | None:
+        """Return the seconds of encoder and network that were measured of a run's decisions, or None."""
+        with self.read() as con:
+            row = first(con, "SELECT encoder_seconds, network_seconds FROM runs WHERE run = ?", [run])
+        return (row[0], row[1]) if row and row[0] is not None else None
+
     def seen_in_training(self, trained: UUID, now: UUID, split: str) -> int:
         """Count the questions of a split of suite `now` that a router trained on suite `trained` has learned from."""
         with self.read() as con:

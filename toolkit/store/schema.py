@@ -8,7 +8,7 @@ import duckdb
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Goes up with every change of `schema.sql`; `toolkit.store.migrations` says how to get from one version to the next."""
 STORAGE_VERSION = "v1.2.0"
 
