@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from toolkit.allowance import Price
 from toolkit.errors import SuiteError
 from toolkit.metrics import METRICS
 from toolkit.packages import PACKAGE_REFERENCE
@@ -296,7 +295,7 @@ class EngineConfig(Section):
     )
 
     usd_per_hour: float = Field(0.0, ge=0, description="Price of the machine, for generate --budget 'N usd'.")
-    usd_per_million_tokens: dict[str, Price] = Field(
+    usd_per_million_tokens: dict[str, tuple[float, float]] = Field(
         {}, description="Price of prompts and of answers by model, e.g. { mathematics = [0.1, 0.4] }, for the same."
     )
 
