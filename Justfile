@@ -53,6 +53,11 @@ bench *args: _venv
 race *args: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.race {{args}}
 
+# Study how learners generalise from 100, 300 and 1,000 training questions, and which settings do best (half an hour)
+study *args: _venv
+    {{bin}}/toolkit import reference
+    OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.study {{args}}
+
 # Kill generation again and again, then crowd a cache for minutes: every promise of docs/reliability.md, at length
 soak kills="200" minutes="10": _venv
     {{bin}}/python -m tests.soak.kills --kills {{kills}}

@@ -7,7 +7,13 @@ from toolkit.table import TransitionTable
 
 
 def synthetic_table(
-    rows: int = 2000, n_models: int = 3, horizon: int = 3, dimensions: int = 384, seed: int = 0, noise: float = 1.0
+    rows: int = 2000,
+    n_models: int = 3,
+    horizon: int = 3,
+    dimensions: int = 384,
+    seed: int = 0,
+    noise: float = 1.0,
+    topics: int = 8,
 ) -> TransitionTable:
     """Make a table of 70% training, 10% validation and 20% test questions.
 
@@ -16,7 +22,6 @@ def synthetic_table(
     it is right.
     """
     rng = np.random.default_rng(seed)
-    topics = 8
     topic = rng.integers(0, topics, rows)
     skill = rng.uniform(0.05, 0.9, (n_models, topics))
     centres = rng.normal(size=(topics, dimensions))

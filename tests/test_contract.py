@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,10 +29,11 @@ from toolkit.store import Cache
 from toolkit.watch import Silent
 
 QUESTIONS = ["What is 4 + 8?", "Reverse: sun, red, cold, tree, mountain, and then say why you did", "?", "Ünïcödé 你好 🙂", " "]
+VLLM = [pytest.mark.skipif(not find_spec("vllm"), reason="vLLM is not installed")]
 WEIGHTS = [
     "transformers",
     "openai",
-    pytest.param("vllm", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    pytest.param("vllm", marks=[*VLLM, pytest.mark.filterwarnings("ignore")]),  # its own are many
 ]
 ENGINES = [*WEIGHTS, "scripted"]
 
@@ -82,7 +84,9 @@ def configured(request: pytest.FixtureRequest, weights: Weights, **changes: Any)
     """Return the configuration of an engine, and of the model for it."""
     name = request.node.callspec.params["opened"]
     model = {"name": "m", "checkpoint": str(weights.plain), "dtype": "float32", "max_tokens": 12, "base_rate": 1.0} | changes
-    engine: dict[str, Any] = {"name": name, "device": "cuda" if name == "vllm" else "cpu"}
+    engine: dict[str, Any] = {"name": name, "device": "cpu"}
+    if name == "vllm":
+        engine |= {"device": "auto", "vllm": {"enforce_eager": True, "kv_cache_memory_bytes": 2**27}}
     if name == "openai":
         concurrency = 1 if changes.get("temperature") else 3  # this server's random state is one for all its requests
         engine["server"] = {"url": request.getfixturevalue("server"), "concurrency": concurrency}
@@ -256,7 +260,7 @@ def test_a_run_that_is_stopped_keeps_what_it_has_and_goes_on_to_the_same_cache(
     assert content(stopped) == content(whole)
 
 
-@pytest.mark.parametrize("opened", ["openai"], indirect=True)
+@pytest.mark.parametrize("opened", WEIGHTS[1:], indirect=True)
 def test_a_cache_does_not_depend_on_the_engine(
     opened: Open, request: pytest.FixtureRequest, weights: Weights, tmp_path: Path
 ) -> None:

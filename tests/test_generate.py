@@ -84,7 +84,7 @@ def test_equal_prompts_are_generated_once_and_shared(suite: Suite, tmp_path: Pat
 
 def test_batches_keep_to_the_token_budget_longest_first(suite: Suite, tmp_path: Path) -> None:
     _, _, batches = run(suite, tmp_path / "c.duckdb")
-    budget = suite.config.engine.batch_tokens
+    budget = suite.config.engine.budget
     for batch in batches:
         assert len(batch) == 1 or len(batch) * (max(p.tokens for p in batch) + 16) <= budget
         assert [p.tokens for p in batch] == sorted((p.tokens for p in batch), reverse=True)

@@ -9,7 +9,7 @@ from tests.scripted import encode, resolve_config, right_answers, scripted, suit
 from toolkit.errors import IncompleteCacheError
 from toolkit.generate import generate
 from toolkit.keys import text_key
-from toolkit.store import Cache
+from toolkit.store import Cache, observed
 from toolkit.suite import Suite
 from toolkit.table import load_table
 
@@ -46,6 +46,14 @@ def test_every_decision_node_has_the_embedding_of_its_own_texts(text: str, tmp_p
             for part, wanted in enumerate(expected):
                 seen = table.vectors[table.texts[row, node, part]]
                 np.testing.assert_array_equal(seen, np.zeros_like(seen) if wanted is None else known[str(text_key(wanted))])
+
+
+def test_fetching_vectors_leaves_the_memory_of_duckdb_as_it_was(cache: Cache, suite: Suite) -> None:
+    with cache.read() as con:
+        limit = "SELECT current_setting('memory_limit')"
+        before = con.execute(limit).fetchall()
+        assert len(observed(con, suite).vectors)
+        assert con.execute(limit).fetchall() == before
 
 
 def test_texts_without_an_embedding_are_counted(cache: Cache, suite: Suite) -> None:

@@ -44,6 +44,7 @@ def make_llama(folder: Path, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=32,  # the least that vLLM computes with
         max_position_embeddings=256,
         initializer_range=0.5,
         eos_token_id=tokenizer.eos_token_id,

@@ -272,19 +272,37 @@ class ServerConfig(Section):
 class EngineConfig(Section):
     """What runs the models. Nothing here changes an answer's key."""
 
-    name: Literal["transformers", "openai", "scripted"] = Field(
+    name: Literal["transformers", "vllm", "openai", "scripted"] = Field(
         "transformers",
-        description="transformers runs checkpoints on CPU or GPU; openai asks a server that speaks OpenAI's API; "
-        "scripted makes answers up, for tests.",
+        description="transformers runs checkpoints on CPU or GPU; vllm runs them by vLLM; openai asks a server that speaks "
+        "OpenAI's API; scripted makes answers up, for tests.",
+    )
+    vllm: dict[str, str | int | float | bool] = Field(
+        {},
+        description="Further arguments of vllm.LLM, for the engine vllm: [engine.vllm], e.g. gpu_memory_utilization = 0.8. "
+        "None that changes what is answered: these are part of no key.",
     )
     server: ServerConfig = Field(ServerConfig(), description="The server, for the engine openai: [engine.server].")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    batch_tokens: int = Field(
-        8192, ge=64, description="Tokens of a batch, prompts and answers, padding included; halves on out-of-memory."
+    batch_tokens: int | None = Field(
+        None,
+        ge=64,
+        description="Tokens of a batch, prompts and answers, padding included; halves on out-of-memory. Without it 8192; "
+        "262144 for vllm and 65536 for openai, which fill their own batches from it.",
     )
     batch_timeout: float = Field(
         1800.0, gt=0, description="Seconds that a batch may take, loading weights included, before its engine counts as hung."
     )
+
+    usd_per_hour: float = Field(0.0, ge=0, description="Price of the machine, for generate --budget 'N usd'.")
+    usd_per_million_tokens: dict[str, tuple[float, float]] = Field(
+        {}, description="Price of prompts and of answers by model, e.g. { mathematics = [0.1, 0.4] }, for the same."
+    )
+
+    @property
+    def budget(self) -> int:
+        """Tokens of a batch."""
+        return self.batch_tokens or {"vllm": 2**18, "openai": 2**16}.get(self.name, 8192)
 
 
 class SplitConfig(Section):

@@ -49,7 +49,8 @@ class Observer:
         seen: Observations = np.empty((len(rows), self.size), dtype=np.float32)
         dimensions, texts = self.table.vectors.shape[1], self.table.texts[rows, nodes]
         for part in range(texts.shape[1]):
-            seen[:, part * dimensions : (part + 1) * dimensions] = self.table.vectors[texts[:, part]]
+            here = seen[:, part * dimensions : (part + 1) * dimensions]
+            np.take(self.table.vectors, texts[:, part], axis=0, out=here, mode="clip")  # other modes copy once more
         hops = self.width + self.table.horizon
         seen[:, self.width : hops] = self.one_hot[nodes]
         seen[:, hops] = self.cost[rows, nodes]

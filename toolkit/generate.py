@@ -1,14 +1,15 @@
 """The generation stage: what is pending goes through an engine, is scored, and is committed a batch at a time.
 
 Breadth-first by hop, one model resident at a time. Batches are cut from the whole hop in a fixed order, whatever is done
-already, so that a resumed run forms the same batches as an undisturbed one. The engine works on a batch while the one before it
-is scored and committed. Knows no DuckDB and no particular engine.
+already, so that a resumed run forms the same batches as an undisturbed one. With an allowance, as many questions at a time as
+it affords go through all hops, so that what is cached when it is spent can be trained on. The engine works on a batch while the
+one before it is scored and committed. Knows no DuckDB and no particular engine.
 """
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+from toolkit.allowance import Allowance, Price, Spent, dollars
 from toolkit.config import ModelConfig
 from toolkit.embed import Encode, SuiteEncoder, embed_missing
 from toolkit.engines import Completion, Engine, Failure, OpenEngine, open_engine
@@ -32,6 +34,8 @@ from toolkit.watch import Silent, Watcher
 
 logger = logging.getLogger("toolkit")
 
+SPARED = 0.9
+"""Share of what is left of an allowance that a group of questions is to take, by the rate of the group before."""
 PATIENCE = 5.0
 """Seconds that a finished batch waits for its turn before it is spooled."""
 BLOCKED_PATIENCE = 0.2
@@ -47,6 +51,8 @@ class Report:
     failed: int = 0
     seconds: float = 0.0
     stopped: bool = False
+    spent: Spent = field(default_factory=lambda: Spent(0.0, 0, 0.0))
+    exhausted: bool = False
 
 
 class Shard(NamedTuple):
@@ -72,6 +78,10 @@ class _Stage:
         done: Nodes that need no generation.
         spooled: Answers of this run that the file does not hold yet.
         blocked: Whether others kept the file so long that the last batch was spooled.
+        allowance: What the run may spend; None for no limit.
+        group: Questions that go through the hops now; None for all.
+        tokens: Prompt and completion tokens newly generated, by model.
+        largest: The most that a batch has taken of the allowance.
     """
 
     suite: Suite
@@ -85,6 +95,29 @@ class _Stage:
     spooled: dict[UUID, str] = field(default_factory=dict)
     blocked: bool = False
     report: Report = field(default_factory=Report)
+    allowance: Allowance | None = None
+    group: Collection[UUID] | None = None
+    tokens: dict[str, tuple[int, int]] = field(default_factory=lambda: defaultdict(lambda: (0, 0)))
+    largest: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has spent."""
+        seconds, engine = time.monotonic() - self.started, self.suite.config.engine
+        prices = {model: Price(*each) for model, each in engine.usd_per_million_tokens.items()}
+        usd = dollars(seconds / 3600, engine.usd_per_hour, self.tokens, prices)
+        return Spent(seconds, sum(map(sum, self.tokens.values())), usd)
+
+    @property
+    def left(self) -> float:
+        """What is left of the allowance."""
+        return self.allowance.amount - self.spent.of(self.allowance.unit) if self.allowance else float("inf")
+
+    def stopped(self) -> bool:
+        """Tell whether no further batch is to begin: somebody said so, or with those in flight it might take what is left."""
+        self.report.exhausted = self.report.exhausted or self.left <= AHEAD * self.largest
+        return self.watcher.stopped() or self.report.exhausted
 
     @property
     def patience(self) -> float:
@@ -97,7 +130,8 @@ class _Stage:
             self.known[depth] |= {parent.node: parent for parent in self.cache.parents(self.suite, depth, self.patience)}
         except CacheBusyError:
             logger.info("others hold the cache: going on with what this run knows of hop %d", depth)
-        return [parent for parent in self.known[depth].values() if self.shard.has(parent.question)]
+        wanted = self.questions if self.group is None else self.group
+        return [p for p in self.known[depth].values() if p.question in wanted and self.shard.has(p.question)]
 
     def answered(self, generations: Sequence[UUID]) -> dict[UUID, str]:
         """Return those of the generations that somebody has answered since."""
@@ -126,6 +160,7 @@ def generate(
     watcher: Watcher | None = None,
     retry: bool = False,
     shard: Shard | None = None,
+    allowance: Allowance | None = None,
     engine: OpenEngine = open_engine,
     encode: Encode | None = None,
 ) -> Report:
@@ -139,6 +174,7 @@ def generate(
         watcher: Who is told of the progress and may stop the run after a batch.
         retry: Whether generations that failed for good are tried again.
         shard: Which part of the questions to generate, while other processes do the others; default: all.
+        allowance: What to spend at most; whole questions are finished first, the same number of every benchmark.
         engine: Opens an engine for a model.
         encode: Embeds texts; by default the suite's encoder, loaded when there is something to embed.
 
@@ -157,22 +193,68 @@ def generate(
         watcher or Silent(),
         shard or ALL,
         {question.key: question for question in suite.questions},
-        Budget(suite.config.engine.batch_tokens),
+        Budget(suite.config.engine.budget),
         [{parent.node: parent for parent in cache.parents(suite, depth)} for depth in range(suite.horizon)],
         cache.nodes_done(suite, retry),
+        allowance=allowance,
+        started=started,
     )
-    for depth in range(1, suite.horizon + 1):
-        for model, config in zip(suite.models, suite.config.models, strict=True):
-            if not stage.watcher.stopped():
-                _hop(stage, depth, model, config, partial(engine, suite.config.engine, config, base, store))
-    cache.drain()
-    cache.set_cost_unit(suite.key, suite.config.incomplete != "refuse")
-    if not stage.watcher.stopped():
-        rescore(suite, cache, suite.key, wanted(suite))
-        embed_missing(suite, cache, encode or SuiteEncoder(suite, base, store), stage.keep, stage.watcher)
+    encode = encode or SuiteEncoder(suite, base, store)
+    for group in _groups(stage):
+        stage.group = group
+        for depth in range(1, suite.horizon + 1):
+            for model, config in zip(suite.models, suite.config.models, strict=True):
+                if not stage.stopped():
+                    _hop(stage, depth, model, config, partial(engine, suite.config.engine, config, base, store))
+        cache.drain()
+        cache.set_cost_unit(suite.key, suite.config.incomplete != "refuse")
+        if not stage.watcher.stopped():
+            rescore(suite, cache, suite.key, wanted(suite))
+            embed_missing(suite, cache, encode, stage.keep, stage.watcher)
     stage.report.stopped = stage.watcher.stopped()
+    stage.report.spent = stage.spent
     stage.report.seconds = time.monotonic() - started
     return stage.report
+
+
+def whole_questions(suite: Suite, cache: Cache) -> set[UUID]:
+    """Return the questions whose trees are cached to the last node."""
+    return _whole(suite, cache.parents(suite, 0), cache.nodes_done(suite))
+
+
+def _whole(suite: Suite, roots: Collection[Parent], done: Collection[UUID]) -> set[UUID]:
+    def below(node: UUID, hops: int) -> bool:
+        children = [child_key(node, model.key) for model in suite.models] if hops else []
+        return all(child in done and below(child, hops - 1) for child in children)
+
+    return {root.question for root in roots} - {root.question for root in roots if not below(root.node, suite.horizon)}
+
+
+def _groups(stage: _Stage) -> Iterator[Collection[UUID] | None]:
+    """Cut the questions into groups that go through all hops one after the other: one group where nothing limits the run.
+
+    With an allowance, benchmarks take turns. The first group is a question of each; a further one is at most twice as large as
+    that before, since weights are loaded anew for each, and no larger than what is left affords at the last group's rate.
+    """
+    if stage.allowance is None:
+        yield None
+        return
+    place: Counter[str] = Counter()
+    turns = []
+    for question in stage.suite.questions:
+        turns.append((place[question.benchmark], question.key))
+        place[question.benchmark] += 1
+    whole = _whole(stage.suite, stage.known[0].values(), stage.done)
+    waiting = [key for _, key in sorted(turns, key=lambda turn: turn[0]) if stage.shard.has(key) and key not in whole]
+    size = len(place)
+    while waiting and size > 0 and not stage.stopped():
+        before, group = stage.left, waiting[:size]
+        waiting = waiting[size:]
+        yield group
+        each = (before - stage.left) / len(group)
+        affordable = SPARED * stage.left - AHEAD * stage.largest
+        size = min(2 * len(group), int(affordable / each)) if each > 0 else 2 * len(group)
+    stage.report.exhausted = (bool(waiting) and not stage.watcher.stopped()) or stage.report.exhausted
 
 
 def _hop(stage: _Stage, depth: int, model: Model, config: ModelConfig, engine: Callable[[], Engine]) -> None:
@@ -184,7 +266,7 @@ def _hop(stage: _Stage, depth: int, model: Model, config: ModelConfig, engine: C
         jobs = render_jobs(stage.suite, model, config, parents, guard.engine)
         ahead: deque[_Asked] = deque()
         for batch in cut_batches(jobs, config.max_tokens, stage.budget):
-            if stage.watcher.stopped() or guard.broken:
+            if stage.stopped() or guard.broken:
                 break
             pending = [job for job in (job.without(model, stage.done) for job in batch) if job.parents]
             if pending:
@@ -227,13 +309,14 @@ def _ask(stage: _Stage, jobs: Sequence[Job], config: ModelConfig, guard: Guard) 
     room = guard.engine.context_length
     reason = f"overlength: the prompt and {config.max_tokens} answer tokens do not fit into {room} tokens"
     refused: dict[UUID, Completion | Failure] = {job.key: Failure(reason, False) for job in missing if not job.fits}
-    answered = guard.submit([job.prompt for job in missing if job.fits], lambda: not stage.watcher.stopped())
+    answered = guard.submit([job.prompt for job in missing if job.fits], lambda: not stage.stopped())
     return _Asked(jobs, responses, missing, refused, answered)
 
 
 def _finish(stage: _Stage, model: Model, depth: int, asked: _Asked, label: str) -> None:
     """Score and commit a batch, once it is answered."""
     jobs, responses, missing, outcomes, _ = asked
+    before = stage.left
     answered = asked.answered.result()
     seconds = answered.seconds / max(1, len(missing))
     fitting = [job.key for job in missing if job.fits]
@@ -245,6 +328,8 @@ def _finish(stage: _Stage, model: Model, depth: int, asked: _Asked, label: str) 
             batch.generations.append(_generation_row(model, job, outcome, seconds, label))
         if isinstance(outcome, Completion):
             responses[job.key] = outcome.response
+            prompt, completion = stage.tokens[model.name]
+            stage.tokens[model.name] = prompt + job.prompt.tokens, completion + (outcome.completion_tokens or 0)
     for job in jobs:
         for parent in job.parents if job.key in responses or job.key in outcomes else []:
             node = child_key(parent.node, model.key)
@@ -268,6 +353,9 @@ def _finish(stage: _Stage, model: Model, depth: int, asked: _Asked, label: str) 
     todo = scorings([(stage.questions[question], response) for question, response in sorted(answers)], stage.suite.config)
     batch.scores = score(todo, stage.suite.config.code.sandbox)
     stage.keep(batch)
+    if stage.allowance:
+        took = answered.seconds if stage.allowance.unit == "seconds" else before - stage.left
+        stage.largest = max(stage.largest, took)
     stage.report.generated += len(batch.generations)
     stage.report.failed += sum(isinstance(outcome, Failure) for outcome in outcomes.values())
     stage.report.shared += len(batch.nodes) - len(batch.generations)

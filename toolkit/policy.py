@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from toolkit.algorithms import algorithm_class
+from toolkit.dense import Dense
 from toolkit.env import Observations, Observer
 from toolkit.errors import PolicyError
 from toolkit.table import Floats, Ints, TransitionTable
@@ -70,9 +71,12 @@ class Router:
         if not isinstance(policy, ActorCriticPolicy):
             chosen: Floats = np.eye(actions)[self.algorithm.predict(seen, deterministic=True)[0]]
             return chosen
-        features = policy.extract_features(policy.obs_to_tensor(seen)[0], policy.pi_features_extractor)
+        features = policy.extract_features(torch.from_numpy(seen).to(policy.device), policy.pi_features_extractor)
         assert isinstance(features, torch.Tensor)
-        logits = policy.action_net(policy.mlp_extractor.forward_actor(features))
+        try:
+            logits = Dense.actor(policy).forward(features)
+        except ValueError:
+            logits = policy.action_net(policy.mlp_extractor.forward_actor(features))
         exact: Floats = torch.softmax(logits.double(), -1).cpu().numpy()
         return exact
 

@@ -157,7 +157,7 @@ def _draw(suite: Suite, cache: Cache, share: float, seed: int) -> dict[UUID, lis
     for row in rows:
         hops[UUID(row["model"]), row["depth"]].append((UUID(row["generation"]), row["prompt_tokens"], row["status"] == "ok"))
     longest = {model.key: config.max_tokens for model, config in zip(suite.models, suite.config.models, strict=True)}
-    budget = Budget(suite.config.engine.batch_tokens)
+    budget = Budget(suite.config.engine.budget)
     batches: list[tuple[UUID, list[UUID]]] = []
     for (model, _), jobs in hops.items():
         start = 0

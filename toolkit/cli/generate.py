@@ -1,5 +1,6 @@
 """`toolkit generate`: fill a cache."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,11 @@ from toolkit.cli.common import CacheOption, SandboxOption, SuiteArgument, cache_
 from toolkit.errors import SuiteError
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Sequence
+    from uuid import UUID
+
     from toolkit.generate import Shard
+    from toolkit.suite import Question
 
 
 FAILED = 3
@@ -32,6 +37,15 @@ def _shard(given: str | None) -> "Shard | None":
     return Shard(int(number), int(of))
 
 
+def _leading(questions: "Sequence[Question]", whole: "Container[UUID]") -> "Iterator[int]":
+    """Count of each benchmark that is not whole how many of its first questions are; of a whole suite, all there are."""
+    for _, group in groupby(questions, lambda question: question.benchmark):
+        keys = [question.key for question in group]
+        lacking = [place for place, key in enumerate(keys) if key not in whole]
+        if lacking:
+            yield lacking[0]
+
+
 def generate(
     suite: SuiteArgument,
     cache: CacheOption = None,
@@ -43,6 +57,14 @@ def generate(
         int | None,
         typer.Option(help="Only so many questions a benchmark: a first look at a suite.", min=1, show_default=False),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Spend at most so much: 2h, '5M tokens' or '10 usd'. Whole questions first.",
+            show_default=False,
+            metavar="AMOUNT",
+        ),
+    ] = None,
     sandbox: SandboxOption = None,
 ) -> None:
     """Generate every answer of a suite that its cache does not hold yet; stop and repeat at any time.
@@ -51,13 +73,19 @@ def generate(
 
     Example: toolkit generate quickstart
     """
+    from toolkit.allowance import parse_allowance, tell
     from toolkit.config import CodeConfig
     from toolkit.rescore import wanted
     from toolkit.store import Cache
     from toolkit.suite import resolve
 
     config, base = suite_config(suite, cache, migrate=True)
-    part = _shard(shard)
+    part, allowance = _shard(shard), parse_allowance(budget) if budget else None
+    if allowance and allowance.unit == "usd" and not (config.engine.usd_per_hour or config.engine.usd_per_million_tokens):
+        raise SuiteError(
+            "A budget in usd needs prices. Give usd_per_hour or usd_per_million_tokens under [engine] in the suite, "
+            "or a budget in time or tokens."
+        )
     if limit:
         config = config.limited(limit)
     if sandbox:
@@ -83,15 +111,29 @@ def generate(
         return
 
     from toolkit.generate import generate as run
+    from toolkit.generate import whole_questions
 
     with Bar(missing + failed) as bar:
-        report = run(resolved, opened, base, store, watcher=bar, retry=retry, shard=part)
+        report = run(resolved, opened, base, store, watcher=bar, retry=retry, shard=part, allowance=allowance)
     typer.echo(
         f"{report.generated - report.failed} answers generated, {report.shared} shared with an equal prompt, "
         f"{report.failed} failed, in {report.seconds:.0f} s. Cache: {opened.path}"
     )
     rows = opened.progress(config.name)
     missing, failed = sum(row.missing for row in rows), sum(row.failed for row in rows)
+    if allowance and report.exhausted and missing:
+        whole = whole_questions(resolved, opened)
+        each = min(_leading(resolved.questions, whole))
+        spent = tell(report.spent.of(allowance.unit), allowance.unit)
+        typer.echo(
+            f"The budget of {allowance} ends here, {spent} spent: {len(whole)} of {len(resolved.questions)} questions are "
+            f"whole, the first {each} of every benchmark among them. The same command continues with another {allowance}."
+        )
+        if each:
+            typer.echo(
+                f"To train on those: toolkit generate {suite} --limit {each}, which generates nothing, then toolkit train."
+            )
+        return
     if missing or failed:
         if report.stopped:
             typer.echo(f"{missing} of {total} nodes are missing; the same command continues.")

@@ -108,6 +108,10 @@ def open_engine(config: EngineConfig, model: ModelConfig, base: Path, store: Pat
         from toolkit.engines.openai import OpenAIEngine
 
         return OpenAIEngine(config, model, base, store)
+    if config.name == "vllm":
+        from toolkit.engines.vllm import VllmEngine
+
+        return VllmEngine(config, model, base, store)
     from toolkit.engines.transformers import TransformersEngine
 
     return TransformersEngine(config, model, base, store)

@@ -1,4 +1,4 @@
-"""How a checkpoint writes a chat and counts tokens: its tokenizer and chat template, shared by all engines that run weights."""
+"""How a checkpoint writes a chat, counts tokens and ends an answer; shared by all engines that run weights."""
 
 import re
 from collections.abc import Sequence
@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from toolkit.config import ModelConfig
+from toolkit.engines import Completion, before_stop
 from toolkit.errors import CheckpointError
 from toolkit.prompts import Message
 
@@ -46,6 +47,7 @@ class ChatTokenizer:
         self._template = _NOW.sub(lambda found: repr(RENDER_DATE.strftime(found["format"])), template)
         self._arguments = {"date_string": RENDER_DATE.strftime("%d %b %Y"), **model.chat_template_args}
         self.context_length = model.context_length or int(getattr(config, "max_position_embeddings", 2048))
+        self.ends = self._ends(path, config)
 
     def render(self, messages: Sequence[Message]) -> str:
         """Render a chat with the model's chat template and a fixed date."""
@@ -58,3 +60,26 @@ class ChatTokenizer:
     def count(self, text: str) -> int:
         """Return the length of a text in tokens; special tokens are counted only where the text holds them."""
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def text(self, answer: Sequence[int]) -> str:
+        """Return the text of tokens, marks left out."""
+        return str(self.tokenizer.decode(answer, skip_special_tokens=True))
+
+    def completion(self, answer: Sequence[int], stop: Sequence[str]) -> Completion:
+        """Read what was generated: up to a mark that ends it or a text that does; without either it was cut."""
+        ended = answer[-1] in self.ends
+        response, stopped = before_stop(self.text(answer[:-1] if ended else answer), stop)
+        return Completion(response, self.count(response), "stop" if stopped or ended else "length")
+
+    def _ends(self, path: Path, config: Any) -> set[int]:
+        """Return the marks that end an answer: those of the generation settings, else of the tokenizer.
+
+        Nothing else is taken from these settings: they bring penalties and sampling, which would apply wherever the suite
+        names none.
+        """
+        try:
+            marks = GenerationConfig.from_pretrained(path).eos_token_id
+        except OSError:
+            marks = GenerationConfig.from_model_config(config).eos_token_id
+        marks = self.tokenizer.eos_token_id if marks is None else marks
+        return set(marks) if isinstance(marks, list) else {marks}

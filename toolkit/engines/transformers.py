@@ -88,7 +88,7 @@ class TransformersEngine:
                 raise
             self._empty_cache()
             raise BatchTooLargeError(str(error)) from None
-        return [self._completion(answer, decoder.ends) for answer in answers]
+        return [self.chat.completion(answer, self.config.stop) for answer in answers]
 
     def close(self) -> None:
         """Free the weights."""
@@ -99,23 +99,11 @@ class TransformersEngine:
         """Tell whether an answer has come to a text that ends it; only its last tokens are read until they hold one."""
         if not self.config.stop:
             return False
-        last = self.tokenizer.decode(answer[-self._reach :], skip_special_tokens=True)
-        return before_stop(last, self.config.stop)[1] and before_stop(self._text(answer), self.config.stop)[1]
-
-    def _text(self, answer: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(answer, skip_special_tokens=True))
-
-    def _completion(self, answer: Sequence[int], ends: set[int]) -> Completion:
-        ended = answer[-1] in ends
-        response, stopped = before_stop(self._text(answer[:-1] if ended else answer), self.config.stop)
-        return Completion(response, self.count(response), "stop" if stopped or ended else "length")
+        last = self.chat.text(answer[-self._reach :])
+        return before_stop(last, self.config.stop)[1] and before_stop(self.chat.text(answer), self.config.stop)[1]
 
     def _resident(self) -> Decoder:
-        """Load the weights, once.
-
-        Of the checkpoint's generation settings only the end-of-turn marks are kept: others bring penalties and sampling,
-        which would apply wherever the suite names none.
-        """
+        """Load the weights, once."""
         if self._decoder is None:
             assert self.config.dtype
             dtype = getattr(torch, self.config.dtype)
@@ -127,10 +115,8 @@ class TransformersEngine:
                     model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
             except (OSError, ValueError, ImportError) as error:
                 raise CheckpointError(f"The weights of model {self.config.name!r} cannot be loaded: {error}") from None
-            ends = model.generation_config.eos_token_id or self.tokenizer.eos_token_id
-            marks = set(ends) if isinstance(ends, list) else {ends}
             model = model.to(self.device).eval()
-            self._decoder = Decoder(model, marks, self.tokenizer.pad_token_id, self.config.max_tokens)
+            self._decoder = Decoder(model, self.chat.ends, self.tokenizer.pad_token_id, self.config.max_tokens)
         return self._decoder
 
     def _empty_cache(self) -> None:

@@ -3,6 +3,7 @@
 Knows nothing of replay: nodes are numbers, and a text is a row of a matrix.
 """
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import duckdb
@@ -13,6 +14,9 @@ from toolkit.suite import Suite
 
 BATCH = 2048
 """Vectors that are fetched together: few enough for the processor's cache, where copying them costs nothing."""
+
+PAGES = 128
+"""Megabytes a thread that DuckDB may hold while vectors are fetched; otherwise it keeps all of the file that it has read."""
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -94,7 +98,14 @@ def observed(con: duckdb.DuckDBPyConnection, suite: Suite) -> Observed:
         empty = np.empty(0, np.int64)
         return Observed(empty, empty, empty, np.empty((0, 0), np.float32), *counts[0])
     rows, vector = np.unique(row, return_inverse=True)
-    return Observed(position, number, 1 + vector, _vectors(con, suite.encoder, rows), len(rows), 0)
+    [(threads,)] = con.execute("SELECT current_setting('threads')").fetchall()
+    with suppress(duckdb.OutOfMemoryException):  # it holds more already, and goes on as it is
+        con.execute(f"SET memory_limit = '{PAGES * threads}MB'")
+    try:
+        vectors = _vectors(con, suite.encoder, rows)
+    finally:
+        con.execute("RESET memory_limit")
+    return Observed(position, number, 1 + vector, vectors, len(rows), 0)
 
 
 def _vectors(con: duckdb.DuckDBPyConnection, encoder: str, rows: Ints) -> Vectors:

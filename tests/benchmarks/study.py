@@ -1,0 +1,140 @@
+"""Study how routers generalise from few questions, and which settings do best: `just study`.
+
+Settings are compared on questions that neither a learner nor the test sees: a table's validation split. What a learner stops
+early by is taken from its training questions, a seventh as many as it learns from. Test rewards are of the defaults and of the
+settings that were best, and are looked at once these are chosen.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import t
+
+from tests.synthetic import synthetic_table
+from toolkit import exact
+from toolkit.baselines import knn, linear
+from toolkit.cli.common import recorded_suite
+from toolkit.config import TrainConfig
+from toolkit.policy import Router
+from toolkit.report.tables import markdown
+from toolkit.table import Floats, Ints, TransitionTable, load_table
+from toolkit.train import fit_router
+
+ALPHA = 0.05
+SIZES = (100, 300, 1000)
+TOPICS = (4, 8, 16, 32)
+NOISE = (0.5, 1.0)
+"""Of the generated tables, in turn."""
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "ppo": {
+        "defaults": {},
+        "projection 8": {"projection": 8},
+        "projection 16": {"projection": 16},
+        "projection 16, entropy 0.003": {"projection": 16, "ppo": {"ent_coef": 0.003}},
+        "projection 16, learning rate 1e-3": {"projection": 16, "ppo": {"learning_rate": 1e-3}},
+        "projection 16, 300,000 steps": {"projection": 16, "timesteps": 300_000},
+        "linear policy, whole embeddings": {"projection": 0, "net_arch": ()},
+    },
+    "exact": {
+        "defaults": {},
+        "projection 8": {"projection": 8},
+        "projection 16": {"projection": 16},
+        "projection 8, dropout 0.3": {"projection": 8, "exact": {"dropout": 0.3}},
+        "projection 16, dropout 0.3": {"projection": 16, "exact": {"dropout": 0.3}},
+        "projection 8, minibatches of 16": {"projection": 8, "exact": {"batch_size": 16}},
+        "projection 16, minibatches of 16": {"projection": 16, "exact": {"batch_size": 16}},
+        "projection 16, 80 passes, patience 12": {"projection": 16, "exact": {"n_epochs": 80, "patience": 12}},
+        "projection 16, entropy 0.003": {"projection": 16, "exact": {"ent_coef": 0.003}},
+        "linear policy, whole embeddings": {"projection": 0, "net_arch": ()},
+        "linear policy, projection 32": {"net_arch": ()},
+    },
+}
+
+
+def few(table: TransitionTable, size: int, seed: int) -> TransitionTable:
+    """Keep some training questions, take a seventh as many for early stopping, and set the validation split aside."""
+    train = np.random.default_rng(seed).permutation(table.rows("train"))
+    size = min(size, len(train) * 7 // 8)
+    split = np.where(table.split == "validation", "selection", np.where(table.split == "train", "unused", table.split))
+    split[train[:size]] = "train"
+    split[train[size : size + size // 7]] = "validation"
+    return replace(table, split=split)
+
+
+def mean(table: TransitionTable, rows: Ints, reward: Floats) -> float:
+    """Return the unweighted mean over benchmarks."""
+    return float(exact.benchmark_weights(table, rows) @ reward)
+
+
+def routed(table: TransitionTable, changes: Mapping[str, Any], algorithm: str, seed: int) -> tuple[float, float]:
+    """Train a router; return its exact reward on the questions set aside, and on the test split."""
+    config = TrainConfig(algorithm=algorithm, alpha=ALPHA).changed(dict(changes))
+    router = Router(fit_router(table, config, seed), {"run": "", "models": list(table.models), "horizon": table.horizon})
+
+    def reward(rows: Ints) -> float:
+        shares = exact.path_shares(table, router.probabilities(table, rows))
+        return mean(table, rows, exact.outcome(table, rows, shares).reward(ALPHA))
+
+    return reward(np.flatnonzero(table.split == "selection")), reward(table.rows("test"))
+
+
+def fixed(table: TransitionTable) -> dict[str, float]:
+    """Return the test rewards of what does not depend on a seed."""
+    rows, train = table.rows("test"), table.rows("train")
+    ends: dict[str, int | Ints] = {
+        "kNN": knn(table).choose(rows, ALPHA),
+        "linear": linear(table).choose(rows, ALPHA),
+        "best fixed path": int(exact.best_fixed_path(table, train, ALPHA)),
+        "oracle": exact.oracle(table, rows, ALPHA),
+    }
+    return {name: mean(table, rows, exact.node_outcome(table, rows, end).reward(ALPHA)) for name, end in ends.items()}
+
+
+def interval(values: Floats) -> str:
+    """Write the mean over tables and seeds with its 95% interval (Student's t)."""
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return f"{values.mean():+.4f} ± {half:.4f}"
+
+
+def main() -> None:
+    """Print what was chosen by, and what the test split says of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--algorithms", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--tables", type=int, default=4, help="generated tables, beside the reference cache")
+    parser.add_argument("--seeds", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    suite, cache = recorded_suite("quickstart", None)
+    tables = {"reference": load_table(cache, suite)}
+    for n in range(options.tables):  # no seed that anything was chosen on before
+        topics, noise = TOPICS[n % len(TOPICS)], NOISE[n % len(NOISE)]
+        tables[f"generated {n}"] = synthetic_table(3000, seed=10 + n, noise=noise, topics=topics)
+    small = {(n, size, s): few(table, size, s) for (n, table), size, s in product(tables.items(), SIZES, range(options.seeds))}
+    kinds = {size: np.array([key[1] == size for key in small]) for size in SIZES}
+    reference = np.array([key[0] == "reference" for key in small])
+    report = []
+    for algorithm in options.algorithms:
+        found = {}
+        for name, changes in SETTINGS[algorithm].items():
+            found[name] = np.array([routed(table, changes, algorithm, key[2]) for key, table in small.items()]).T
+            print(algorithm, name, found[name].mean(1).round(4), flush=True)
+        gain = {name: values[0] - found["defaults"][0] for name, values in found.items()}
+        parts = [np.ones(len(small), bool), *kinds.values(), reference]
+        rows = [[name, *(interval(values[part]) for part in parts)] for name, values in gain.items() if name != "defaults"]
+        print(markdown([f"{algorithm}, gain on validation", "all", *map(str, SIZES), "reference"], rows))
+        best = max(gain, key=lambda name: gain[name].mean())
+        report += [(f"{algorithm}, {name}", found[name][1]) for name in dict.fromkeys(("defaults", best))]
+    beside = [fixed(table) for table in small.values()]
+    report += [(name, np.array([each[name] for each in beside])) for name in beside[0]]
+    for what, chosen in (("reference cache", reference), ("generated tables", ~reference)):
+        rows = [[name, *(f"{values[chosen & kind].mean():.3f}" for kind in kinds.values())] for name, values in report]
+        print(markdown([f"test reward, {what}", *map(str, SIZES)], rows))
+
+
+if __name__ == "__main__":
+    main()
