@@ -1,7 +1,7 @@
 """Generation by the engine transformers beside `model.generate`, one prompt at a time: `python -m tests.benchmarks.decoding`.
 
 64 mixed questions of a suite's benchmarks, its first model in float32, 64 new tokens. The toolkit's side is all of `generate`:
-rendering, decoding, scoring, commits. Loading weights is on neither side. Both run in turns, twice unless told; the faster counts.
+rendering, decoding, scoring, commits. Loading weights is on neither side. Both run in turns, twice by default; the best counts.
 """
 
 import argparse
