@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from tests.toy import make_table
-from toolkit.baselines import Predictor, knn, linear
+from toolkit.baselines import NEIGHBOURS, Predictor, knn, linear, predictors
 from toolkit.exact import node_outcome, oracle
-from toolkit.table import TransitionTable
+from toolkit.table import Ints, TransitionTable
 
 
 def telling_table(allow_stop: bool) -> TransitionTable:
@@ -28,23 +29,22 @@ def telling_table(allow_stop: bool) -> TransitionTable:
 @pytest.mark.parametrize("fit", [knn, linear])
 @pytest.mark.parametrize("allow_stop", [False, True])
 def test_a_predictor_routes_by_what_the_embedding_tells(
-    fit: Callable[[TransitionTable, bool], Predictor], allow_stop: bool
+    fit: Callable[[TransitionTable, Ints, bool], Predictor], allow_stop: bool
 ) -> None:
     table = telling_table(allow_stop)
     rows = table.rows("test")
-    chosen = fit(table, allow_stop).choose(rows, 0.5)
+    chosen = fit(table, rows, allow_stop).choose(0.5)
     np.testing.assert_array_equal(chosen, oracle(table, rows, 0.5, allow_stop))
     assert set(chosen) == ({0, 1} if allow_stop else {1, 2})  # 1 - 0.5 * 5 is worse than no answer
 
 
 def test_knn_predicts_the_mean_of_its_neighbours() -> None:
     table = telling_table(False)
-    model = knn(table).models[0]
     rows, train = table.rows("test")[:1], table.rows("train")
-    near = np.argsort(-_cosine(table, rows, train)[0])[: model.n_neighbors]
-    expected = np.concatenate([table.quality[train[near], 1:], table.cost[train[near], 1:]], axis=1).mean(0)
-    features = table.vectors[table.texts[rows, 0, 0]]
-    np.testing.assert_allclose(model.predict(features)[0], expected)
+    quality, cost = knn(table, rows).predicted[0]
+    near = np.argsort(-_cosine(table, rows, train)[0])[: NEIGHBOURS[0]]
+    np.testing.assert_allclose(quality[0], table.quality[train[near], 1:].mean(0))
+    np.testing.assert_allclose(cost[0], table.cost[train[near], 1:].mean(0))
 
 
 def _cosine(table: TransitionTable, left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -55,9 +55,17 @@ def _cosine(table: TransitionTable, left: npt.NDArray[Any], right: npt.NDArray[A
 
 def test_the_number_of_neighbours_is_chosen_on_the_validation_split() -> None:
     table = telling_table(False)
-    predictor = knn(table)
-    validation = table.rows("validation")
-    scores = [node_outcome(table, validation, predictor._best(m, validation, 0.1)).reward(0.1).mean() for m in predictor.models]
-    rows = table.rows("test")
-    best = predictor.models[int(np.argmax(scores))]
-    np.testing.assert_array_equal(predictor.choose(rows, 0.1), predictor._best(best, rows, 0.1))
+    rows, validation = table.rows("test"), table.rows("validation")
+    for alpha in (0.1, 0.9):
+        chosen, validated = ([1 + one.reward(alpha).argmax(1) for one in knn(table, at).predicted] for at in (rows, validation))
+        scores = [node_outcome(table, validation, ends).reward(alpha).mean() for ends in validated]
+        np.testing.assert_array_equal(knn(table, rows).choose(alpha), chosen[int(np.argmax(scores))])
+
+
+def test_predictors_are_fitted_once_a_table_and_split() -> None:
+    table = telling_table(False)
+    fitted = predictors(table, "test", False)
+    assert predictors(table, "test", False) is fitted
+    assert predictors(table, "test", True) is not fitted
+    assert len(predictors(table, "validation", False)["kNN"].choose(0.1)) == 10
+    assert predictors(replace(table), "test", False) is not fitted

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from toolkit.exact import benchmark_weights, curve, frontier, outcome, path_shar
 from toolkit.policy import load_router
 from toolkit.report.plots import cost_quality
 from toolkit.store import Cache
+from toolkit.store.rows import Row, append
 from toolkit.suite import Suite
 from toolkit.sweep import Job, aiq, areas, auto_alphas, by_alpha, cost_range, summarise, sweep
 from toolkit.table import TransitionTable
@@ -34,7 +37,7 @@ def test_a_sweep_records_every_run_and_repeats_none(
     def run(alphas: list[float]) -> list[str]:
         told.clear()
         every = sweep(
-            *(suite, cache, EXACT, alphas, 2, tmp_path, GENERATED, processes),
+            *(suite, cache, table, EXACT, alphas, 2, tmp_path, GENERATED, processes),
             advance=lambda done, total: told.append((done, total)),
         )
         return [run_name(suite, job.config, job.seed) for job in every]
@@ -69,7 +72,7 @@ def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
 
     def run(alphas: list[float]) -> list[Job]:
         told.clear()
-        given = (suite, cache, EXACT, alphas, 2, tmp_path, GENERATED, 1, True)
+        given = (suite, cache, table, EXACT, alphas, 2, tmp_path, GENERATED, 1, True)
         return sweep(*given, advance=lambda done, total: told.append((done, total)))
 
     every = run([0.0, 0.5, 1.0])
@@ -96,6 +99,38 @@ def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
     assert "alpha = 0.25" in found.output
     kept = cache.arrow("SELECT DISTINCT alpha FROM evaluations WHERE run = $run ORDER BY alpha", {"run": names[0]})
     assert kept["alpha"].to_pylist() == [0.0, 0.25, 0.5, 1.0]
+
+
+def test_an_interrupted_sweep_leaves_no_run_without_its_evaluation(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded() -> tuple[set[str], set[str]]:
+        runs, evaluated = (cache.arrow(f"SELECT DISTINCT run FROM {name}")["run"] for name in ("runs", "evaluations"))
+        return set(runs.to_pylist()), set(evaluated.to_pylist())
+
+    written: list[str] = []
+
+    def interrupted(con: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Row]) -> None:
+        written.append(name)
+        if written.count("evaluations") == 2:
+            raise KeyboardInterrupt
+        append(con, name, rows)
+
+    given = (suite, cache, table, EXACT, [0.0, 0.5], 2, tmp_path, GENERATED)
+    with monkeypatch.context() as patched:
+        patched.setattr("toolkit.store.runs.append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(*given)
+    assert written[:3] == ["runs", "evaluations", "runs"]
+    runs, evaluated = recorded()
+    assert len(runs) == 1
+    assert runs == evaluated
+    told: list[int] = []
+    sweep(*given, advance=lambda done, total: told.append(done))
+    assert told == [1, 2, 3, 4]
+    runs, evaluated = recorded()
+    assert len(runs) == 4
+    assert runs == evaluated
 
 
 def test_automatic_alphas_stand_where_the_frontier_bends(table: TransitionTable) -> None:

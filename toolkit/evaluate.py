@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from toolkit import tree
-from toolkit.baselines import knn, linear
+from toolkit.baselines import predictors
 from toolkit.exact import (
     Outcome,
     benchmark_weights,
@@ -141,26 +141,26 @@ def best_model_per_benchmark(table: TransitionTable, rows: Ints, alpha: float) -
 
 def policies(
     table: TransitionTable,
-    rows: Ints,
+    split: Split,
     alpha: float,
     probabilities: Sequence[Floats],
     baselines: bool = True,
     overhead: Overhead | None = None,
 ) -> dict[str, Policy]:
-    """Put a router beside its baselines on some rows.
+    """Put a router beside its baselines on a split.
 
     Args:
         table: The table.
-        rows: The rows to evaluate on.
+        split: The split.
         alpha: Price of cost, for the oracle and the choice of the best fixed path.
-        probabilities: Of every action at every decision node of those rows, `(rows, D, M)`, or `(rows, D, M + 1)` where the
+        probabilities: Of every action at every decision node of its rows, `(rows, D, M)`, or `(rows, D, M + 1)` where the
             router may stop; the oracle and the fixed paths may then, too. Of several routers, one draws for each question.
         baselines: Whether to fit kNN and the linear predictor and to list every fixed path.
         overhead: What is charged of the router at each decision, and of kNN and the linear predictor for the question.
     """
     actions = probabilities[0].shape[-1]
     allow_stop = actions > table.n_models
-    at, train = ends(table, allow_stop), table.rows("train")
+    at, train, rows = ends(table, allow_stop), table.rows("train"), table.rows(split)
     names = tuple(table.path_name(node) for node in range(at.start, at.stop))
 
     def of_chances(chances: Sequence[Floats], decision: float = 0.0) -> Policy:
@@ -190,8 +190,8 @@ def policies(
     found["best model per benchmark"] = of_nodes(best_model_per_benchmark(table, train, alpha)[benchmark])
     found["best path per benchmark"] = of_nodes(best_fixed_path_per_benchmark(table, train, alpha, allow_stop)[benchmark])
     if baselines:
-        found["kNN"] = of_nodes(knn(table, allow_stop).choose(rows, alpha), question)
-        found["linear"] = of_nodes(linear(table, allow_stop).choose(rows, alpha), question)
+        fitted = predictors(table, split, allow_stop)
+        found |= {name: of_nodes(predictor.choose(alpha), question) for name, predictor in fitted.items()}
     found["random"] = of_chances([np.full((len(rows), table.n_decision_nodes, actions), 1 / actions)])
     found["oracle"] = of_nodes(oracle(table, rows, alpha, allow_stop))
     if baselines:
@@ -357,7 +357,7 @@ def evaluate_together(
     probabilities = [router.probabilities(table, rows, alpha) for router in routers]
     if greedy:
         probabilities = list(map(most_probable, probabilities))
-    results = compare(table, rows, alpha, policies(table, rows, alpha, probabilities, baselines, overhead), generated)
+    results = compare(table, rows, alpha, policies(table, split, alpha, probabilities, baselines, overhead), generated)
     train, allow_stop = table.rows("train"), probabilities[0].shape[-1] > table.n_models
     fixed = table.path_name(int(best_fixed_path(table, train, alpha, allow_stop)))
     model = table.path_name(best_model(table, train, alpha))

@@ -16,7 +16,7 @@ from toolkit.exact import Curve, benchmark_weights, curve, ends, frontier
 from toolkit.policy import Router, load_router
 from toolkit.store import Cache
 from toolkit.suite import Suite
-from toolkit.table import Floats, Ints, TransitionTable, load_table
+from toolkit.table import Floats, Ints, TransitionTable
 from toolkit.train import as_row, card, cost_unit, fit_router, recorded_seconds, run_name
 
 AUTO = 21
@@ -73,8 +73,6 @@ def _start(arrays: Mapping[str, Any], suite: Suite, unit: float, generated: Mapp
 
 def _run(job: Job) -> Done:
     table, suite = _worker["table"], _worker["suite"]
-    if job.config.holdout:
-        table = table.hold_out(job.config.holdout)
     seconds, router = _train(job, table, suite, _worker["unit"])
     return Done(
         job,
@@ -128,6 +126,7 @@ def jobs(
 def sweep(
     suite: Suite,
     cache: Cache,
+    table: TransitionTable,
     config: TrainConfig,
     alphas: Sequence[float] | None,
     seeds: int,
@@ -144,6 +143,7 @@ def sweep(
     Args:
         suite: The recorded suite.
         cache: Its cache.
+        table: Its table, loaded with the benchmark that `config` holds out.
         config: How routers are trained; its alpha is replaced.
         alphas: The alphas; None places them by `auto_alphas`.
         seeds: Seeds 0 to `seeds - 1`.
@@ -155,13 +155,9 @@ def sweep(
 
     Returns:
         All runs of the sweep, those that were there included.
-
-    Raises:
-        IncompleteCacheError: The cache does not hold every transition of the suite.
     """
-    table = load_table(cache, suite)
     if alphas is None:
-        alphas = auto_alphas(table.hold_out(config.holdout) if config.holdout else table, allow_stop=config.allow_stop)
+        alphas = auto_alphas(table, allow_stop=config.allow_stop)
     every = jobs(suite, config, alphas, seeds, out, conditioned)
     found = cache.arrow("SELECT DISTINCT run, alpha FROM evaluations WHERE split = 'test'").to_pylist()
     known = {(row["run"], row["alpha"]) for row in found}
@@ -174,9 +170,8 @@ def sweep(
     advance(len(every) - len(missing), len(every))
     initial = (_shared(table), suite, cost_unit(cache, suite), generated)
     for n, done in enumerate(_results(missing, initial, processes), len(every) - len(missing) + 1):
-        cache.add_run(as_row(suite, table, done.job.config, done.job.seed, done.job.path, done.seconds))
-        rows = [row for evaluation in done.evaluations for row in as_rows(evaluation)]
-        cache.add_evaluation(done.evaluations[0].run, "test", rows, [])
+        run = as_row(suite, table, done.job.config, done.job.seed, done.job.path, done.seconds)
+        cache.add_run(run, [row for evaluation in done.evaluations for row in as_rows(evaluation)])
         advance(n, len(every))
     return every
 

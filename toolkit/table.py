@@ -5,8 +5,10 @@ Knows nothing of text: texts are rows of a feature matrix.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,9 @@ Ints = npt.NDArray[np.int64]
 
 ABSTAINED = "abstained"
 """Name of the empty path."""
+
+Found = TypeVar("Found")
+Given = TypeVarTuple("Given")
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,31 @@ class TransitionTable:
         return " > ".join(self.models[action] for action in tree.path_of(node, self.n_models)) or ABSTAINED
 
 
-def load_table(cache: Cache, suite: Suite) -> TransitionTable:
+def once(function: Callable[[TransitionTable, *Given], Found]) -> Callable[[TransitionTable, *Given], Found]:
+    """Decorate what follows from a table and hashable arguments: it is worked out once, and kept as long as the table is."""
+
+    @wraps(function)
+    def found(table: TransitionTable, *given: *Given) -> Found:
+        kept = vars(table).setdefault("_kept", {})
+        if (function, given) not in kept:
+            kept[function, given] = function(table, *given)
+        answer: Found = kept[function, given]
+        return answer
+
+    return found
+
+
+def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> TransitionTable:
     """Load a suite's table.
+
+    Args:
+        cache: The cache.
+        suite: The recorded suite.
+        holdout: A benchmark to leave out of training, as by `hold_out`.
 
     Raises:
         IncompleteCacheError: Nodes, scores or embeddings are missing, or generations failed; says how many and what to do.
+        SuiteError: There is no benchmark of the name that is held out.
     """
     models, horizon = len(suite.models), suite.horizon
     parameters = {"suite": suite.key}
@@ -154,7 +179,7 @@ def load_table(cache: Cache, suite: Suite) -> TransitionTable:
     cost[place] = in_cost_units(raw, unit)
     vectors, texts = _features(cache, suite, shape[0])
     names = tuple(benchmark.name for benchmark in suite.config.benchmarks)
-    return TransitionTable(
+    table = TransitionTable(
         tuple(model.name for model in suite.models),
         horizon,
         names,
@@ -165,6 +190,7 @@ def load_table(cache: Cache, suite: Suite) -> TransitionTable:
         vectors,
         texts,
     )
+    return table.hold_out(holdout) if holdout else table
 
 
 def _failed(cache: Cache, suite: Suite) -> Ints:

@@ -241,9 +241,7 @@ def train(
     known = None if force else recorded_seconds(cache, run, path)
     if known is not None:
         return Trained(run, path, known, 0, True)
-    table = load_table(cache, suite)
-    if config.holdout:
-        table = table.hold_out(config.holdout)
+    table = load_table(cache, suite, config.holdout)
     started = time.monotonic()
     path.parent.mkdir(parents=True, exist_ok=True)
     model = fit_router(table, config, seed, path.parent / "tensorboard", advance)

@@ -87,8 +87,8 @@ def fixed(table: TransitionTable) -> dict[str, float]:
     """Return the test rewards of what does not depend on a seed."""
     rows, train = table.rows("test"), table.rows("train")
     ends: dict[str, int | Ints] = {
-        "kNN": knn(table).choose(rows, ALPHA),
-        "linear": linear(table).choose(rows, ALPHA),
+        "kNN": knn(table, rows).choose(ALPHA),
+        "linear": linear(table, rows).choose(ALPHA),
         "best fixed path": int(exact.best_fixed_path(table, train, ALPHA)),
         "oracle": exact.oracle(table, rows, ALPHA),
     }

@@ -64,9 +64,7 @@ def evaluate(
             "questions); it is evaluated on the suite as it is now.",
             err=True,
         )
-    table = load_table(opened, resolved)
-    if router.card["settings"].get("holdout"):
-        table = table.hold_out(router.card["settings"]["holdout"])
+    table = load_table(opened, resolved, router.card["settings"].get("holdout"))
     if not len(table.rows(split)):
         raise SuiteError(
             f"The {split} split of suite {resolved.name} has no question. Give it a share under [splits], or more questions."

@@ -78,9 +78,7 @@ def sweep(
     options = {"algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
     given = {name: value for name, value in options.items() if value is not None}
     config = resolved.config.train.changed(parse_settings(settings or [])).changed(given)
-    table = load_table(opened, resolved)
-    if config.holdout:
-        table = table.hold_out(config.holdout)
+    table = load_table(opened, resolved, config.holdout)
     if not len(table.rows("test")):
         raise SuiteError(f"The test split of suite {resolved.name} has no question. Give it a share under [splits].")
     columns = [*Progress.get_default_columns(), MofNCompleteColumn()]
@@ -89,6 +87,7 @@ def sweep(
         every = run(
             resolved,
             opened,
+            table,
             config,
             placed,
             seeds,

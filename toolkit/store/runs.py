@@ -1,6 +1,6 @@
 """Trained routers, what they score, and what they decide."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from toolkit.store.file import CacheFile
@@ -10,12 +10,13 @@ from toolkit.store.rows import Row, append, arrow_keys, first
 class Runs(CacheFile):
     """Runs, evaluations and decisions."""
 
-    def add_run(self, run: Row) -> None:
-        """Record a trained router; a run of the same name is replaced, with what was evaluated of it."""
+    def add_run(self, run: Row, evaluations: Sequence[Row] = ()) -> None:
+        """Record a trained router and what it scores; a run of the same name is replaced, with what was evaluated of it."""
         with self.write() as con:
             for table in ("runs", "evaluations", "decisions"):
                 con.execute(f"DELETE FROM {table} WHERE run = ?", [run["run"]])
             append(con, "runs", [run])
+            append(con, "evaluations", evaluations)
 
     def add_evaluation(self, run: str, split: str, evaluations: Iterable[Row], decisions: Iterable[Row]) -> None:
         """Record what a run's router and its baselines score, in place of an earlier evaluation on the same split and alpha.
