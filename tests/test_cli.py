@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,11 @@ def test_verify_runs_the_checkpoints_again(folder: Path) -> None:
     assert {row[1] for row in rows} == {"as", "1"}
     assert "kendall" in done.stderr
     assert "no share" in toolkit(folder, "verify", "--regenerate", "150%").stderr
+    other = folder / "cache/other.duckdb"
+    shutil.copy(folder / "cache/small.duckdb", other)
+    assert "Name one with --cache" in toolkit(folder, "verify").stderr
+    assert "small.duckdb: all" in toolkit(folder, "verify", "--suite", "small.toml").stderr
+    other.unlink()
 
 
 def test_show_draws_the_tree_with_the_best_path(folder: Path) -> None:

@@ -166,7 +166,8 @@ def test_pruning_keeps_runs_and_their_suites_unless_told(cache: Cache, suite: Su
     cache.add_run({"run": "r", "suite": suite.key, "algorithm": "ppo", "alpha": 0.1, "seed": 0})
     cache.add_run({"run": "new", "suite": superseded.key, "algorithm": "ppo", "alpha": 0.1, "seed": 0})
     for run in ("r", "new", "gone"):
-        cache.add_evaluation(run, "test", [{"run": run, "split": "test"}], [{"run": run, "node": suite.key, "action": "a"}])
+        rows = [{"run": run, "split": "test", "alpha": 0.1}]
+        cache.add_evaluation(run, "test", rows, [{"run": run, "node": suite.key, "action": "a"}])
     before = content(cache)
     told = toolkit("cache", "prune", str(cache.path), "--yes")
     assert "--runs" in told.stderr

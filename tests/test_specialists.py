@@ -164,7 +164,7 @@ def test_a_specialist_is_trained_into_an_adapter_that_the_engine_runs(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "fetch", lambda *_: llama)
-    train.train("words", steps=3, batch=2, seed=0, own_share=0.5, store=tmp_path, out=tmp_path / "words")
+    train.train("words", steps=60, batch=2, seed=0, own_share=0.5, store=tmp_path, out=tmp_path / "words")
     model = {"name": "words", "checkpoint": str(llama), "dtype": "float32", "max_tokens": 8, "base_rate": 1.0}
     answers = []
     for changes in ({}, {"adapter": str(tmp_path / "words")}):
@@ -176,7 +176,7 @@ def test_a_specialist_is_trained_into_an_adapter_that_the_engine_runs(
     settings = json.loads((tmp_path / "words/adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == train.BASE
     recorded = json.loads((tmp_path / "words/trainer_state.json").read_text())
-    assert (recorded["steps"], recorded["batch"], recorded["own_share"]) == (3, 2, 0.5)
+    assert (recorded["steps"], recorded["batch"], recorded["own_share"]) == (60, 2, 0.5)
     assert recorded["tokens"] > 100
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, only_cache, suite_config
+from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, cache_path, only_cache, suite_config
 from toolkit.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def verify(
     from toolkit.verify import verify as run
 
     share = _share(regenerate) if regenerate else None
+    if suite and not cache:
+        cache = cache_path(suite_config(suite, None)[0].name, None)
     opened = only_cache(cache)
     store = opened.path.parent / "weights"
     suites = _suites(suite, opened) if tokens or encoder or share else []
