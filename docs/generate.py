@@ -51,6 +51,7 @@ _TITLES = {
     "[prompts]": "PromptConfig",
     "[engine]": "EngineConfig",
     "[engine.server]": "ServerConfig",
+    "[engine.ray]": "RayConfig",
     "[code]": "CodeConfig",
     "[splits]": "SplitConfig",
     "[features]": "FeatureConfig",

@@ -269,6 +269,18 @@ class ServerConfig(Section):
     )
 
 
+class RayConfig(Section):
+    """What a worker takes of a Ray cluster, for `generate --executor ray`."""
+
+    gpus: float | None = Field(
+        None, ge=0, description="GPUs of a worker, or a share of one; default: 1, and 0 where the cluster has none."
+    )
+    cpus: float = Field(1.0, gt=0, description="CPUs of a worker, and its threads.")
+    replicas: int | None = Field(
+        None, ge=1, description="Workers; default: as many as there is room for, on nodes that join later, too."
+    )
+
+
 class EngineConfig(Section):
     """What runs the models. Nothing here changes an answer's key."""
 
@@ -283,6 +295,7 @@ class EngineConfig(Section):
         "None that changes what is answered: these are part of no key.",
     )
     server: ServerConfig = Field(ServerConfig(), description="The server, for the engine openai: [engine.server].")
+    ray: RayConfig = Field(RayConfig(), description="Workers on a Ray cluster: [engine.ray].")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
     batch_tokens: int | None = Field(
         None,

@@ -8,9 +8,9 @@ one before it is scored and committed. Knows no DuckDB and no particular engine.
 
 import logging
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,8 +21,8 @@ from uuid import UUID
 from toolkit.allowance import Allowance, Price, Spent, dollars
 from toolkit.config import ModelConfig
 from toolkit.embed import Encode, SuiteEncoder, embed_missing
-from toolkit.engines import Completion, Engine, Failure, OpenEngine, open_engine
-from toolkit.engines.guard import AHEAD, Answered, Budget, Guard
+from toolkit.engines import Completion, Failure, OpenEngine, open_engine
+from toolkit.engines.guard import AHEAD, Answered, Answerer, Answering, Budget, Guard
 from toolkit.errors import CacheBusyError, EngineError
 from toolkit.jobs import Job, cut_batches, render_jobs
 from toolkit.keys import text_key
@@ -82,6 +82,7 @@ class _Stage:
         group: Questions that go through the hops now; None for all.
         tokens: Prompt and completion tokens newly generated, by model.
         largest: The most that a batch has taken of the allowance.
+        ahead: Batches that are worked on at a time.
     """
 
     suite: Suite
@@ -99,6 +100,7 @@ class _Stage:
     group: Collection[UUID] | None = None
     tokens: dict[str, tuple[int, int]] = field(default_factory=lambda: defaultdict(lambda: (0, 0)))
     largest: float = 0.0
+    ahead: int = AHEAD
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -114,9 +116,15 @@ class _Stage:
         """What is left of the allowance."""
         return self.allowance.amount - self.spent.of(self.allowance.unit) if self.allowance else float("inf")
 
+    @property
+    def reserve(self) -> float:
+        """What the batches in flight may still take of the allowance."""
+        in_turn = AHEAD if self.allowance and self.allowance.unit == "seconds" else self.ahead  # workers share the time
+        return in_turn * self.largest
+
     def stopped(self) -> bool:
         """Tell whether no further batch is to begin: somebody said so, or with those in flight it might take what is left."""
-        self.report.exhausted = self.report.exhausted or self.left <= AHEAD * self.largest
+        self.report.exhausted = self.report.exhausted or self.left <= self.reserve
         return self.watcher.stopped() or self.report.exhausted
 
     @property
@@ -162,6 +170,7 @@ def generate(
     shard: Shard | None = None,
     allowance: Allowance | None = None,
     engine: OpenEngine = open_engine,
+    answering: Answering = Guard,
     encode: Encode | None = None,
 ) -> Report:
     """Bring a cache to where it holds every node, score and embedding of a suite.
@@ -176,6 +185,7 @@ def generate(
         shard: Which part of the questions to generate, while other processes do the others; default: all.
         allowance: What to spend at most; whole questions are finished first, the same number of every benchmark.
         engine: Opens an engine for a model.
+        answering: Has the batches of a hop and a model answered: by an engine in this process, or by many elsewhere.
         encode: Embeds texts; by default the suite's encoder, loaded when there is something to embed.
 
     Raises:
@@ -205,7 +215,8 @@ def generate(
         for depth in range(1, suite.horizon + 1):
             for model, config in zip(suite.models, suite.config.models, strict=True):
                 if not stage.stopped():
-                    _hop(stage, depth, model, config, partial(engine, suite.config.engine, config, base, store))
+                    opened = partial(engine, suite.config.engine, config, base.absolute(), store.absolute())
+                    _hop(stage, depth, model, config, partial(answering, opened, config.max_tokens))
         cache.drain()
         cache.set_cost_unit(suite.key, suite.config.incomplete != "refuse")
         if not stage.watcher.stopped():
@@ -252,33 +263,33 @@ def _groups(stage: _Stage) -> Iterator[Collection[UUID] | None]:
         waiting = waiting[size:]
         yield group
         each = (before - stage.left) / len(group)
-        affordable = SPARED * stage.left - AHEAD * stage.largest
+        affordable = SPARED * stage.left - stage.reserve
         size = min(2 * len(group), int(affordable / each)) if each > 0 else 2 * len(group)
     stage.report.exhausted = (bool(waiting) and not stage.watcher.stopped()) or stage.report.exhausted
 
 
-def _hop(stage: _Stage, depth: int, model: Model, config: ModelConfig, engine: Callable[[], Engine]) -> None:
+def _hop(stage: _Stage, depth: int, model: Model, config: ModelConfig, answering: Callable[[Budget, float], Answerer]) -> None:
     parents = stage.parents(depth - 1)
     if all(child_key(parent.node, model.key) in stage.done for parent in parents):
         return
     stage.watcher.stage(f"hop {depth} of {stage.suite.horizon}, {model.name}")
-    with closing(Guard(engine, config.max_tokens, stage.budget, stage.suite.config.engine.batch_timeout)) as guard:
-        jobs = render_jobs(stage.suite, model, config, parents, guard.engine)
-        ahead: deque[_Asked] = deque()
+    with closing(answering(stage.budget, stage.suite.config.engine.batch_timeout)) as answerer:
+        jobs = render_jobs(stage.suite, model, config, parents, answerer.engine)
+        ahead: list[_Asked] = []
         for batch in cut_batches(jobs, config.max_tokens, stage.budget):
-            if stage.stopped() or guard.broken:
+            if stage.stopped() or answerer.broken:
                 break
             pending = [job for job in (job.without(model, stage.done) for job in batch) if job.parents]
             if pending:
-                ahead.append(_ask(stage, pending, config, guard))
-            if len(ahead) == AHEAD:
-                _finish(stage, model, depth, ahead.popleft(), guard.engine.label)
-        for asked in ahead:
-            _finish(stage, model, depth, asked, guard.engine.label)
-        if guard.broken:
+                ahead.append(_ask(stage, pending, config, answerer))
+            stage.ahead = answerer.ahead
+            while len(ahead) >= stage.ahead:
+                _finish(stage, model, depth, _first_answered(ahead))
+        while ahead:
+            _finish(stage, model, depth, _first_answered(ahead))
+        if answerer.broken:
             raise EngineError(
-                f"The engine of model {model.name!r} failed on {guard.failed_in_a_row} prompts in a row, the last with: "
-                f"{guard.last_failure}. It is given up; all answers so far are kept. "
+                f"The engine of model {model.name!r} failed on {answerer.broken}. It is given up; all answers so far are kept. "
                 f"Mend the engine, then repeat the command, with --retry for failures that are not transient "
                 f"(toolkit status {stage.suite.name})."
             )
@@ -302,18 +313,24 @@ class _Asked(NamedTuple):
     answered: Future[Answered]
 
 
-def _ask(stage: _Stage, jobs: Sequence[Job], config: ModelConfig, guard: Guard) -> _Asked:
+def _ask(stage: _Stage, jobs: Sequence[Job], config: ModelConfig, answerer: Answerer) -> _Asked:
     """Hand in what nobody has generated since; it is left untried if the run is stopped before its turn."""
     responses = stage.answered([job.key for job in jobs])
     missing = [job for job in jobs if job.key not in responses]
-    room = guard.engine.context_length
+    room = answerer.engine.context_length
     reason = f"overlength: the prompt and {config.max_tokens} answer tokens do not fit into {room} tokens"
     refused: dict[UUID, Completion | Failure] = {job.key: Failure(reason, False) for job in missing if not job.fits}
-    answered = guard.submit([job.prompt for job in missing if job.fits], lambda: not stage.stopped())
+    answered = answerer.submit([job.prompt for job in missing if job.fits], lambda: not stage.stopped())
     return _Asked(jobs, responses, missing, refused, answered)
 
 
-def _finish(stage: _Stage, model: Model, depth: int, asked: _Asked, label: str) -> None:
+def _first_answered(ahead: list[_Asked]) -> _Asked:
+    """Take out the batch that is answered first; of several, the one that was asked first."""
+    done = wait([asked.answered for asked in ahead], return_when=FIRST_COMPLETED).done
+    return ahead.pop(next(place for place, asked in enumerate(ahead) if asked.answered in done))
+
+
+def _finish(stage: _Stage, model: Model, depth: int, asked: _Asked) -> None:
     """Score and commit a batch, once it is answered."""
     jobs, responses, missing, outcomes, _ = asked
     before = stage.left
@@ -325,7 +342,7 @@ def _finish(stage: _Stage, model: Model, depth: int, asked: _Asked, label: str) 
     for job in missing:
         outcome = outcomes.get(job.key)
         if outcome:
-            batch.generations.append(_generation_row(model, job, outcome, seconds, label))
+            batch.generations.append(_generation_row(model, job, outcome, seconds, answered.label))
         if isinstance(outcome, Completion):
             responses[job.key] = outcome.response
             prompt, completion = stage.tokens[model.name]

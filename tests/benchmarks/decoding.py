@@ -55,18 +55,21 @@ class Clock:
         self.seconds += time.perf_counter() - self._since
 
 
-def mixed(name: str, questions: int, store: Path, limit: int) -> tuple[Suite, ModelConfig]:
-    """Return a suite of its first model and so many questions, drawn evenly from its benchmarks."""
-    config = load_config(find_suite(name))
+def mixed(name: str, questions: int, store: Path, limit: int) -> tuple[Suite, ModelConfig, Path]:
+    """Return a suite of its first model and so many questions, drawn evenly from its benchmarks; and where its paths start."""
+    file = find_suite(name)
+    config = load_config(file)
     model = config.models[0].model_copy(update={"dtype": "float32", "max_tokens": limit})
     each = -(-questions // len(config.benchmarks))
     benchmarks = tuple(one.model_copy(update={"limit": each}) for one in config.benchmarks)
     engine = EngineConfig(device="cpu", batch_tokens=32768)
     suite = resolve(
-        config.model_copy(update={"horizon": 1, "models": (model,), "benchmarks": benchmarks, "engine": engine}), Path(), store
+        config.model_copy(update={"horizon": 1, "models": (model,), "benchmarks": benchmarks, "engine": engine}),
+        file.parent,
+        store,
     )
     drawn = random.Random(0).sample(suite.questions, questions)
-    return Suite(suite.config, suite.models, tuple(drawn), suite.encoder), model
+    return Suite(suite.config, suite.models, tuple(drawn), suite.encoder), model, file.parent
 
 
 def measured(run: Callable[[], dict[str, str]], engine: TransformersEngine, clock: Clock) -> Run:
@@ -88,8 +91,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of fetched weights")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    suite, config = mixed(options.suite, options.questions, options.store, options.tokens)
-    engine = TransformersEngine(suite.config.engine, config, Path(), options.store)
+    suite, config, base = mixed(options.suite, options.questions, options.store, options.tokens)
+    engine = TransformersEngine(suite.config.engine, config, base, options.store)
     model = engine._resident().model
     clock = Clock(model)
     folder = Path(tempfile.mkdtemp())
@@ -97,7 +100,7 @@ def main() -> None:
 
     def toolkit_generate() -> dict[str, str]:
         cache = Cache(folder / f"{time.monotonic_ns()}.duckdb")
-        report = generate(suite, cache, Path(), options.store, engine=lambda *_: Resident(engine), encode=encode)
+        report = generate(suite, cache, base, options.store, engine=lambda *_: Resident(engine), encode=encode)
         assert not report.failed
         rows = cache.arrow("SELECT prompt, response FROM generations").to_pylist()
         prompts[:] = [row["prompt"] for row in rows]

@@ -1,5 +1,7 @@
 """`toolkit generate`: fill a cache."""
 
+from contextlib import contextmanager
+from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +15,42 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
     from uuid import UUID
 
+    from toolkit.config import RayConfig
+    from toolkit.engines.guard import Answering
     from toolkit.generate import Shard
     from toolkit.suite import Question
 
 
 FAILED = 3
 """Exit code where answers failed: the cache is not whole, and train would refuse it."""
+
+
+class Executor(StrEnum):
+    """Where engines run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+@contextmanager
+def _answering(executor: Executor, config: "RayConfig", address: str | None) -> "Iterator[Answering]":
+    """Connect to where engines run; at the end, tell what each worker did.
+
+    Raises:
+        EngineError: Ray or its cluster is not there.
+    """
+    if executor == Executor.LOCAL:
+        from toolkit.engines.guard import Guard
+
+        yield Guard
+        return
+    from toolkit.engines.ray import RayWorkers
+    from toolkit.report.tables import aligned
+
+    with RayWorkers(config, address) as workers:
+        yield workers.answering
+        rows = [[r.worker, r.answers, f"{r.tokens / r.seconds:.1f}" if r.seconds else ""] for r in workers.rates]
+        typer.echo(aligned(["worker", "answers", "tokens/s"], rows))
 
 
 def _shard(given: str | None) -> "Shard | None":
@@ -65,6 +97,12 @@ def generate(
             metavar="AMOUNT",
         ),
     ] = None,
+    executor: Annotated[
+        Executor, typer.Option(help="Where engines run: in this process, or as the workers of a Ray cluster.")
+    ] = Executor.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster. Default: $RAY_ADDRESS, else this machine.", show_default=False)
+    ] = None,
     sandbox: SandboxOption = None,
 ) -> None:
     """Generate every answer of a suite that its cache does not hold yet; stop and repeat at any time.
@@ -86,6 +124,8 @@ def generate(
             "A budget in usd needs prices. Give usd_per_hour or usd_per_million_tokens under [engine] in the suite, "
             "or a budget in time or tokens."
         )
+    if address and executor != Executor.RAY:
+        raise SuiteError("--address is that of a Ray cluster. Add --executor ray.")
     if limit:
         config = config.limited(limit)
     if sandbox:
@@ -113,8 +153,10 @@ def generate(
     from toolkit.generate import generate as run
     from toolkit.generate import whole_questions
 
-    with Bar(missing + failed) as bar:
-        report = run(resolved, opened, base, store, watcher=bar, retry=retry, shard=part, allowance=allowance)
+    with _answering(executor, config.engine.ray, address) as answering, Bar(missing + failed) as bar:
+        report = run(
+            resolved, opened, base, store, watcher=bar, retry=retry, shard=part, allowance=allowance, answering=answering
+        )
     typer.echo(
         f"{report.generated - report.failed} answers generated, {report.shared} shared with an equal prompt, "
         f"{report.failed} failed, in {report.seconds:.0f} s. Cache: {opened.path}"

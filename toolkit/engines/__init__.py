@@ -57,6 +57,10 @@ class TransientError(Exception):
     """An engine cannot answer now, but may later: a server that is away or overloaded."""
 
 
+class LostError(Exception):
+    """What ran an engine is gone, and what was asked of it with it; another may answer."""
+
+
 class Engine(Protocol):
     """One resident model."""
 

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from toolkit.engines import BatchTooLargeError, Completion, Engine, Failure, Prompt, TransientError
+from toolkit.engines import BatchTooLargeError, Completion, Engine, Failure, LostError, Prompt, TransientError
 from toolkit.errors import ToolkitError
 
 FAILURES_IN_A_ROW = 8
@@ -41,10 +41,48 @@ class Budget:
 
 
 class Answered(NamedTuple):
-    """Outcomes in the order of the prompts, None where there was no try, and the seconds that they took."""
+    """What became of a batch.
+
+    Attributes:
+        outcomes: In the order of the prompts; None where there was no try.
+        seconds: That they took.
+        label: Of the engine that answered.
+    """
 
     outcomes: Sequence[Completion | Failure | None]
     seconds: float
+    label: str
+
+
+class Answerer(Protocol):
+    """Who answers the batches of one hop with one model."""
+
+    @property
+    def engine(self) -> Engine:
+        """An engine that renders and counts."""
+        ...
+
+    @property
+    def ahead(self) -> int:
+        """Batches worth handing in at a time."""
+        ...
+
+    @property
+    def broken(self) -> str:
+        """Why no further batch is answered; empty while they are."""
+        ...
+
+    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[Answered]:
+        """Hand in prompts, longest first, to be answered if they are still wanted by the time it is their turn."""
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        ...
+
+
+Answering = Callable[[Callable[[], Engine], int, Budget, float], Answerer]
+"""Opens an answerer by the arguments of `Guard`, which is one."""
 
 
 class Guard:
@@ -63,15 +101,16 @@ class Guard:
         self.max_tokens = max_tokens
         self.budget = budget
         self.timeout = timeout
-        self.failed_in_a_row = 0
-        self.last_failure = ""
+        self.ahead = AHEAD
+        self._failures: deque[str] = deque(maxlen=FAILURES_IN_A_ROW)
         self._worker: _Worker | None = None
         self._line = _Worker()
 
     @property
-    def broken(self) -> bool:
-        """Whether the engine has failed so often that it is not asked any more."""
-        return self.failed_in_a_row >= FAILURES_IN_A_ROW
+    def broken(self) -> str:
+        """Why the engine is not asked any more, once it has failed so often."""
+        in_a_row = len(self._failures)
+        return f"{in_a_row} prompts in a row, the last with: {self._failures[-1]}" if in_a_row == FAILURES_IN_A_ROW else ""
 
     def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[Answered]:
         """Hand in prompts, longest first, to be answered after those handed in before, if they are still wanted by then."""
@@ -79,7 +118,7 @@ class Guard:
         def answer() -> Answered:
             started = time.monotonic()
             outcomes = self.answer(prompts) if wanted() else [None] * len(prompts)
-            return Answered(outcomes, time.monotonic() - started)
+            return Answered(outcomes, time.monotonic() - started, self.engine.label)
 
         return self._line.submit(answer)
 
@@ -88,6 +127,7 @@ class Guard:
 
         Raises:
             ToolkitError: The engine cannot run at all, e.g. its weights cannot be loaded.
+            LostError: What runs it is gone.
         """
         outcomes: dict[int, Completion | Failure] = {}
         todo = deque([list(range(len(prompts)))])
@@ -122,9 +162,9 @@ class Guard:
     def _count(self, answered: Answers) -> None:
         for outcome in answered:
             if isinstance(outcome, Failure):
-                self.failed_in_a_row, self.last_failure = self.failed_in_a_row + 1, outcome.reason
+                self._failures.append(outcome.reason)
             else:
-                self.failed_in_a_row = 0
+                self._failures.clear()
 
     def _try(self, prompts: Sequence[Prompt]) -> Answers | Failure:
         self._worker = self._worker or _Worker()
@@ -142,7 +182,7 @@ class Guard:
             return Failure(f"timeout: no answer within {self.timeout:g} s (batch_timeout)", True)
         except (TransientError, ConnectionError, TimeoutError) as error:
             return Failure(f"{type(error).__name__}: {error}", True)
-        except ToolkitError:
+        except (ToolkitError, LostError):
             raise
         except Exception as error:
             return Failure(f"{type(error).__name__}: {error}", False)
