@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.multiprocessing
 
 from toolkit.config import TrainConfig
 from toolkit.evaluate import Evaluation, as_rows, evaluate, evaluate_together
 from toolkit.exact import Curve, benchmark_weights, curve, ends, frontier
 from toolkit.policy import Router, load_router
+from toolkit.processes import context
 from toolkit.store import Cache
 from toolkit.suite import Suite
 from toolkit.table import Floats, Ints, TransitionTable
@@ -181,8 +181,7 @@ def _results(missing: Sequence[Job], initial: tuple[Any, ...], processes: int) -
         _start(*initial)
         yield from map(_run, missing)
         return
-    context = torch.multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
-    with ProcessPoolExecutor(min(processes, len(missing)), context, _start, initial) as pool:
+    with ProcessPoolExecutor(min(processes, len(missing)), context(), _start, initial) as pool:
         futures = [pool.submit(_run, job) for job in missing]
         try:
             for future in as_completed(futures):

@@ -20,6 +20,7 @@ from toolkit.cli.common import (
     recorded_suite,
 )
 from toolkit.errors import SuiteError
+from toolkit.processes import prepare
 
 
 def sweep(
@@ -54,6 +55,9 @@ def sweep(
 
     Example: toolkit sweep quickstart --alphas 0,0.05,0.1,0.2 --seeds 3 --plot frontier.png
     """
+    processes = processes or os.cpu_count() or 1
+    if processes > 1:
+        prepare()
     import pyarrow as pa
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
@@ -93,7 +97,7 @@ def sweep(
             seeds,
             out,
             made_up(resolved.config.benchmarks),
-            processes or os.cpu_count() or 1,
+            processes,
             conditioned,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
