@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,9 +17,16 @@ def looked_around() -> tuple[list[bool], int]:
     return [name in sys.modules for name in IMPORTED], len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
 
 
+def main() -> None:
+    with ProcessPoolExecutor(1, context()) as pool:
+        print(json.dumps(pool.submit(looked_around).result()))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_workers_are_forked_from_a_process_that_has_imported_what_they_need_and_has_no_threads() -> None:
-    with ProcessPoolExecutor(1, context()) as pool:
-        imported, threads = pool.submit(looked_around).result()
+    """In an interpreter of its own: all tests here share one process to fork from, which another test has begun."""
+    code = "from tests.test_processes import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported, threads = json.loads(done.stdout)
     assert all(imported)
     assert threads == 1
