@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from toolkit.config import TrainConfig
 from toolkit.env import RoutingVecEnv
 from toolkit.errors import IncompleteCacheError, PolicyError, SuiteError
 from toolkit.exact import node_outcome, oracle, outcome, path_shares
-from toolkit.features import Conditioned
+from toolkit.features import Conditioned, PerHop
 from toolkit.keys import content_sha256
 from toolkit.policy import Router, load_router
 from toolkit.ppo import ReplayPPO
@@ -41,8 +42,9 @@ def known_table(rows: int = 12) -> TransitionTable:
     return make_table(quality, cost, 2, ["cheap", "middle", "dear"], vectors)
 
 
-def router(model: BaseAlgorithm, table: TransitionTable, alpha: float) -> Router:
-    return Router(model, {"run": "test", "models": list(table.models), "horizon": table.horizon, "alpha": alpha})
+def router(model: BaseAlgorithm, table: TransitionTable, alpha: float, alphas: Sequence[float] = ()) -> Router:
+    card = {"run": "test", "models": list(table.models), "horizon": table.horizon, "alpha": alpha}
+    return Router(model, card | {"settings": {"alphas": list(alphas)}})
 
 
 def test_ppo_reaches_the_known_optimum() -> None:
@@ -105,7 +107,7 @@ def test_a_conditioned_policy_goes_by_the_alpha_that_it_is_told(config: TrainCon
     cost = np.tile([0, 1, 2, *[1, 2] * 2], (4, 1)).astype(float)
     table = make_table(quality, cost, 2, ["cheap", "dear"])
     model = fit_router(table, config.changed({"alphas": (0.0, 0.2, 3.0)}), 0)
-    card = router(model, table, 0.0).card | {"algorithm": config.algorithm, "settings": {"alphas": [0.0, 0.2, 3.0]}}
+    card = router(model, table, 0.0, (0.0, 0.2, 3.0)).card | {"algorithm": config.algorithm}
     Router(model, card).save(tmp_path / "policy.zip")
     loaded = load_router(tmp_path / "policy.zip")
     rows = table.rows("train")
@@ -128,6 +130,39 @@ def test_features_are_interpolated_between_knots() -> None:
     torch.testing.assert_close(conditioned(seen), expected)
     torch.testing.assert_close(conditioned.at(seen[:, None, :2], alphas), expected[:, None])
     torch.testing.assert_close(Conditioned(space, [0.5])(seen), seen[:, :2])
+
+
+def test_features_are_repeated_for_each_hop_and_only_those_of_the_hop_are_not_zero() -> None:
+    space = spaces.Box(-np.inf, np.inf, (5,), np.float32)
+    seen = torch.tensor([[5.0, 7.0, 1.0, 0.0, 0.5], [5.0, 7.0, 0.0, 1.0, 0.5]])
+    none = torch.zeros(5)
+    expected = torch.stack([torch.cat([seen[0], none]), torch.cat([none, seen[1]])])
+    torch.testing.assert_close(PerHop(space, 2)(seen), expected)
+
+
+def swapped_table() -> TransitionTable:
+    """Every other question needs the two models in the other order, which the question alone tells."""
+    quality = np.zeros((8, 7))
+    quality[::2, tree.node_of((0, 1), 2)] = quality[1::2, tree.node_of((1, 0), 2)] = 1
+    return make_table(quality, np.zeros((8, 7)), 2, ["first", "second"], np.tile(np.eye(2, 16, dtype=np.float32), (4, 1)))
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "ppo"])
+@pytest.mark.parametrize("alphas", [(), (0.0, 0.1)], ids=["one alpha", "conditioned"])
+@pytest.mark.parametrize("projection", [0, 2])
+def test_a_linear_policy_of_each_hop_learns_an_order_that_one_for_all_hops_cannot(
+    algorithm: str, alphas: tuple[float, ...], projection: int
+) -> None:
+    table = swapped_table()
+    rows = table.rows("train")
+    settings = {"exact": {"dropout": 0.0, "learning_rate": 0.1, "weight_decay": 0.0}, "ppo": {"learning_rate": 0.03}}
+    config = TrainConfig(
+        algorithm=algorithm, alpha=0.0, alphas=alphas, projection=projection, net_arch=(), timesteps=20_000, n_envs=64
+    ).changed({algorithm: settings[algorithm]})
+    for per_hop, low, high in ((False, 0.4, 0.6), (True, 0.95, 1)):
+        learned = router(fit_router(table, config.changed({"per_hop": per_hop}), 0), table, 0.0, alphas)
+        shares = path_shares(table, learned.probabilities(table, rows, 0.0))
+        assert low < outcome(table, rows, shares).quality.mean() <= high
 
 
 def test_the_same_seed_gives_the_same_policy_and_another_another() -> None:

@@ -375,6 +375,7 @@ class TrainConfig(Section):
     projection: int = Field(
         32, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
     )
+    per_hop: bool = Field(False, description="Each hop has a first layer of its own, as the paper's stages do.")
     ppo: dict[str, Argument] = Field(
         {},
         description="Arguments of stable_baselines3.PPO, e.g. { learning_rate = 3e-4 }; and ent_start, whence ent_coef falls.",

@@ -66,6 +66,34 @@ class Projection(BaseFeaturesExtractor):
         self.scale[-1] = 1 / max(float(table.cost[train, : table.n_decision_nodes].std()), 1e-6)
 
 
+class PerHop(BaseFeaturesExtractor):
+    """Gives every hop a first layer of its own: the features of an observation, once for each hop, are 0 but for the hop it is at.
+
+    Args:
+        observation_space: Of the environment; the hop is one-hot before the last number, the cost.
+        horizon: Number of hops.
+        base: The features extractor of an observation.
+        base_kwargs: Its arguments.
+    """
+
+    def __init__(
+        self,
+        observation_space: "spaces.Box[Any]",
+        horizon: int,
+        base: type[BaseFeaturesExtractor] = FlattenExtractor,
+        base_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        extractor = base(observation_space, **base_kwargs or {})
+        super().__init__(observation_space, horizon * extractor.features_dim)
+        self.base = extractor
+        self.horizon = horizon
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Return `(n, horizon * features)` of observations, `(n, features)`."""
+        hop = observations[:, -1 - self.horizon : -1]
+        return torch.einsum("nh,nf->nhf", hop, self.base(observations)).flatten(1)
+
+
 class Conditioned(BaseFeaturesExtractor):
     """Lets a policy depend on alpha, the last number of an observation, by interpolation between knots.
 
@@ -115,12 +143,13 @@ class Conditioned(BaseFeaturesExtractor):
         return weights.scatter_(1, left[:, None] + 1, share[:, None])
 
 
-def extractor(table: TransitionTable, rank: int, alphas: Sequence[float] = ()) -> dict[str, Any]:
+def extractor(table: TransitionTable, rank: int, per_hop: bool = False, alphas: Sequence[float] = ()) -> dict[str, Any]:
     """Return the `policy_kwargs` that name a policy's features extractor; `fit` it once the policy is there.
 
     Args:
         table: The table.
         rank: Components that are kept of each embedding; 0 keeps it as it is.
+        per_hop: Whether every hop has a first layer of its own.
         alphas: Those that the policy is conditioned on, if it is.
     """
     parts, dimensions = table.texts.shape[2], table.vectors.shape[1]
@@ -129,6 +158,8 @@ def extractor(table: TransitionTable, rank: int, alphas: Sequence[float] = ()) -
     if rank:
         kind = Projection
         kwargs = {"parts": parts, "dimensions": dimensions, "rank": min(rank, dimensions, len(table.vectors) - 1)}
+    if per_hop:
+        kind, kwargs = PerHop, {"horizon": table.horizon, "base": kind, "base_kwargs": kwargs}
     if alphas:
         every = sorted(set(alphas))
         places = np.unique(np.linspace(0, len(every) - 1, min(KNOTS, len(every))).round().astype(int))

@@ -125,7 +125,7 @@ def fit_router(
         net_arch = {"pi": net_arch, "vf": net_arch}
     elif kind is ExactGradient:
         net_arch = {"pi": net_arch, "vf": []}
-    kwargs = {"net_arch": net_arch} | extractor(table, config.projection, config.alphas)
+    kwargs = {"net_arch": net_arch} | extractor(table, config.projection, config.per_hop, config.alphas)
     given = arguments(table, config)
     try:
         model = kind(
