@@ -1,5 +1,6 @@
 """The embedded engine: Hugging Face transformers on CPU or GPU, LoRA adapters merged by PEFT."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -112,7 +113,9 @@ class TransformersEngine:
                 if self.adapter:
                     from peft import PeftModel
 
-                    model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
+                    with warnings.catch_warnings():  # peft reads an attribute that transformers is about to rename
+                        warnings.simplefilter("ignore", FutureWarning)
+                        model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
             except (OSError, ValueError, ImportError) as error:
                 raise CheckpointError(f"The weights of model {self.config.name!r} cannot be loaded: {error}") from None
             model = model.to(self.device).eval()
