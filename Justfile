@@ -11,7 +11,7 @@ default:
 
 # Generate a few questions with real specialists, then train, evaluate and sweep routers over the whole reference cache
 demo: _venv
-    {{bin}}/toolkit generate quickstart --limit 3 --cache "${TOOLKIT_CACHE:-cache}/live/quickstart.duckdb"
+    {{bin}}/toolkit generate quickstart --limit 2 --cache "${TOOLKIT_CACHE:-cache}/live/quickstart.duckdb"
     {{bin}}/toolkit import reference
     {{bin}}/toolkit train quickstart
     {{bin}}/toolkit evaluate quickstart

@@ -22,6 +22,8 @@ BENCHMARKS = {
     "places": "benchmarks.places:PLACES",
     "coins": "benchmarks.coins:COINS",
     "belongings": "benchmarks.belongings:BELONGINGS",
+    "errands": "benchmarks.errands:ERRANDS",
+    "chores": "benchmarks.chores:CHORES",
     "humaneval": "benchmarks.humaneval:HUMANEVAL",
     "mbpp": "benchmarks.mbpp:MBPP",
     "mbpp_sanitized": "benchmarks.mbpp:MBPP_SANITIZED",

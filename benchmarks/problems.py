@@ -7,7 +7,7 @@ second step needs it. Half of all problems, told apart by a hash of the prompt, 
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from toolkit.benchmark import Benchmark, Item
@@ -17,6 +17,7 @@ Work = Callable[[str], str]
 """From the result of the step before (empty for the first) to the written work of this one, which ends with its answer."""
 
 MARK = "Answer: "
+TASK = " Task: "
 NAMES = [
     "Ann",
     "Ben",
@@ -433,6 +434,30 @@ def problems(draw: Draw, levels: Sequence[int], seed: int, training: bool) -> It
             if not training:
                 seen.add(problem.prompt)
             yield problem
+
+
+def asked_among(rng: random.Random, level: int, words: Draw, people: Draw) -> Problem:
+    """Draw two problems and join their premises, so that the task alone tells which of them is asked, and in which order.
+
+    Neither of them, asked by itself, is for training.
+
+    Args:
+        rng: Draws.
+        level: Of both.
+        words: Draws problems about a list of words, of two orders: two thirds of all.
+        people: Draws problems about people, of which those that begin with a relation are asked.
+    """
+
+    def untaught(draw: Draw, first: Sequence[Skill]) -> Problem:
+        while True:
+            problem = draw(rng, level)
+            if problem.skills[0] in first and not (problem.trivial or problem.for_training):
+                return problem
+
+    both = [untaught(words, ("words", "mathematics")), untaught(people, ("relations",))]
+    (asked,) = rng.choices(both, weights=(2, 1))
+    premises = " ".join(problem.prompt.partition(TASK)[0] for problem in both)
+    return replace(asked, prompt=premises + TASK + asked.prompt.partition(TASK)[2])
 
 
 def benchmark(

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import get_args
 
 import pytest
 
+from benchmarks import chores as chores_module
+from benchmarks import errands as errands_module
 from benchmarks import load_benchmark
 from benchmarks.problems import Problem, Skill, problems, result_of
 from benchmarks.specialists import train
@@ -90,7 +95,23 @@ def belongings(prompt: str) -> str:
     return ", ".join(sorted(words) if kind == "sort" else words[::-1])
 
 
-SOLVERS = (arithmetic, word_lists, relations, places, coins, belongings)
+def asked(prompt: str) -> str:
+    """What a question about words and people asks: its task, behind those of its premises that it is about."""
+    words, people, task = re.fullmatch(r"(Words: [\w, ]+\. )(.*)(Task: .*)", prompt).groups()  # type: ignore[union-attr]
+    return (people if "boss" in task else words) + task
+
+
+def errands(prompt: str) -> str:
+    question = asked(prompt)
+    return places(question) if question.startswith("Words") else coins(question)
+
+
+def chores(prompt: str) -> str:
+    question = asked(prompt)
+    return places(question) if question.startswith("Words") else belongings(question)
+
+
+SOLVERS = (arithmetic, word_lists, relations, places, coins, belongings, errands, chores)
 
 
 @pytest.mark.parametrize("solve", SOLVERS, ids=lambda solve: str(solve.__name__))
@@ -125,6 +146,16 @@ def test_a_shared_benchmark_needs_both_orders_and_both_steps(name: str) -> None:
         assert first != last
         for mistake in problem.mistakes:
             assert result_of(problem.worked(mistake)[-1]) != last, "the second step hangs on the first"
+
+
+@pytest.mark.parametrize("module", [errands_module, chores_module])
+def test_a_mixed_benchmark_needs_three_orders_in_one_wording_and_asks_nothing_that_was_taught(module: ModuleType) -> None:
+    drawn = list(islice(problems(module.draw, module.LEVELS, 0, training=False), 300))
+    orders = Counter(problem.skills for problem in drawn)
+    assert len(orders) == 3
+    assert min(orders.values()) > 60
+    assert len({first for first, _ in orders}) == 3, "every skill comes first in some questions"
+    assert not any(replace(problem, prompt=asked(problem.prompt)).for_training for problem in drawn)
 
 
 @pytest.mark.parametrize("skill", get_args(Skill))

@@ -41,7 +41,7 @@ step of problems that two specialists share, alone and behind earlier answers, r
 ## Quality alone
 
 First hop, as cached by `toolkit generate {suite}`, {questions} questions a benchmark. Its own field: {own}; shared with another
-specialist: {shared}.
+specialist: {shared}. Of a benchmark that is neither, no specialist is taught anything.
 
 | benchmark | {models} |
 |---|{rules}|
@@ -78,7 +78,8 @@ def card(skill: Skill, suite: str, facts: dict[str, Any], measured: list[dict[st
     """
     quality = {(row["benchmark"], row["model"]): row["quality"] for row in measured}
     models = get_args(Skill)
-    lines = [" | ".join([f"| `{name}`", *(f"{quality[name, model]:.2f}" for model in models)]) + " |" for name in SKILLS]
+    names = [*SKILLS, *sorted({name for name, _ in quality} - SKILLS.keys())]
+    lines = [" | ".join([f"| `{name}`", *(f"{quality[name, model]:.2f}" for model in models)]) + " |" for name in names]
     every = max(1, len(facts["loss"]) // 10)
     curve = facts["loss"][::every]
     return CARD.format(
