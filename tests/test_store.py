@@ -14,6 +14,7 @@ from toolkit.generate import generate
 from toolkit.keys import text_key
 from toolkit.store import SCHEMA_VERSION, STORAGE_VERSION, Cache, schema_comments
 from toolkit.suite import Suite, reread
+from toolkit.verify import verify
 
 
 def test_every_table_view_and_column_has_a_comment() -> None:
@@ -44,6 +45,14 @@ def test_sql_re_derives_the_keys_of_texts(cache: Cache) -> None:
 def test_a_suite_is_read_back_as_it_was_recorded(cache: Cache, suite: Suite) -> None:
     assert cache.recorded(suite.name) == suite
     assert cache.recorded("other") is None
+
+
+def test_a_suite_of_a_newer_version_is_refused_with_what_is_unknown(cache: Cache, suite: Suite) -> None:
+    with cache.write() as con:
+        con.execute("""UPDATE suites SET config = json_merge_patch(config, '{"train": {"of_the_future": 1}}')""")
+    for read in (lambda: cache.recorded(suite.name), lambda: verify(cache)):
+        with pytest.raises(CacheError, match=r"does not understand \(train.of_the_future\).* Update the toolkit"):
+            read()
 
 
 def test_new_rates_are_read_not_generated(cache: Cache, suite: Suite) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from toolkit.errors import SuiteError
+from toolkit.errors import CacheError, SuiteError
 from toolkit.metrics import METRICS
 from toolkit.packages import PACKAGE_REFERENCE
 from toolkit.prompts import PROTOCOLS
@@ -498,6 +498,22 @@ def load_config(path: Path) -> SuiteConfig:
     except ValidationError as error:
         mistakes = [_explain(path, text, dict(detail)) for detail in error.errors(include_url=False)]
         raise SuiteError("\n".join(mistakes)) from None
+
+
+def recorded_config(text: str) -> SuiteConfig:
+    """Read back a suite as a cache has recorded it.
+
+    Raises:
+        CacheError: It names something that this version of the toolkit does not know.
+    """
+    try:
+        return SuiteConfig.model_validate_json(text)
+    except ValidationError as error:
+        unknown = ", ".join(dict.fromkeys(".".join(map(str, detail["loc"])) for detail in error.errors(include_url=False)))
+        raise CacheError(
+            f"The cache has a suite that this version of the toolkit does not understand ({unknown}): a newer one has recorded it, "
+            "most likely. Update the toolkit: python -m pip install --upgrade hierrouter-toolkit"
+        ) from None
 
 
 def _explain(path: Path, text: str, detail: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ class Projection(BaseFeaturesExtractor):
 
 
 class PerHop(BaseFeaturesExtractor):
-    """Gives every hop a first layer of its own: the features of an observation, once for each hop, are 0 but for the hop it is at.
+    """Gives every hop a first layer of its own: features are repeated for each hop, and are 0 but for the hop of the observation.
 
     Args:
         observation_space: Of the environment; the hop is one-hot before the last number, the cost.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from toolkit.config import SuiteConfig
+from toolkit.config import recorded_config
 from toolkit.keys import key
 from toolkit.metrics import METRICS, Reference
 from toolkit.store import KEYS, Cache
@@ -159,9 +159,7 @@ def _derived(cache: Cache, check: str, query: str, derive: Callable[[dict[str, A
 
 def _roots(cache: Cache) -> Finding:
     """Derive every root again from the suites that ask its question."""
-    configs = {
-        row["suite"]: SuiteConfig.model_validate_json(row["config"]) for row in _rows(cache, "SELECT suite, config FROM suites")
-    }
+    configs = {row["suite"]: recorded_config(row["config"]) for row in _rows(cache, "SELECT suite, config FROM suites")}
     wrong, rows = [], 0
     for row in _rows(cache, "SELECT suite, question, sample, root FROM suite_questions"):
         rows += 1

@@ -4,7 +4,7 @@ import json
 from typing import NamedTuple
 from uuid import UUID
 
-from toolkit.config import SuiteConfig
+from toolkit.config import recorded_config
 from toolkit.keys import canonical_json
 from toolkit.metrics import Reference
 from toolkit.store.file import CacheFile, now
@@ -140,7 +140,7 @@ class Suites(CacheFile):
                 [row[0]],
             ).fetchall()
         return Suite(
-            SuiteConfig.model_validate_json(row[1]),
+            recorded_config(row[1]),
             tuple(Model(k, n, json.loads(identity), a, b) for k, n, identity, a, b in models),
             tuple(Question(k, b, v, i, p, Reference.from_json(json.loads(r)), m, s) for k, b, v, i, p, r, m, s in questions),
             row[2],
