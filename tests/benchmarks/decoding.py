@@ -34,12 +34,14 @@ class Run(NamedTuple):
         answers: Response by prompt.
         tokens: Of all answers.
         wall: Seconds.
+        processor: Seconds of all cores; those of a server are not known.
         model: Seconds of `wall` within the model's forward passes.
     """
 
     answers: dict[str, str]
     tokens: int
     wall: float
+    processor: float
     model: float
 
 
@@ -77,10 +79,10 @@ def mixed(name: str, questions: int, store: Path, limit: int) -> tuple[Suite, Mo
 
 def measured(run: Callable[[], dict[str, str]], engine: TransformersEngine, clock: Clock) -> Run:
     """Run one side against the clock."""
-    within, wall = clock.seconds, time.perf_counter()
+    within, wall, processor = clock.seconds, time.perf_counter(), time.process_time()
     answers = run()
-    wall = time.perf_counter() - wall
-    return Run(answers, sum(map(engine.count, answers.values())), wall, clock.seconds - within)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    return Run(answers, sum(map(engine.count, answers.values())), wall, processor, clock.seconds - within)
 
 
 def main() -> None:
@@ -142,7 +144,11 @@ def main() -> None:
     )
     for name, run in best.items():
         same = sum(run.answers[prompt] == answer for prompt, answer in ours.answers.items())
-        within = f"{1 - run.model / run.wall:.1%} of the time outside the model, " if run.model else ""
+        within = (
+            f"processor {run.processor:.1f} s, {1 - run.model / run.wall:.1%} of the time outside the model, "
+            if run.model
+            else ""
+        )
         print(
             f"{name}: {run.tokens} tokens in {run.wall:.1f} s ({run.tokens / run.wall:.1f} tokens/s), {within}"
             f"{same} of {len(prompts)} answers those of toolkit generate, which takes {run.wall / ours.wall:.2f} times less"
