@@ -143,10 +143,10 @@ class OpenAIEngine:
         if self.chat and completion.usage and completion.usage.prompt_tokens != prompt.tokens:
             raise EngineError(
                 f"{self.client.base_url} read {completion.usage.prompt_tokens} tokens where the tokenizer of "
-                f"{self.config.checkpoint} counts {prompt.tokens}: it has another tokenizer, adds marks of its own, or cuts what it has no "
-                "room for (context_length = N under the model says how much it has). "
-                "Under [engine.server], extra = { add_special_tokens = false } keeps vLLM from that, and tokens = true sends "
-                "the tokenizer's numbers in place of text, to servers that take them (llama.cpp, vLLM)."
+                f"{self.config.checkpoint} counts {prompt.tokens}: it has another tokenizer, adds marks of its own, or cuts "
+                "what it has no room for (context_length = N under the model says how much it has). Under [engine.server], "
+                "extra = { add_special_tokens = false } keeps vLLM from adding any, and tokens = true sends the tokenizer's "
+                "numbers in place of text, to servers that take them (llama.cpp, vLLM)."
             )
 
     def _said(self, error: openai.APIError) -> str:
