@@ -58,9 +58,10 @@ study *args: _venv
     {{bin}}/toolkit import reference
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.study {{args}}
 
-# Kill generation again and again, then crowd a cache for minutes: every promise of docs/reliability.md, at length
+# Kill generation and workers of a Ray cluster again and again, then crowd a cache for minutes: docs/reliability.md, at length
 soak kills="200" minutes="10": _venv
     {{bin}}/python -m tests.soak.kills --kills {{kills}}
+    {{bin}}/python -m tests.soak.workers
     {{bin}}/python -m tests.soak.crowd --minutes {{minutes}}
 
 # Fill a cache with so many made-up nodes and time commits, status and the README's queries

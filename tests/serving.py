@@ -60,7 +60,7 @@ class Answers:
         self.requests.append(request)
         self.keys.add(key)
         chat = "messages" in request
-        text = json.dumps(request["messages"], ensure_ascii=False) if chat else request["prompt"]
+        text = json.dumps(request["messages"], ensure_ascii=False) if chat else str(request["prompt"])
         self.asked[text] += 1
         said = {"message": {"role": "assistant", "content": rule(text)}} if chat else {"text": rule(text)}
         return {
@@ -77,14 +77,28 @@ class Answers:
 @contextmanager
 def real(log: Path) -> Iterator[str]:
     """Run `transformers serve` on the CPU, which loads the checkpoint that a request names; yields its address."""
+    command = [sys.executable, "-W", "ignore", "-m", "transformers.cli.transformers", "serve"]
+    with _process([*command, "--device", "cpu", "--dtype", "float32"], log) as url:
+        yield url
+
+
+@contextmanager
+def llama(binary: Path, gguf: Path, threads: int, rows: int, log: Path) -> Iterator[str]:
+    """Run llama.cpp's server with one model, called `m`, so many requests at a time of 512 tokens each; yields its address."""
+    settings = {"-m": gguf, "--alias": "m", "-t": threads, "-np": rows, "-c": 512 * rows}
+    with _process([str(binary), *(str(word) for pair in settings.items() for word in pair)], log) as url:
+        yield url
+
+
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "transformers.cli.transformers", "serve"]
-    settings = ["--device", "cpu", "--dtype", "float32", "--port", str(port)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     with log.open("w") as written:
-        process = subprocess.Popen([*command, *settings], stdout=written, stderr=subprocess.STDOUT, env=environment)
+        command = [*command, "--port", str(port)]
+        process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, env=environment)
     try:
         deadline = time.monotonic() + 180
         while True:

@@ -245,6 +245,24 @@ def test_init_writes_a_suite_that_plan_takes_and_overwrites_nothing(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
+def test_plan_works_with_what_calibrate_measured(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "small.toml").read_text().replace("max_tokens = 6", "max_tokens = 100")
+    (tmp_path / "small.toml").write_text(text.replace("[engine]", "[engine]\nusd_per_hour = 3.0"))
+    before = toolkit(tmp_path, "plan", "small.toml")
+    assert "not measured yet. Measure on this machine: toolkit calibrate small.toml" in before.stdout, before.stderr
+    done = toolkit(tmp_path, "calibrate", "small.toml", "--prompts", "4")
+    assert done.returncode == 0, done.stderr
+    assert "rates.jsonl; toolkit plan small.toml works with it" in done.stdout
+    after = toolkit(tmp_path, "plan", "small.toml").stdout
+    assert re.search(r"Missing: about [\d,]+ tokens of prompts and [\d,]+ of answers, by the means of a calibration", after)
+    assert re.search(r"(?m)^transformers .* calibrated on .* \d+ s +\d+\.\d\d$", after), after
+    assert re.search(r"(?m)^two +[\d,]+ +[\d.]+ \w+ +[\d.]+ \w+ +[\d.]+ \w+ +(-|[\d.]+ \w+)$", after), after
+    rates = toolkit(
+        tmp_path, "sql", "SELECT name, read > 0 AS fast FROM 'cache/rates.jsonl'", "--cache", str(folder / "cache/small.duckdb")
+    )
+    assert rates.returncode == 0, rates.stderr
+
+
 def test_the_cache_is_found_through_the_environment(folder: Path, tmp_path: Path) -> None:
     found = toolkit(tmp_path, "sql", "SELECT 1 AS one", TOOLKIT_CACHE=str(folder / "cache"))
     assert found.returncode == 0, found.stderr

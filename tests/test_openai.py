@@ -69,6 +69,17 @@ def test_a_server_that_reads_other_tokens_than_ours_is_refused(llama: Path, tmp_
             engine.generate(prompts(engine))  # type: ignore[arg-type]
 
 
+def test_prompts_go_as_tokens_where_the_suite_says_so(llama: Path, tmp_path: Path) -> None:
+    answers = Answers(usage=None)
+    with scripted(answers) as url:
+        engine = open_engine(url, tmp_path, {"tokens": True}, checkpoint=str(llama), dtype="float32")
+        (prompt, *_) = prompts(engine)  # type: ignore[arg-type]
+        assert isinstance(engine.generate([prompt])[0], Completion)
+    (request,) = answers.requests
+    assert len(request["prompt"]) == prompt.tokens
+    assert engine.chat.tokenizer.decode(request["prompt"]) == prompt.text
+
+
 @pytest.mark.parametrize(
     ("override", "reason"),
     [

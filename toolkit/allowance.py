@@ -75,7 +75,7 @@ def parse_allowance(text: str) -> Allowance:
     return found
 
 
-def dollars(hours: float, hourly: float, tokens: Mapping[str, tuple[int, int]], prices: Mapping[str, Price]) -> float:
+def dollars(hours: float, hourly: float, tokens: Mapping[str, tuple[float, float]], prices: Mapping[str, Price]) -> float:
     """Return what a run costs.
 
     Args:

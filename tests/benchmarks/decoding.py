@@ -1,7 +1,9 @@
 """Generation by the engine transformers beside `model.generate`, one prompt at a time: `python -m tests.benchmarks.decoding`.
 
 64 mixed questions of a suite's benchmarks, its first model in float32, 64 new tokens. The toolkit's side is all of `generate`:
-rendering, decoding, scoring, commits. Loading weights is on neither side. Both run in turns, twice by default; the best counts.
+rendering, decoding, scoring, commits. Loading weights is on neither side. With `--llama` and `--gguf`, llama.cpp's server runs
+the same weights, asked by `generate` with the engine openai, all prompts at a time. All run in turns, twice by default; the
+best of each counts.
 """
 
 import argparse
@@ -15,7 +17,10 @@ from typing import Any, NamedTuple
 import torch
 
 from tests.scripted import encode
-from toolkit.config import EngineConfig, ModelConfig, find_suite, load_config
+from tests.serving import llama
+from toolkit.config import EngineConfig, ModelConfig, ServerConfig, find_suite, load_config
+from toolkit.engines import Prompt
+from toolkit.engines.openai import OpenAIEngine
 from toolkit.engines.transformers import TransformersEngine
 from toolkit.generate import generate
 from toolkit.store import Cache
@@ -29,7 +34,7 @@ class Run(NamedTuple):
         answers: Response by prompt.
         tokens: Of all answers.
         wall: Seconds.
-        processor: Seconds of all cores.
+        processor: Seconds of all cores; those of a server are not known.
         model: Seconds of `wall` within the model's forward passes.
     """
 
@@ -89,6 +94,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of fetched weights")
+    parser.add_argument("--llama", type=Path, help="llama.cpp's server; its threads are --threads, too")
+    parser.add_argument("--gguf", type=Path, help="the model for it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     suite, config, base = mixed(options.suite, options.questions, options.store, options.tokens)
@@ -98,9 +105,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     prompts: list[str] = []
 
-    def toolkit_generate() -> dict[str, str]:
+    def toolkit_generate(opened: Any = engine, asked: Suite = suite) -> dict[str, str]:
         cache = Cache(folder / f"{time.monotonic_ns()}.duckdb")
-        report = generate(suite, cache, base, options.store, engine=lambda *_: Resident(engine), encode=encode)
+        report = generate(asked, cache, base, options.store, engine=lambda *_: Resident(opened), encode=encode)
         assert not report.failed
         rows = cache.arrow("SELECT prompt, response FROM generations").to_pylist()
         prompts[:] = [row["prompt"] for row in rows]
@@ -115,31 +122,43 @@ def main() -> None:
             found[prompt] = engine.tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
         return found
 
-    sides: dict[str, list[Run]] = {"toolkit generate": [], "one prompt at a time": []}
+    def llama_server() -> Run:
+        with llama(options.llama, options.gguf, options.threads, options.questions, folder / "log") as url:
+            server = EngineConfig(name="openai", server=ServerConfig(url=url, concurrency=options.questions, tokens=True))
+            asked = OpenAIEngine(server, config.model_copy(update={"served": "m"}), base, options.store)
+            asked.generate([Prompt("Hello", asked.count("Hello"), 0)])
+            return measured(lambda: toolkit_generate(asked), engine, clock)
+
+    toolkit_generate(asked=Suite(suite.config, suite.models, suite.questions[:8], suite.encoder))  # imports what there is to
+    sides: dict[str, list[Run]] = {}
     for _ in range(options.turns):
-        sides["toolkit generate"].append(measured(toolkit_generate, engine, clock))
-        sides["one prompt at a time"].append(measured(one_at_a_time, engine, clock))
-    ours, theirs = (min(runs, key=lambda run: run.wall) for runs in sides.values())
+        sides.setdefault("toolkit generate", []).append(measured(toolkit_generate, engine, clock))
+        sides.setdefault("one prompt at a time", []).append(measured(one_at_a_time, engine, clock))
+        if options.llama:
+            sides.setdefault("llama.cpp's server", []).append(llama_server())
+    best = {name: min(runs, key=lambda run: run.wall) for name, runs in sides.items()}
+    ours = best["toolkit generate"]
     lengths = sorted(map(engine.count, ours.answers))
     print(
         f"{len(prompts)} prompts of {lengths[0]} to {lengths[-1]} tokens ({sum(lengths)}), {options.threads} threads, float32"
     )
-    for name, run in (("toolkit generate", ours), ("one prompt at a time", theirs)):
-        print(
-            f"{name}: {run.tokens} tokens in {run.wall:.1f} s ({run.tokens / run.wall:.1f} tokens/s; processor "
-            f"{run.processor:.1f} s), {1 - run.model / run.wall:.1%} of the time outside the model"
+    for name, run in best.items():
+        same = sum(run.answers[prompt] == answer for prompt, answer in ours.answers.items())
+        within = (
+            f"processor {run.processor:.1f} s, {1 - run.model / run.wall:.1%} of the time outside the model, "
+            if run.model
+            else ""
         )
-    same = sum(theirs.answers[prompt] == answer for prompt, answer in ours.answers.items())
-    print(
-        f"{same} of {len(prompts)} answers are the same; {theirs.wall / ours.wall:.2f} times as fast by the clock, "
-        f"{theirs.processor / ours.processor:.2f} by the processor's time"
-    )
+        print(
+            f"{name}: {run.tokens} tokens in {run.wall:.1f} s ({run.tokens / run.wall:.1f} tokens/s), {within}"
+            f"{same} of {len(prompts)} answers those of toolkit generate, which takes {run.wall / ours.wall:.2f} times less"
+        )
 
 
 class Resident:
     """An engine that stays open for the next run."""
 
-    def __init__(self, engine: TransformersEngine) -> None:
+    def __init__(self, engine: TransformersEngine | OpenAIEngine) -> None:
         self.engine = engine
 
     def __getattr__(self, name: str) -> Any:

@@ -11,6 +11,7 @@ import typer
 from toolkit.cli import (
     benchmarks,
     cache,
+    calibrate,
     evaluate,
     export,
     generate,
@@ -41,6 +42,7 @@ for command in (
     init.init,
     benchmarks.benchmarks,
     plan.plan,
+    calibrate.calibrate,
     generate.generate,
     status.status,
     train.train,

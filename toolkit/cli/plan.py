@@ -1,29 +1,39 @@
-"""`toolkit plan`: what a suite would generate, and what is cached of it."""
+"""`toolkit plan`: what a suite would generate, what is cached of it, and what the rest takes."""
+
+from typing import TYPE_CHECKING
 
 import typer
 
 from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, SuiteArgument, cache_path, suite_config
 
+if TYPE_CHECKING:
+    from toolkit.plan import Plan
+
 
 def plan(
     suite: SuiteArgument, cache: CacheOption = None, format: FormatOption = Format.TABLE, output: OutputOption = None
 ) -> None:
-    """Count the generations of a suite by benchmark, hop and model, with tokens and time estimated from what is cached.
+    """Count the generations of a suite by benchmark, hop and model; tell their tokens, time, money, memory and storage.
 
-    Needs no model. Example: toolkit plan quickstart
+    Figures are those of the cache's own history and of `toolkit calibrate`; where there are none, nothing is guessed. Needs no
+    model. Example: toolkit plan quickstart
     """
     import pyarrow as pa
 
+    from toolkit.memory import memory
     from toolkit.plan import plan as make_plan
-    from toolkit.report.tables import aligned, number, write
+    from toolkit.rates import load
+    from toolkit.report.tables import aligned, write
     from toolkit.store import Cache
     from toolkit.suite import resolve
 
     config, base = suite_config(suite, cache)
     opened = Cache(cache_path(config.name, cache))
     known = opened.recorded(config.name) if opened.exists() else None
-    resolved = resolve(config, base, opened.path.parent / "weights", known)
-    made = make_plan(resolved, opened if opened.exists() else None)
+    store = opened.path.parent / "weights"
+    resolved = resolve(config, base, store, known)
+    needs = {model.name: memory(model, base, store) for model in config.models}
+    made = make_plan(resolved, opened if opened.exists() else None, load(opened.path.parent), needs)
     if format != Format.TABLE or output:
         write(pa.Table.from_pylist([row._asdict() for row in made.rows]), format, output)
         return
@@ -43,10 +53,54 @@ def plan(
         f"\n{made.nodes} nodes (one generation each, fewer where prompts are equal); {made.missing} missing in {opened.path}."
         + (f" {made.saved} of the cached nodes share another's generation." if made.saved else "")
     )
-    if made.missing and made.seconds is None:
-        typer.echo("Tokens and time: unknown until the first answers are cached.")
-    elif made.missing:
+    if made.missing:
+        _tell_missing(made, suite)
+    _tell_memory(made, suite)
+
+
+def _tell_missing(made: "Plan", suite: str) -> None:
+    """Tell what the missing answers take."""
+    from toolkit.allowance import tell
+    from toolkit.report.tables import aligned, size
+
+    if made.prompt_tokens is None:
+        typer.echo(f"Tokens, time and money: not measured yet. Measure on this machine: toolkit calibrate {suite}")
+    else:
         typer.echo(
-            f"About {made.prompt_tokens:,.0f} prompt and {made.completion_tokens:,.0f} completion tokens, "
-            f"{number((made.seconds or 0) / 60, 1)} minutes at the rate of what is cached."
+            f"Missing: about {made.prompt_tokens:,.0f} tokens of prompts and {made.completion_tokens:,.0f} of answers, by the "
+            f"means of {made.source}.\n"
+        )
+        priced = any(one.usd is not None for one in made.estimates)
+        lines = [
+            [one.engine, one.source, tell(one.seconds, "seconds"), *([f"{one.usd:.2f}"] if one.usd is not None else [])]
+            for one in made.estimates
+        ]
+        typer.echo(aligned(["engine", "measured by", "time", *(["usd"] if priced else [])], lines))
+        if not priced:
+            typer.echo("Money: the suite gives no usd_per_hour or usd_per_million_tokens under [engine].")
+        typer.echo(f"Another machine or engine is measured there: toolkit calibrate {suite}")
+    if made.storage is None:
+        typer.echo("Storage: not known until the first answers are cached.")
+    else:
+        typer.echo(f"Storage: about {size(round(made.storage))} more, at what a node of this cache takes.")
+
+
+def _tell_memory(made: "Plan", suite: str) -> None:
+    """Tell what each model needs of memory."""
+    from toolkit.report.tables import aligned, size
+
+    lines = []
+    for name, need in made.memory.items():
+        peak = size(made.peaks[name]) if name in made.peaks else "-"
+        if need is None:
+            lines.append([name, *["-"] * 4, peak])
+        else:
+            batch = need.token * made.batch_tokens
+            lines.append([name, f"{need.parameters:,}", size(need.weights), size(batch), size(need.weights + batch), peak])
+    together = "weights and batch"
+    typer.echo()
+    typer.echo(aligned(["model", "parameters", "weights", f"batch of {made.batch_tokens}", together, "peak measured"], lines))
+    if None in made.memory.values():
+        typer.echo(
+            f"-: weights are at a server, or not on this machine yet; toolkit calibrate {suite} fetches and measures them."
         )

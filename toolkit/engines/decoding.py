@@ -28,13 +28,34 @@ Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values in buffers with room for more tokens, so that a new one is written behind them in place."""
+    """Keys and values in buffers with room for more tokens, so that a new one is written behind them in place.
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
+    Args:
+        rows: Prompts of the batch.
+        width: Tokens of the longest of them.
+    """
+
+    def __init__(self, rows: int, width: int) -> None:
         super().__init__()
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._buffers = (keys, values)
-        self._view(length)
+        self._rows, self._width = rows, width
+        self._buffers: tuple[torch.Tensor, ...] = ()
+
+    def place(self, rows: slice, states: Sequence[torch.Tensor], shared: int) -> None:
+        """Put keys and values that have been read, `(rows, heads, tokens, size)`, where they stay.
+
+        Args:
+            rows: Whose they are.
+            states: Keys and values.
+            shared: So many of their tokens come first, at the left; the others end at the width.
+        """
+        if not self._buffers:
+            _, heads, _, size = states[0].shape
+            self._buffers = tuple(read.new_zeros(self._rows, heads, self._width + ROOM, size) for read in states)
+            self.dtype, self.device, self.is_initialized = states[0].dtype, states[0].device, True
+            self._view(self._width)
+        for buffer, read in zip(self._buffers, states, strict=True):
+            buffer[rows, :, :shared] = read[:, :, :shared]
+            buffer[rows, :, self._width - read.shape[2] + shared : self._width] = read[:, :, shared:]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -49,14 +70,43 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self._view(end)
         return self.keys, self.values
 
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows."""
-        length = self.keys.shape[-2]
-        self._buffers = (self._buffers[0][indices], self._buffers[1][indices])
-        self._view(length)
+    def rearrange(self, order: Sequence[int]) -> None:
+        """Keep these rows, in this order; only those that change their place are copied."""
+        moved = [at for at, row in enumerate(order) if at != row]
+        for buffer in self._buffers:
+            buffer[moved] = buffer[[order[at] for at in moved]]
+        self._buffers = tuple(buffer[: len(order)] for buffer in self._buffers)
+        self._view(self.keys.shape[-2])
 
     def _view(self, length: int) -> None:
         self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+
+
+class PartLayer(DynamicLayer):  # type: ignore[misc]
+    """Rows that are read together: what is read goes straight to its place among all rows of the batch.
+
+    Args:
+        whole: The keys and values of all rows.
+        rows: Which of them are read.
+        begun: Keys and values of what all rows begin with, `(1, heads, shared, size)`, where that is read already.
+    """
+
+    def __init__(self, whole: RoomyLayer, rows: slice, begun: DynamicLayer | None) -> None:
+        super().__init__()
+        self._whole, self._rows = whole, rows
+        if begun is not None:
+            self.dtype, self.device, self.is_initialized = begun.dtype, begun.device, True
+            self.keys, self.values = (one.expand(rows.stop - rows.start, -1, -1, -1) for one in (begun.keys, begun.values))
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put keys and values, `(rows, heads, tokens, size)`, into their places; returns all of these rows."""
+        shared, states = self.get_seq_length(), (key_states, value_states)
+        if shared:
+            states = (torch.cat([self.keys, key_states], -2), torch.cat([self.values, value_states], -2))
+        self._whole.place(self._rows, states, shared)
+        return states
 
 
 def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
@@ -97,7 +147,7 @@ class Decoder:
         takes = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
         self._takes_positions = "position_ids" in takes
-        self._plain: bool | None = None
+        self._layers: int | None = None
         model.generation_config = GenerationConfig(
             max_new_tokens=limit, do_sample=False, eos_token_id=sorted(ends), pad_token_id=pad
         )
@@ -130,10 +180,11 @@ class Decoder:
             if not going:
                 return answers
             if len(rows) - len(going) >= ENDED_WORTHWHILE * len(rows):
-                kept = [at for at, n in enumerate(rows) if n in going]
-                rows = [rows[at] for at in kept]
-                indices = torch.tensor(kept, device=mask.device)
-                past.batch_select_indices(indices)
+                order = _closed_up([at for at, n in enumerate(rows) if n in going])
+                rows = [rows[at] for at in order]
+                for layer in past.layers:
+                    layer.rearrange(order)
+                indices = torch.tensor(order, device=mask.device)
                 newest, mask, lengths = newest[indices], mask[indices], lengths[indices]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
             past, logits = self._forward(newest[:, None], mask, lengths, past)
@@ -157,37 +208,41 @@ class Decoder:
 
         None where keys and values cannot be cut and put together: with sliding windows and recurrent states.
         """
-        if self._plain is None:
+        if self._layers is None:
             out = self.model(input_ids=torch.tensor([prompts[0][:1]], device=self.model.device), use_cache=True)
             past: Any = getattr(out, "past_key_values", None)
-            self._plain = type(past) is DynamicCache and all(type(layer) is DynamicLayer for layer in past.layers)
-        if not self._plain:
+            plain = type(past) is DynamicCache and all(type(layer) is DynamicLayer for layer in past.layers)
+            self._layers = len(past.layers) if plain else 0
+        if not self._layers:
             return None
-        shared = _shared(prompts)
-        start = self._read_together([prompts[0][:shared]], 0, None).past if shared else None
-        return _together([self._read_together(group, shared, start) for group in _groups(prompts)], shared)
+        shared, width = _shared(prompts), len(prompts[0])
+        begun: list[Any] = [None] * self._layers
+        if shared:
+            ids, mask = self._padded([prompts[0][:shared]], shared, 0)
+            begun = self._forward(ids, mask, mask.cumsum(-1) - 1, DynamicCache())[0].layers
+        past = DynamicCache()
+        past.layers = [RoomyLayer(len(prompts), width) for _ in begun]
+        masks, logits, row = [], [], 0
+        for group in _groups(prompts):
+            ids, mask = self._padded(group, len(group[0]), shared)
+            part = DynamicCache()
+            rows = slice(row, row := row + len(group))
+            part.layers = [PartLayer(layer, rows, first) for layer, first in zip(past.layers, begun, strict=True)]
+            logits.append(self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:], part)[1])
+            masks.append(self._padded(group, width, shared)[1])
+        return Read(past, torch.cat(masks), torch.cat(logits))
 
-    def _padded(self, prompts: Sequence[Sequence[int]], shared: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _padded(self, prompts: Sequence[Sequence[int]], width: int, shared: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Bring prompts to one length; tokens `(rows, width - shared)` and mask `(rows, width)`, padding behind the shared."""
-        width = max(map(len, prompts))
         ids = [[self.pad] * (width - len(prompt)) + list(prompt[shared:]) for prompt in prompts]
         seen = [[1] * shared + [0] * (width - len(prompt)) + [1] * (len(prompt) - shared) for prompt in prompts]
         return torch.tensor(ids, device=self.model.device), torch.tensor(seen, device=self.model.device)
-
-    def _read_together(self, prompts: Sequence[Sequence[int]], shared: int, start: Any) -> Read:
-        """Read prompts at one length, behind the `shared` tokens of them that are read already."""
-        ids, mask = self._padded(prompts, shared)
-        past = DynamicCache()
-        for number, layer in enumerate(() if start is None else start.layers):
-            past.update(*(states.expand(len(prompts), -1, -1, -1) for states in (layer.keys, layer.values)), number)
-        past, logits = self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:], past)
-        return Read(past, mask, logits)
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], choose: Choose, stopped: Callable[[Sequence[int]], bool]
     ) -> list[list[int]]:
         """Decode by transformers' own `generate`, which knows every kind of state that a model keeps."""
-        ids, mask = self._padded(prompts, 0)
+        ids, mask = self._padded(prompts, max(map(len, prompts)), 0)
         start, every = ids.shape[1], range(len(prompts))
 
         def chosen(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -229,33 +284,7 @@ def _groups(prompts: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]
     yield prompts[start:]
 
 
-def _together(parts: Sequence[Read], shared: int) -> Read:
-    """Put parts together, the longest first, at one width: the shared tokens to the left, the others to the right."""
-    rows, width = sum(len(part.mask) for part in parts), parts[0].mask.shape[1]
-    mask = parts[0].mask.new_zeros(rows, width)
-    row = 0
-    for part in parts:
-        mask[row : row + len(part.mask), :shared] = 1
-        mask[row : row + len(part.mask), width - part.mask.shape[1] + shared :] = part.mask[:, shared:]
-        row += len(part.mask)
-    past = DynamicCache()
-    past.layers = [_joined(layers, rows, width, shared) for layers in zip(*(part.past.layers for part in parts), strict=True)]
-    return Read(past, mask, torch.cat([part.logits for part in parts]))
-
-
-def _joined(layers: Sequence[Any], rows: int, width: int, shared: int) -> RoomyLayer:
-    buffers = []
-    for name in ("keys", "values"):
-        parts = [getattr(layer, name) for layer in layers]
-        _, heads, _, size = parts[0].shape
-        buffer = parts[0].new_zeros(rows, heads, width + ROOM, size)
-        row = 0
-        for states in parts:
-            until = row + states.shape[0]
-            buffer[row:until, :, :shared] = states[:, :, :shared]
-            buffer[row:until, :, width - states.shape[2] + shared : width] = states[:, :, shared:]
-            row = until
-        buffers.append(buffer)
-    for layer in layers:
-        layer.reset()  # its memory is free before the next layer is put together
-    return RoomyLayer(buffers[0], buffers[1], width)
+def _closed_up(kept: Sequence[int]) -> list[int]:
+    """Order rows so that they have no gaps between them and as few as possible change their place."""
+    staying, late = {at for at in kept if at < len(kept)}, iter([at for at in kept if at >= len(kept)])
+    return [at if at in staying else next(late) for at in range(len(kept))]

@@ -107,7 +107,8 @@ class OpenAIEngine:
         if model.temperature > 0:
             settings |= {"top_p": model.top_p, "seed": prompt.seed}
         if self.chat:
-            completion = self.client.completions.create(prompt=prompt.text, max_tokens=model.max_tokens, **settings)
+            asked = self.chat.tokens(prompt.text) if self.server.tokens else prompt.text
+            completion = self.client.completions.create(prompt=asked, max_tokens=model.max_tokens, **settings)
             (choice,) = _usable(completion)
             text = choice.text
         else:
@@ -142,8 +143,10 @@ class OpenAIEngine:
         if self.chat and completion.usage and completion.usage.prompt_tokens != prompt.tokens:
             raise EngineError(
                 f"{self.client.base_url} read {completion.usage.prompt_tokens} tokens where the tokenizer of "
-                f"{self.config.checkpoint} counts {prompt.tokens}: it has another tokenizer, or adds marks of its own "
-                "(vLLM: extra = { add_special_tokens = false } under [engine.server])."
+                f"{self.config.checkpoint} counts {prompt.tokens}: it has another tokenizer, adds marks of its own, or cuts "
+                "what it has no room for (context_length = N under the model says how much it has). Under [engine.server], "
+                "extra = { add_special_tokens = false } keeps vLLM from adding any, and tokens = true sends the tokenizer's "
+                "numbers in place of text, to servers that take them (llama.cpp, vLLM)."
             )
 
     def _said(self, error: openai.APIError) -> str:

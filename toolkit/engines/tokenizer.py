@@ -59,7 +59,11 @@ class ChatTokenizer:
 
     def count(self, text: str) -> int:
         """Return the length of a text in tokens; special tokens are counted only where the text holds them."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self.tokens(text))
+
+    def tokens(self, text: str) -> list[int]:
+        """Return the tokens of a text."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def text(self, answer: Sequence[int]) -> str:
         """Return the text of tokens, marks left out."""

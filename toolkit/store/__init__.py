@@ -8,7 +8,7 @@ from toolkit.store.rows import KEYS, Row
 from toolkit.store.runs import Runs
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
 from toolkit.store.spool import Batch
-from toolkit.store.suites import Progress, Suites
+from toolkit.store.suites import MeanGeneration, Progress, Suites
 from toolkit.store.transfer import Prefer, Transfer
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "WAIT_SECONDS",
     "Batch",
     "Cache",
+    "MeanGeneration",
     "Overview",
     "Parent",
     "Prefer",

@@ -24,6 +24,15 @@ class Progress(NamedTuple):
     missing: int
 
 
+class MeanGeneration(NamedTuple):
+    """What answers take on average: tokens, and the engine's seconds."""
+
+    answers: int
+    prompt_tokens: float
+    completion_tokens: float
+    seconds: float
+
+
 class Suites(CacheFile):
     """What a cache knows of its suites."""
 
@@ -224,12 +233,14 @@ class Suites(CacheFile):
             )
         return int(row[0]) if row else 0
 
-    def mean_generation(self) -> dict[tuple[UUID | None, int | None], tuple[float, float, float]]:
-        """Return mean prompt tokens, completion tokens and seconds of answers by model and depth; None is any."""
+    def mean_generations(self) -> dict[tuple[str | None, UUID | None, int | None], MeanGeneration]:
+        """Return the mean of answers by engine, model and depth; None is any."""
         with self.read() as con:
             rows = con.execute(
-                "SELECT g.model, n.depth, avg(g.prompt_tokens), avg(g.completion_tokens), avg(g.seconds)"
+                "SELECT coalesce(g.engine, 'unknown') AS engine, g.model, n.depth, count(*),"
+                " avg(g.prompt_tokens), avg(g.completion_tokens), avg(g.seconds)"
                 " FROM generations AS g JOIN (SELECT DISTINCT generation, depth FROM nodes) AS n USING (generation)"
-                " WHERE g.status = 'ok' GROUP BY GROUPING SETS ((g.model, n.depth), (g.model), ())"
+                " WHERE g.status = 'ok' AND g.prompt_tokens IS NOT NULL GROUP BY GROUPING SETS ("
+                "(1, g.model, n.depth), (1, g.model), (1), (g.model, n.depth), (g.model), ()) HAVING count(*) > 0"
             ).fetchall()
-        return {(model, depth): (prompt, completion, seconds) for model, depth, prompt, completion, seconds in rows}
+        return {(engine, model, depth): MeanGeneration(*means) for engine, model, depth, *means in rows}

@@ -1,0 +1,37 @@
+"""`toolkit calibrate`: measure what an engine does on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.common import CacheOption, SuiteArgument, cache_path, suite_config
+
+
+def calibrate(
+    suite: SuiteArgument,
+    cache: CacheOption = None,
+    prompts: Annotated[int, typer.Option(help="Questions to read, and as many others to answer.", min=1)] = 64,
+) -> None:
+    """Measure the suite's engine with each model: loading, tokens a second read and written, memory. For toolkit plan.
+
+    Example: toolkit calibrate quickstart
+    """
+    from toolkit.calibrate import calibrate as measure
+    from toolkit.rates import keep
+    from toolkit.report.tables import aligned, size
+    from toolkit.store import Cache
+    from toolkit.suite import resolve
+
+    config, base = suite_config(suite, cache)
+    opened = Cache(cache_path(config.name, cache))
+    store = opened.path.parent / "weights"
+    known = opened.recorded(config.name) if opened.exists() else None
+    rows = []
+    for rate in measure(resolve(config, base, store, known), base.absolute(), store.absolute(), prompts):
+        file = keep(rate, opened.path.parent)
+        peak = size(rate.peak) if rate.peak else "-"
+        rows.append([rate.name, f"{rate.loading:.1f}", f"{rate.read:.1f}", f"{rate.written:.1f}", peak])
+        typer.echo(f"{rate.name}: {rate.prompts} prompts read, as many answered", err=True)
+    typer.echo(f"{rate.engine} on {rate.machine}, batches of {rate.batch_tokens} tokens:\n")
+    typer.echo(aligned(["model", "loading s", "read tokens/s", "written tokens/s", "peak memory"], rows))
+    typer.echo(f"\nKept in {file}; toolkit plan {suite} works with it.")
