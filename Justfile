@@ -25,9 +25,9 @@ headline: _venv
     {{bin}}/toolkit import reference
     {{bin}}/toolkit sweep quickstart --algorithm ppo --alphas 0,0.02,0.05,0.1 --seeds 5 --greedy --by-benchmark
 
-# Run the test suite; arguments go to pytest
+# Run the test suite, files side by side on up to four cores; arguments go to pytest
 test *args: _venv
-    {{bin}}/python -m pytest {{args}}
+    OMP_NUM_THREADS=1 {{bin}}/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder {{args}}
 
 # Check format, style and the order of imports between modules
 lint: _venv
@@ -44,7 +44,7 @@ fmt: _venv
     {{bin}}/ruff format .
     {{bin}}/ruff check --fix .
 
-# Time replay, then measure replay, exact answers, learners and loading side by side and write docs/performance.md
+# Time replay, then measure replay, exact answers, loading, learners and sweeps and write docs/performance.md (half an hour)
 bench *args: _venv
     {{bin}}/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-columns=min,median,rounds {{args}}
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.report

@@ -20,7 +20,7 @@ from toolkit.report.plots import cost_quality
 from toolkit.store import Cache
 from toolkit.store.rows import Row, append
 from toolkit.suite import Suite
-from toolkit.sweep import Job, aiq, areas, auto_alphas, by_alpha, cost_range, summarise, sweep
+from toolkit.sweep import Collapse, Job, aiq, areas, auto_alphas, by_alpha, collapsed, cost_range, summarise, sweep
 from toolkit.table import TransitionTable
 from toolkit.train import fit_router, run_name
 
@@ -131,6 +131,21 @@ def test_an_interrupted_sweep_leaves_no_run_without_its_evaluation(
     runs, evaluated = recorded()
     assert len(runs) == 4
     assert runs == evaluated
+
+
+def test_routers_that_take_one_path_only_are_called_collapsed(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
+) -> None:
+    """A router that may stop abstains where every answer costs too much; one that has hardly learned does not."""
+    long, short = ({"n_epochs": n, "batch_size": 4, "dropout": 0.0, "patience": 200} for n in (200, 1))
+    names = [
+        run_name(suite, job.config, job.seed)
+        for alpha, settings in ((20.0, long), (0.0, short))
+        for config in [TrainConfig(algorithm="exact", allow_stop=True, exact=settings)]
+        for job in sweep(suite, cache, table, config, [alpha], 2, tmp_path, GENERATED)
+    ]
+    assert collapsed(cache, names) == [Collapse(20.0, "abstained", 2)]
+    assert collapsed(cache, names[2:]) == []
 
 
 def test_automatic_alphas_stand_where_the_frontier_bends(table: TransitionTable) -> None:

@@ -22,6 +22,7 @@ from toolkit.errors import IncompleteCacheError, PolicyError, SuiteError
 from toolkit.exact import node_outcome, oracle, outcome, path_shares
 from toolkit.features import Conditioned, PerHop
 from toolkit.keys import content_sha256
+from toolkit.learn import ExactGradient, _Data
 from toolkit.policy import Router, load_router
 from toolkit.ppo import ReplayPPO
 from toolkit.store import Cache
@@ -163,6 +164,25 @@ def test_a_linear_policy_of_each_hop_learns_an_order_that_one_for_all_hops_canno
         learned = router(fit_router(table, config.changed({"per_hop": per_hop}), 0), table, 0.0, alphas)
         shares = path_shares(table, learned.probabilities(table, rows, 0.0))
         assert low < outcome(table, rows, shares).quality.mean() <= high
+
+
+def test_every_knot_of_a_conditioned_policy_learns_from_as_many_questions() -> None:
+    alphas = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 2.0, 5.0, 9.0)
+    table = known_table()
+    learner = fit_router(table, TrainConfig(algorithm="exact", alphas=alphas, exact={"n_epochs": 1}), 0)
+    assert isinstance(learner, ExactGradient)
+    data = _Data(learner, table.rows("train"))
+    assert data.conditioned
+    knots = data.conditioned.knots.tolist()
+    drawn = data.prices(12_000).tolist()
+    assert set(drawn) == {float(np.float32(alpha)) for alpha in alphas}
+    # an alpha at a share s between two knots is drawn (1 - s) times for the one and s times for the other, of so many for each
+    near = [data.conditioned.nearness(torch.tensor(prices)) for prices in (alphas, drawn)]
+    expected = (near[0] / near[0].sum(0)).sum(1) / len(knots)
+    counted = [drawn.count(float(np.float32(alpha))) / len(drawn) for alpha in alphas]
+    np.testing.assert_allclose(counted, expected, atol=2 / 12_000)
+    assert near[0].sum(0).min() < 0.7 * near[0].sum(0).max()
+    assert near[1].sum(0).min() > 0.7 * near[1].sum(0).max()
 
 
 def test_the_same_seed_gives_the_same_policy_and_another_another() -> None:

@@ -516,8 +516,8 @@ def recorded_config(text: str) -> SuiteConfig:
     except ValidationError as error:
         unknown = ", ".join(dict.fromkeys(".".join(map(str, detail["loc"])) for detail in error.errors(include_url=False)))
         raise CacheError(
-            f"The cache has a suite that this version of the toolkit does not understand ({unknown}): a newer one has recorded it, "
-            "most likely. Update the toolkit: python -m pip install --upgrade hierrouter-toolkit"
+            f"The cache has a suite that this version of the toolkit does not understand ({unknown}): most likely a newer one has "
+            "recorded it. Update the toolkit: python -m pip install --upgrade hierrouter-toolkit"
         ) from None
 
 

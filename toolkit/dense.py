@@ -39,6 +39,11 @@ class Dense:
         """Take the network that turns features into values."""
         return cls([*policy.mlp_extractor.value_net, policy.value_net])
 
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        """Weights and biases, layer by layer."""
+        return [parameter for linear in self.linear for parameter in (linear.weight, linear.bias)]
+
     @torch.no_grad()
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return outputs, `(n, outputs)`, and keep what `backward` needs."""
@@ -79,7 +84,7 @@ class Gradients:
     """
 
     def __init__(self, *networks: Dense) -> None:
-        parameters = [p for network in networks for linear in network.linear for p in (linear.weight, linear.bias)]
+        parameters = [parameter for network in networks for parameter in network.parameters]
         sizes = [parameter.numel() for parameter in parameters]
         self.vector = torch.zeros(sum(sizes), device=parameters[0].device)
         for parameter, part in zip(parameters, torch.split(self.vector, sizes), strict=True):

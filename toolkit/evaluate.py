@@ -37,6 +37,8 @@ OVERALL = "overall"
 STOP = "stop"
 """The action that ends an episode, as it is recorded."""
 RESAMPLES = 2000
+COLLAPSED = 0.95
+"""A router that takes one path more often than this has stopped routing."""
 
 
 class Estimate(NamedTuple):

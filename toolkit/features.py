@@ -13,7 +13,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 
 from toolkit.table import TransitionTable
 
-KNOTS = 7
+KNOTS = 5
 """Alphas between which a conditioned policy's first layer is interpolated (docs/design/learning.md)."""
 SAMPLE = 4096
 """Texts that components are fitted on at most: more of them do not change the axes, and take longer than learning does."""
@@ -67,7 +67,7 @@ class Projection(BaseFeaturesExtractor):
 
 
 class PerHop(BaseFeaturesExtractor):
-    """Gives every hop a first layer of its own: features are repeated for each hop, and are 0 but for the hop of the observation.
+    """Gives every hop a first layer of its own: features are repeated for each hop, 0 but for the hop of the observation.
 
     Args:
         observation_space: Of the environment; the hop is one-hot before the last number, the cost.
@@ -128,10 +128,11 @@ class Conditioned(BaseFeaturesExtractor):
 
     def at(self, features: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
         """Return features of `base`, `(n, ..., features)`, at an alpha each, `(n,)`, as `(n, ..., knots * features)`."""
-        weights = self._nearness(alphas)
+        weights = self.nearness(alphas)
         return torch.einsum("nk,n...f->n...kf", weights, features).flatten(-2)
 
-    def _nearness(self, alphas: torch.Tensor) -> torch.Tensor:
+    def nearness(self, alphas: torch.Tensor) -> torch.Tensor:
+        """Return the weight of every knot at some alphas, `(n, knots)`; each row sums to 1."""
         knots, last = self.knots, len(self.knots) - 1
         if not last:
             return torch.ones(len(alphas), 1, device=alphas.device)

@@ -1,13 +1,14 @@
 """Learning with the whole tree: gradient ascent on the policy's exact value, as an algorithm of stable-baselines3.
 
 All children of every node are known, so the value of a policy on a question is a polynomial of its action probabilities: they
-are computed at every decision node in one forward pass and backed up the tree, and autograd gives the exact gradient. No
+are computed at every decision node in one forward pass and backed up the tree, and the exact gradient is carried down. No
 sampling, no critic, no advantages. With hundreds of questions generalisation is the bottleneck: projection, weight decay,
 dropout on the features and early stopping on the validation split are part of the method.
 """
 
 import copy
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -29,8 +30,19 @@ SPACING = 4
 """Of a conditioned policy's alphas, every so manieth is looked at on each validation question."""
 
 
-def backed_up(rewards: torch.Tensor, logits: torch.Tensor, n_models: int, horizon: int, ent_coef: float = 0.0) -> torch.Tensor:
-    """Return the exact value of a policy at the root of each question, `(questions,)`, differentiable in the logits.
+class Backed(NamedTuple):
+    """A policy's exact value at the root of each question, `(questions,)`, and its gradient in the logits, of their shape."""
+
+    value: torch.Tensor
+    slopes: torch.Tensor
+
+
+@torch.no_grad()
+def backed_up(rewards: torch.Tensor, logits: torch.Tensor, n_models: int, horizon: int, ent_coef: float = 0.0) -> Backed:
+    """Back a policy's value up the tree, and carry its gradient down.
+
+    With p the chances at a node, reached with probability r, and q what its actions are worth, its value is v = p * q, and the
+    gradient r * p * (q - v): entropy, as -log p in q, changes nothing about that, because chances sum to 1.
 
     Args:
         rewards: Q - alpha * C at each end, `(questions, ends)`: all nodes where the policy may stop, else the leaves.
@@ -41,17 +53,47 @@ def backed_up(rewards: torch.Tensor, logits: torch.Tensor, n_models: int, horizo
     """
     log_chances = torch.log_softmax(logits, -1)
     chances = log_chances.exp()
-    bonus = -ent_coef * (chances * log_chances).sum(-1) if ent_coef else None
+    worth = log_chances * -ent_coef
+    values = torch.empty_like(worth[..., 0])
     value = rewards[:, -(n_models**horizon) :]
     for depth in range(horizon - 1, -1, -1):
         here = tree.level(n_models, depth)
-        actions = value.reshape(len(value), -1, n_models)
+        worth[:, here, :n_models] += value.reshape(len(value), -1, n_models)
         if logits.shape[-1] > n_models:
-            actions = torch.cat([actions, rewards[:, here, None]], -1)
-        value = (chances[:, here] * actions).sum(-1)
-        if bonus is not None:
-            value = value + bonus[:, here]
-    return value[:, 0]
+            worth[:, here, n_models] += rewards[:, here]
+        value = values[:, here] = (chances[:, here] * worth[:, here]).sum(-1)
+    slopes = worth.sub_(values[..., None]).mul_(chances)
+    reached = torch.ones_like(value)
+    for depth in range(1, horizon):
+        above, here = tree.level(n_models, depth - 1), tree.level(n_models, depth)
+        reached = (reached[..., None] * chances[:, above, :n_models]).flatten(1)
+        slopes[:, here] *= reached[..., None]
+    return Backed(value[:, 0], slopes)
+
+
+class Average:
+    """A running average of parameters, which can take their place.
+
+    Args:
+        parameters: The parameters; what they are now is where it begins.
+        keep: Share of itself that it keeps at a step; less at first, so that it does not begin with what was drawn at random.
+    """
+
+    def __init__(self, parameters: Iterable[torch.Tensor], keep: float) -> None:
+        self.parameters, self.keep, self.steps = list(parameters), keep, 0
+        self.values = [parameter.detach().clone() for parameter in self.parameters]
+
+    def update(self) -> None:
+        """Move towards the parameters as they are."""
+        self.steps += 1
+        share = 1 - min(self.keep, (1 + self.steps) / (10 + self.steps))
+        for value, parameter in zip(self.values, self.parameters, strict=True):
+            value.lerp_(parameter.detach(), share)
+
+    def swap(self) -> None:
+        """Change places with the parameters."""
+        for n, parameter in enumerate(self.parameters):
+            parameter.data, self.values[n] = self.values[n], parameter.data
 
 
 class ExactGradient(BaseAlgorithm):
@@ -70,6 +112,7 @@ class ExactGradient(BaseAlgorithm):
         ent_epochs: Passes over which it falls to `ent_coef`.
         weight_decay: Of AdamW.
         dropout: Share of features that are hidden in a pass.
+        averaging: Share of itself that the running average of the weights keeps at a step; the policy is that average. 0: none.
         policy_kwargs: As in stable-baselines3.
         tensorboard_log: Folder of the log.
         verbose: As in stable-baselines3.
@@ -93,6 +136,7 @@ class ExactGradient(BaseAlgorithm):
         ent_epochs: int = 10,
         weight_decay: float = 0.1,
         dropout: float = 0.1,
+        averaging: float = 0.0,
         policy_kwargs: dict[str, Any] | None = None,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -119,6 +163,7 @@ class ExactGradient(BaseAlgorithm):
         self.ent_epochs = ent_epochs
         self.weight_decay = weight_decay
         self.dropout = dropout
+        self.averaging = averaging
         if _init_setup_model:
             self._setup_model()
 
@@ -163,12 +208,15 @@ class ExactGradient(BaseAlgorithm):
         data = _Data(self, rows)
         held_out = _Data(self, validation) if len(validation) else None
         weights = torch.from_numpy(benchmark_weights(table, validation)) if held_out else None
+        average = Average(data.actor.parameters, self.averaging) if self.averaging else None
         best, kept, since = -np.inf, None, 0
         for epoch in range(1, self.n_epochs + 1):
-            value = self._pass(data)
+            value = self._pass(data, average)
             self.num_timesteps += steps
             self._update_current_progress_remaining(self.num_timesteps, total)
             self.logger.record("train/value", value)
+            if average:
+                average.swap()
             if held_out is not None and weights is not None:
                 reward = float((weights * held_out.value()).sum())
                 self.logger.record("validation/reward", reward)
@@ -179,12 +227,14 @@ class ExactGradient(BaseAlgorithm):
                 self.logger.dump(self.num_timesteps)
             if not callback.on_step() or since >= self.patience or self.num_timesteps >= total:
                 break
+            if average and epoch < self.n_epochs:
+                average.swap()
         if kept is not None:
             self.policy.load_state_dict(kept)
         callback.on_training_end()
         return self
 
-    def _pass(self, data: "_Data") -> float:
+    def _pass(self, data: "_Data", average: Average | None) -> float:
         """Follow the gradient once over all questions; return the mean value, entropy bonus included."""
         self._update_learning_rate(self.policy.optimizer)
         self.policy.set_training_mode(True)
@@ -197,16 +247,16 @@ class ExactGradient(BaseAlgorithm):
             if self.dropout:  # torch's own draws from a Bernoulli distribution, at several times the price
                 features = features * (torch.rand_like(features) >= self.dropout) / (1 - self.dropout)
             prices = data.prices(len(batch))
-            logits = data.logits(features, prices).requires_grad_()
-            rewards = data.rewards(batch, prices)
-            if data.conditioned:
-                rewards = rewards / (1 + prices[:, None])  # else the dearest alphas pull hardest
-            loss = -backed_up(rewards, logits, data.n_models, data.horizon, ent_coef).mean()
-            (slopes,) = torch.autograd.grad(loss, logits)
-            data.actor.backward(slopes.flatten(0, 1))
+            logits = data.logits(features, prices)
+            value, slopes = backed_up(data.rewards(batch, prices), logits, data.n_models, data.horizon, ent_coef)
+            if data.conditioned:  # else the dearest alphas pull hardest
+                slopes = slopes / (1 + prices[:, None, None])
+            data.actor.backward(slopes.flatten(0, 1).div_(-len(batch)))
             gradients.clip(0.5)
             self.policy.optimizer.step()
-            total -= loss.item() * len(batch)
+            if average:
+                average.update()
+            total += value.sum().item()
         self.policy.set_training_mode(False)
         self._n_updates += 1
         return total / len(order)
@@ -225,6 +275,9 @@ class _Data:
         self.conditioned = found if isinstance(found, Conditioned) else None
         extract = found.base if isinstance(found, Conditioned) else found
         self.alphas = torch.from_numpy(env.alphas if len(env.alphas) else np.array([env.alpha])).float().to(learner.device)
+        if self.conditioned:  # an end knot has alphas on one side only, and would learn from fewer questions
+            nearness = self.conditioned.nearness(self.alphas)
+            self.upto = (nearness / nearness.sum(0)).sum(1).cumsum(0) / nearness.shape[1]
         at = ends(table, env.allow_stop)
         nodes = np.arange(table.n_decision_nodes)
         parts = []
@@ -242,10 +295,11 @@ class _Data:
         )
 
     def prices(self, n: int) -> torch.Tensor:
-        """Draw an alpha for each of `n` questions."""
+        """Draw an alpha for each of `n` questions, spread as evenly as so few draws can be; every knot counts alike."""
         if not self.conditioned:
             return self.alphas.expand(n)
-        return self.alphas[torch.randint(len(self.alphas), (n,), device=self.alphas.device)]
+        places = (torch.randperm(n, device=self.alphas.device) + torch.rand(n, device=self.alphas.device)) / n
+        return self.alphas[torch.searchsorted(self.upto, places).clamp(max=len(self.alphas) - 1)]
 
     def rewards(self, questions: torch.Tensor, prices: torch.Tensor) -> torch.Tensor:
         """Return Q - alpha * C at all ends of some questions, `(questions, ends)`, at an alpha each."""
@@ -277,4 +331,4 @@ class _Data:
     def _value(self, questions: torch.Tensor, first: int) -> torch.Tensor:
         prices = self.alphas[(questions + first) % len(self.alphas)]
         logits = self.logits(self.features[questions], prices)
-        return backed_up(self.rewards(questions, prices), logits, self.n_models, self.horizon)
+        return backed_up(self.rewards(questions, prices), logits, self.n_models, self.horizon).value

@@ -1,5 +1,7 @@
 """A sweep: one router for each alpha and seed, in parallel processes that share the table's memory; finished runs are kept."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 
 from toolkit.config import TrainConfig
-from toolkit.evaluate import Evaluation, as_rows, evaluate, evaluate_together
+from toolkit.evaluate import COLLAPSED, Evaluation, as_rows, evaluate, evaluate_together
 from toolkit.exact import Curve, benchmark_weights, curve, ends, frontier
 from toolkit.policy import Router, load_router
 from toolkit.processes import context
@@ -238,6 +240,27 @@ def summarise(cache: Cache, runs: Sequence[str]) -> list[Point]:
         {"runs": list(runs)},
     ).to_pylist()
     return [Point(**row) for row in rows]
+
+
+class Collapse(NamedTuple):
+    """How many of the routers of an alpha have stopped routing, and the path that they take."""
+
+    alpha: float
+    path: str
+    routers: int
+
+
+def collapsed(cache: Cache, runs: Sequence[str], router: str = "router") -> list[Collapse]:
+    """Return where routers of a sweep take one path on nearly all questions, by alpha."""
+    rows = cache.arrow(
+        "SELECT alpha, paths FROM evaluations WHERE split = 'test' AND benchmark = 'overall' AND policy = $router"
+        " AND list_contains($runs, run)",
+        {"runs": list(runs), "router": router},
+    ).to_pylist()
+    found = Counter(
+        (row["alpha"], path) for row in rows for path, share in json.loads(row["paths"]).items() if share > COLLAPSED
+    )
+    return [Collapse(*where, routers) for where, routers in sorted(found.items())]
 
 
 def cost_range(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> tuple[float, float]:

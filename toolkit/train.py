@@ -43,6 +43,9 @@ An episode is at most L steps long and its return undiscounted: hence gamma 1. F
 a table with a known optimum, 4 epochs of one minibatch at 1e-3 ended at 0.87 of it, these settings at 0.997.
 """
 
+CONDITIONED: dict[str, dict[str, Any]] = {"exact": {"dropout": 0.2, "averaging": 0.99}}
+"""The same for a policy that observes alpha, whose first layer has weights for every knot (docs/design/learning.md)."""
+
 
 def ignore(_steps: int) -> None:
     """Take no notice of progress."""
@@ -91,12 +94,17 @@ def section(config: TrainConfig) -> str:
     return config.algorithm if config.algorithm in ("ppo", "exact") else "sb3"
 
 
+def defaults(config: TrainConfig) -> dict[str, dict[str, Any]]:
+    """Return the arguments that a configuration's algorithms have where the suite names none."""
+    return DEFAULTS | CONDITIONED if config.alphas else DEFAULTS
+
+
 def arguments(table: TransitionTable, config: TrainConfig) -> dict[str, Any]:
     """Return the arguments of the algorithm: defaults, then the suite's."""
     name = section(config)
     given = {"n_steps": table.horizon * 2} if name == "ppo" else {}
     suite: dict[str, Any] = getattr(config, name)
-    return given | DEFAULTS.get(name, {}) | suite
+    return given | defaults(config).get(name, {}) | suite
 
 
 def fit_router(
@@ -155,7 +163,7 @@ def fit_router(
 
 def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
     """Name a run so that equal settings have equal names, and other settings others."""
-    told = canonical_json([str(suite.key), config.model_dump(), DEFAULTS, seed, versions()])
+    told = canonical_json([str(suite.key), config.model_dump(), defaults(config), seed, versions()])
     algorithm, digest = config.algorithm.rpartition(".")[2].lower(), hashlib.sha256(told.encode()).hexdigest()[:8]
     price = f"{len(config.alphas)}alphas" if config.alphas else f"alpha{config.alpha:g}"
     return f"{suite.name}-{algorithm}-{price}-seed{seed}-{digest}"

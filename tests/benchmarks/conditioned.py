@@ -43,29 +43,23 @@ def halves(differences: Floats) -> Floats:
     return found
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--table", type=int, default=1, help="seed of the table")
-    parser.add_argument("--largest", type=float, default=1.5, help="the dearest alpha")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    table = synthetic_table(noise=0.5, seed=options.table)
-    every = [alpha for alpha in auto_alphas(table, 101, allow_stop=True) if alpha <= options.largest]
+def compare(seeds: int = 5, table_seed: int = 1, largest: float = 1.5) -> tuple[str, str]:
+    """Train both kinds of policy; return what they took, in a sentence, and their test rewards as a Markdown table."""
+    table = synthetic_table(noise=0.5, seed=table_seed)
+    every = [alpha for alpha in auto_alphas(table, 101, allow_stop=True) if alpha <= largest]
     alphas = tuple(every[n] for n in np.unique(np.linspace(0, len(every) - 1, 21).round().astype(int)))
-    own, one = np.empty((options.seeds, len(alphas))), np.empty((options.seeds, len(alphas)))
+    own, one = np.empty((seeds, len(alphas))), np.empty((seeds, len(alphas)))
     took, took_one = 0.0, 0.0
-    for seed in range(options.seeds):
+    for seed in range(seeds):
         for n, alpha in enumerate(alphas):
             seconds, router = learned(table, TrainConfig(algorithm="exact", allow_stop=True, alpha=alpha), seed)
             took, own[seed, n] = took + seconds, reward(router, table, alpha)
         seconds, router = learned(table, TrainConfig(algorithm="exact", allow_stop=True, alphas=alphas), seed)
         took_one, one[seed] = took_one + seconds, [reward(router, table, alpha) for alpha in alphas]
     runs = own.size
-    print(
+    told = (
         f"{runs} policies of an alpha each: {took:.0f} s, {took / runs:.2f} s each. A conditioned one: "
-        f"{took_one / options.seeds:.2f} s, {took_one / options.seeds / (took / runs):.1f} times as much.\n"
+        f"{took_one / seeds:.2f} s, {took_one / seeds / (took / runs):.1f} times as much."
     )
     half = halves(one - own)
     rows = [
@@ -74,7 +68,18 @@ def main() -> None:
     ]
     mean = (one - own).mean(1, keepdims=True)
     rows.append(["all", f"{own.mean():.3f}", f"{one.mean():.3f}", f"{mean.mean():+.3f} ±{halves(mean)[0]:.3f}"])
-    print(markdown(["alpha", "a policy of its own", "the conditioned one", "difference"], rows))
+    return told, markdown(["alpha", "a policy of its own", "the conditioned one", "difference"], rows)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--table", type=int, default=1, help="seed of the table")
+    parser.add_argument("--largest", type=float, default=1.5, help="the dearest alpha")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print("\n\n".join(compare(options.seeds, options.table, options.largest)))
 
 
 if __name__ == "__main__":

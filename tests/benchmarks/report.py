@@ -1,4 +1,4 @@
-"""Measure replay, exact answers and learners side by side in one run, and write docs/performance.md: `just bench`."""
+"""Measure replay, exact answers, loading, learners and sweeps in one run, and write docs/performance.md: `just bench`."""
 
 import os
 import platform
@@ -6,17 +6,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
 from torch.nn import functional
 
-from tests.benchmarks import loading
+from tests.benchmarks import conditioned, loading, race, sweep
+from tests.benchmarks.race import ALPHA
 from tests.synthetic import synthetic_table
 from tests.toy import make_table
 from toolkit import exact, tree
@@ -30,11 +29,10 @@ from toolkit.train import fit_router
 
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
 LANES = 2048
-SEEDS = 3
 NODES = 1_000_000
+ROWS, ALPHAS = 100_000, 101
 STEPS = 4 * 6 * LANES
 """Steps of PPO that are timed: four rollouts."""
-ALPHA = 0.05
 
 
 def seconds(run: Callable[[], object], repeat: int = 3) -> float:
@@ -81,8 +79,9 @@ def environments() -> list[list[str]]:
     return rows
 
 
-def answers() -> list[list[str]]:
-    rows, alphas = np.arange(100_000), np.linspace(0, 1, 101)
+def answers() -> tuple[float, list[str]]:
+    """Return the seconds that exact answers take, and their ratio to a plain oracle's."""
+    rows, alphas = np.arange(ROWS), np.linspace(0, 1, ALPHAS)
     table = random_table(len(rows), 2)
     _ = table.cost
 
@@ -98,7 +97,8 @@ def answers() -> list[list[str]]:
             (table.quality[:, leaves] - alpha * table.cost[:, leaves]).argmax(1)
 
     ours, plain = seconds(envelopes, 2), seconds(grid, 1)
-    return [["oracle, frontier and best fixed path at 101 alphas", "the oracle alone, alpha by alpha", f"{plain / ours:.1f}"]]
+    name = f"oracle, frontier and best fixed path at {ALPHAS} alphas"
+    return ours, [name, "the oracle alone, alpha by alpha", f"{plain / ours:.1f}"]
 
 
 def policy_value() -> list[list[str]]:
@@ -120,13 +120,6 @@ def policy_value() -> list[list[str]]:
 
     took = np.array([(seconds(value, 1), seconds(forward, 1)) for _ in range(9)]).min(0)
     return [["exact value of a policy on 2,000 questions", "its network's forward passes alone", f"{took[1] / took[0]:.2f}"]]
-
-
-def score(model: BaseAlgorithm, table: TransitionTable) -> float:
-    router = Router(model, {"run": "", "models": list(table.models), "horizon": table.horizon})
-    rows = table.rows("test")
-    worth = exact.outcome(table, rows, exact.path_shares(table, router.probabilities(table, rows))).reward(ALPHA)
-    return float(exact.benchmark_weights(table, rows) @ worth)
 
 
 def share_of_ceiling(table: TransitionTable, batch_size: int) -> float:
@@ -156,59 +149,52 @@ def share_of_ceiling(table: TransitionTable, batch_size: int) -> float:
     return float(took[1] / (passes * batch_size / 4) / (took[0] / model.num_timesteps))
 
 
-def learners() -> tuple[list[list[str]], list[list[str]]]:
+def ppo() -> list[list[str]]:
     table = synthetic_table(noise=0.5)
-    speed, reached = [], []
-    for batch_size in (256, 1024, 4096):
-        share = share_of_ceiling(table, batch_size)
-        speed.append([f"PPO, 4 epochs, minibatches of {batch_size}", "forward and backward passes alone", f"{share:.2f}"])
-
-    def default(seed: int) -> BaseAlgorithm:
-        env = DummyVecEnv([lambda: RoutingEnv(table, ALPHA)] * 8)
-        return PPO("MlpPolicy", env, seed=seed, device="cpu").learn(16_384)
-
-    runs: list[tuple[str, Callable[[int], BaseAlgorithm]]] = [
-        ("SB3's PPO with its defaults, DummyVecEnv(8), 16,384 steps", default),
-        ("ppo, 100,000 steps", lambda seed: fit_router(table, TrainConfig(alpha=ALPHA), seed)),
-        ("exact", lambda seed: fit_router(table, TrainConfig(alpha=ALPHA, algorithm="exact"), seed)),
+    return [
+        [f"PPO, 4 epochs, minibatches of {size}", "forward and backward passes alone", f"{share_of_ceiling(table, size):.2f}"]
+        for size in (256, 1024, 4096)
     ]
-    took_first = 0.0
-    for name, learn in runs:
-        times, rewards = [], []
-        for seed in range(SEEDS):
-            started = time.process_time()
-            model_ = learn(seed)
-            times.append(time.process_time() - started)
-            rewards.append(score(model_, table))
-        took_first = took_first or float(np.median(times))
-        spread = f"{np.mean(rewards):.3f} ({min(rewards):.3f} to {max(rewards):.3f})"
-        reached.append([name, f"{took_first / float(np.median(times)):.1f}", spread])
-    rows = table.rows("test")
-    weights = exact.benchmark_weights(table, rows)
-    fixed = exact.node_outcome(table, rows, int(exact.best_fixed_path(table, table.rows("train"), ALPHA))).reward(ALPHA)
-    best = exact.node_outcome(table, rows, exact.oracle(table, rows, ALPHA)).reward(ALPHA)
-    reached.append(["best fixed path", "-", f"{weights @ fixed:.3f}"])
-    reached.append(["oracle (hindsight)", "-", f"{weights @ best:.3f}"])
-    return speed, reached
+
+
+def machine() -> str:
+    """Say what this runs on."""
+    facts = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
+    name = facts.partition("model name")[2].partition("\n")[0].strip("\t :") or platform.machine()
+    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "numpy", "stable-baselines3", "duckdb"))
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {packages}"
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    speed, reached = learners()
-    ratios = [*environments(), *answers(), *policy_value(), *speed]
+    took, ratio = answers()
+    ratios = [*environments(), ratio, *policy_value(), *ppo()]
     with tempfile.TemporaryDirectory() as folder:
         slower, peak = loading.shares(loading.make(Path(folder) / "large.duckdb", NODES))
     ratios.append([f"table of {NODES:,} nodes from DuckDB", "bare Arrow fetch of its embeddings", f"{1 / slower:.2f}"])
+    taken = sweep.swept()
+    told, conditions = conditioned.compare()
     parts = [
         "# Performance",
-        "Written by `just bench`: ratios of things measured side by side in one run, on generated tables "
-        f"({platform.machine()}, {os.cpu_count()} cores, one thread each). Times are the processor's, but for DuckDB's.",
+        "Written by `just bench`: what is compared is measured side by side in one run, on generated tables. Times are the "
+        f"processor's with one thread, but for DuckDB's and the sweep's. The machine: {machine()}.",
+        "## Replay, exact answers, loading",
         markdown(["this", "compared with", "times as fast"], ratios),
-        f"Loading that table takes at its peak {peak:.1f} times the memory of its arrays, Python and libraries included.",
-        "Learners over 1,400 training questions, M = 3, L = 3, 384-dimensional embeddings, alpha = 0.05; reward on 400 test "
-        f"questions, exact, mean over {SEEDS} seeds with lowest and highest:",
-        markdown(["learner", "times as fast as the first", "test reward"], reached),
-        "The first learner has not converged after 16,384 steps; its time, not its reward, is what the others compare with.",
+        f"Oracle, frontier and best fixed path of {ROWS:,} questions of 40 nodes at {ALPHAS} alphas take {took:.2f} s. Loading "
+        f"the table takes at its peak {peak:.1f} times the memory of its arrays, Python and libraries included.",
+        "## Learners",
+        f"1,400 training questions, M = 3, L = 3, 384-dimensional embeddings, alpha = {ALPHA}, 5 seeds; reward on 400 test "
+        "questions, exact, after every update. The target is the best that stable-baselines3's PPO with its defaults on "
+        "`DummyVecEnv(8)` ever reaches within 200,000 steps. Seconds are medians over seeds, differences means with their 95% "
+        "interval (`just race` runs this alone).",
+        race.race(),
+        "## Sweep",
+        f"`toolkit sweep --algorithm exact` of 21 alphas and 5 seeds over as many questions, from its start to the last row in "
+        f"the cache: {taken.wall:.0f} s by the clock, {taken.processor:.0f} s of the processors.",
+        "## One policy for every alpha",
+        f"{told} Test rewards, mean over 5 seeds, and the difference with its 95% interval over seeds "
+        "(`python -m tests.benchmarks.conditioned` runs this alone):",
+        conditions,
     ]
     page = "\n\n".join(parts) + "\n"
     PAGE.write_text(page, "utf-8")

@@ -74,6 +74,16 @@ def timed(command: list[str]) -> Taken:
     return Taken(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout)
 
 
+def swept(questions: int = 2000, alphas: int = 21, seeds: int = 5) -> Taken:
+    """Run the command on a cache that is made for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache = learnable(Path(folder) / "made.duckdb", questions)
+        prices = ",".join(f"{alpha:.3g}" for alpha in np.linspace(0, 0.5, alphas))
+        toolkit = str(Path(sys.executable).with_name("toolkit"))
+        where = ["--cache", str(cache.path), "--out", folder]
+        return timed([toolkit, "sweep", NAME, *where, "--algorithm", "exact", "--alphas", prices, "--seeds", str(seeds)])
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -81,13 +91,7 @@ def main() -> None:
     parser.add_argument("--alphas", type=int, default=21)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        cache = learnable(Path(folder) / "made.duckdb", options.questions)
-        alphas = ",".join(f"{alpha:.3g}" for alpha in np.linspace(0, 0.5, options.alphas))
-        toolkit = str(Path(sys.executable).with_name("toolkit"))
-        where = ["--cache", str(cache.path), "--out", folder]
-        command = [toolkit, "sweep", NAME, *where, "--algorithm", "exact", "--alphas", alphas, "--seeds", str(options.seeds)]
-        taken = timed(command)
+    taken = swept(options.questions, options.alphas, options.seeds)
     print(taken.output)
     routers = options.alphas * options.seeds
     print(f"{routers} routers in {taken.wall:.1f} s by the clock, {taken.processor:.1f} s of the processors.")

@@ -63,11 +63,12 @@ def sweep(
     from rich.progress import MofNCompleteColumn, Progress
 
     from toolkit.catalogue import made_up
+    from toolkit.evaluate import COLLAPSED
     from toolkit.exact import curve, frontier
     from toolkit.report import comparison
     from toolkit.report.plots import cost_quality
     from toolkit.report.tables import aligned, number, write
-    from toolkit.sweep import areas, by_alpha, cost_range, summarise
+    from toolkit.sweep import areas, by_alpha, collapsed, cost_range, summarise
     from toolkit.sweep import sweep as run
     from toolkit.table import load_table
     from toolkit.train import run_name
@@ -101,15 +102,16 @@ def sweep(
             conditioned,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
-    points = summarise(opened, [run_name(resolved, job.config, job.seed) for job in every])
+    names = [run_name(resolved, job.config, job.seed) for job in every]
+    points = summarise(opened, names)
+    router = "router (greedy)" if greedy else "router"
     rows = table.rows("test")
     oracle = curve(table, rows, frontier(table, rows, config.allow_stop))
     if plot:
-        cost_quality(points, oracle, table.models, plot)
+        cost_quality(points, oracle, table.models, plot, router)
     if format != Format.TABLE or output:
         write(pa.Table.from_pylist([point._asdict() for point in points]), format, output)
         return
-    router = "router (greedy)" if greedy else "router"
     routed = [point for point in points if point.policy == router]
     fixed = {point.alpha: point for point in points if point.policy == "best fixed path"}
     typer.echo(f"{len(every)} routers ({config.algorithm}), test split: {len(rows)} questions. Means over {seeds} seeds.\n")
@@ -121,6 +123,9 @@ def sweep(
     found = areas(points, oracle, *cost_range(table, rows, config.allow_stop), router)
     told = ", ".join(f"{name} {number(value)}" for name, value in found.items())
     typer.echo(f"\nAIQ (mean quality, from the cost of the cheapest fixed path to that of the dearest): {told}.")
+    stuck = [f"alpha {one.alpha:g}: {one.routers} of {seeds} ({one.path})" for one in collapsed(opened, names, router)]
+    if stuck:
+        typer.echo(f"Collapsed, one path on more than {COLLAPSED:.0%} of the questions: {'; '.join(stuck)}.")
     if by_benchmark:
         evaluations = by_alpha(every, table, made_up(resolved.config.benchmarks), greedy)
         for evaluation in evaluations:

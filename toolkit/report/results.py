@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 
-from toolkit.evaluate import Estimate, Evaluation, Result
+from toolkit.evaluate import COLLAPSED, Estimate, Evaluation, Result
 from toolkit.overhead import Overhead
 from toolkit.report.tables import aligned, number
 from toolkit.table import ABSTAINED
 
 FEW = 30
 """Below this many questions, results are shown but not judged."""
-COLLAPSED = 0.95
-"""A router that takes one path more often than this has stopped routing."""
 
 
 def render(evaluation: Evaluation) -> str:
