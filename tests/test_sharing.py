@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from tests.content import content
 from tests.scripted import encode, right_answers, scripted
+from tests.test_cli import SUITE, toolkit
 from tests.worker import make_suite
 from toolkit import generate as generation
 from toolkit.engines.scripted import ScriptedEngine
@@ -149,6 +151,15 @@ def test_shards_together_are_the_whole(suite: Suite, tmp_path: Path) -> None:
         done = sum(row.done for row in cache.progress(suite.name))
         assert done < 24 * 6 or number == 3
     assert content(cache) == content(run(suite, tmp_path / "whole.duckdb"))
+
+
+def test_a_finished_shard_leaves_the_rest_to_others_and_is_no_failure(llama: Path, encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SUITE.format(llama=llama, encoder=encoder))
+    for shard, said in (("1/2", r"(\d+) of 72 nodes are left to the other shards"), ("2/2", r"0 failed, in .* s\.")):
+        done = toolkit(tmp_path, "generate", "small.toml", "--shard", shard)
+        assert done.returncode == 0
+        assert re.search(said, done.stdout), done.stdout
+        assert "--retry" not in done.stderr
 
 
 @pytest.mark.parametrize("shards", [None, ("1/2", "2/2")])

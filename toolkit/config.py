@@ -516,7 +516,7 @@ def recorded_config(text: str) -> SuiteConfig:
     except ValidationError as error:
         unknown = ", ".join(dict.fromkeys(".".join(map(str, detail["loc"])) for detail in error.errors(include_url=False)))
         raise CacheError(
-            f"The cache has a suite that this version of the toolkit does not understand ({unknown}): most likely a newer one has "
+            f"The cache has a suite that this version of the toolkit does not understand ({unknown}); most likely a newer one "
             "recorded it. Update the toolkit: python -m pip install --upgrade hierrouter-toolkit"
         ) from None
 

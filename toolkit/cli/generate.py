@@ -180,6 +180,9 @@ def generate(
         if report.stopped:
             typer.echo(f"{missing} of {total} nodes are missing; the same command continues.")
             raise typer.Exit(130)
+        if not failed:
+            typer.echo(f"{missing} of {total} nodes are left to the other shards; how far they are: toolkit status {suite}.")
+            return
         typer.echo(
             f"{failed} of {total} nodes failed and {missing} wait for them or for others; why: toolkit status {suite}. "
             'Once the cause is mended, --retry tries again; incomplete = "exclude question" in '
