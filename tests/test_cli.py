@@ -356,3 +356,11 @@ def test_what_is_wrong_in_a_suite_names_file_and_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "mine.toml:2: horizon" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_a_suite_that_is_not_there_is_told_from_a_cache_that_is_not_made_yet(tmp_path: Path) -> None:
+    mistyped = toolkit(tmp_path, "train", "quickstrat")
+    assert "There is no suite 'quickstrat' either; did you mean 'quickstart'?" in mistyped.stderr
+    assert "toolkit generate prompts\n" in toolkit(tmp_path, "evaluate", "prompts").stderr
+    missing = toolkit(tmp_path, "train", "quickstart", "--cache", "mine.duckdb").stderr
+    assert "toolkit generate quickstart --cache mine.duckdb; the shipped one: toolkit import reference" in missing

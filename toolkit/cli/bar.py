@@ -1,10 +1,14 @@
 """The progress bar of the commands that work for long."""
 
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Self
 
 import typer
+
+SILENCE = 30.0
+"""Seconds after which a log, which shows no bar, has another line."""
 
 
 class Bar:
@@ -15,6 +19,7 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._stop = False
+        self._told = time.monotonic()
         self._live = Console(stderr=True).is_terminal
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -40,7 +45,7 @@ class Bar:
             signal.signal(number, handler)
 
     def stage(self, title: str) -> None:
-        """Show the stage; where stderr is no terminal, one line a stage."""
+        """Show the stage; where stderr is no terminal, one line a stage, and one after `SILENCE`."""
         self._progress.update(self._task, description=title)
         if not self._live:
             typer.echo(title, err=True)
@@ -51,6 +56,9 @@ class Bar:
         task = self._progress.tasks[0]
         if task.elapsed:
             self._progress.update(self._task, rate=f"{task.completed / task.elapsed:.1f} answers/s")
+        if not self._live and time.monotonic() - self._told >= SILENCE:
+            self._told = time.monotonic()
+            typer.echo(f"{task.description}: {task.completed:.0f} of {task.total:.0f}, {task.fields['rate']}", err=True)
 
     def stopped(self) -> bool:
         """Tell whether a signal came."""

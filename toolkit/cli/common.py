@@ -144,6 +144,8 @@ def found_suite(reference: str, given: Path | None) -> "tuple[Suite, SuiteConfig
     config = load_config(find_suite(reference)) if has_file else None
     name = config.name if config else reference
     cache = Cache(cache_path(name, given))
+    if not cache.exists():
+        raise _nothing_of(reference, cache, given, has_file)
     cache.migrate()
     known = cache.recorded(name)
     if known is None:
@@ -152,6 +154,25 @@ def found_suite(reference: str, given: Path | None) -> "tuple[Suite, SuiteConfig
             f"Generate it first: toolkit generate {reference} --cache {cache.path}"
         )
     return known, config or known.config, cache
+
+
+def _nothing_of(reference: str, cache: "Cache", given: Path | None, known: bool) -> CacheError:
+    """Say what makes the cache of a suite, or, where there is no such suite, which there are."""
+    from difflib import get_close_matches
+
+    from benchmarks.reference import SUITE
+    from toolkit.config import shipped_suites
+
+    told = f"There is no cache {cache.path}. "
+    if known:
+        ready = "; the shipped one: toolkit import reference" if reference == SUITE else ""
+        where = f" --cache {given}" if given else ""
+        return CacheError(f"{told}Make it: toolkit generate {reference}{where}{ready}")
+    there = sorted({*shipped_suites(), *(file.stem for file in cache_folder().glob("*.duckdb"))})
+    close = "".join(f"did you mean {name!r}? " for name in get_close_matches(reference, there, 1))
+    return CacheError(
+        f"{told}There is no suite {reference!r} either; {close}there are: {', '.join(there)}, or a file NAME.toml."
+    )
 
 
 def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":

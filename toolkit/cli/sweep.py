@@ -55,6 +55,10 @@ def sweep(
 
     Example: toolkit sweep quickstart --alphas 0,0.05,0.1,0.2 --seeds 3 --plot frontier.png
     """
+    try:
+        placed = None if alphas == "auto" else sorted({float(alpha) for alpha in alphas.split(",")})
+    except ValueError:
+        raise SuiteError(f"--alphas takes numbers, e.g. 0,0.05,0.1, or auto; given: {alphas}.") from None
     processes = processes or os.cpu_count() or 1
     if processes > 1:
         prepare()
@@ -75,10 +79,6 @@ def sweep(
 
     if by_benchmark and (format != Format.TABLE or output):
         raise SuiteError("The comparison by benchmark is text. Leave --by-benchmark out, or --format and --output.")
-    try:
-        placed = None if alphas == "auto" else sorted({float(alpha) for alpha in alphas.split(",")})
-    except ValueError:
-        raise SuiteError(f"--alphas takes numbers, e.g. 0,0.05,0.1, or auto; given: {alphas}.") from None
     resolved, opened = recorded_suite(suite, cache)
     options = {"algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
     given = {name: value for name, value in options.items() if value is not None}
@@ -114,9 +114,15 @@ def sweep(
         return
     routed = [point for point in points if point.policy == router]
     fixed = {point.alpha: point for point in points if point.policy == "best fixed path"}
-    typer.echo(f"{len(every)} routers ({config.algorithm}), test split: {len(rows)} questions. Means over {seeds} seeds.\n")
+    over = f"{seeds} seeds" if seeds > 1 else "1 seed"
+    typer.echo(f"{len(every)} routers ({config.algorithm}), test split: {len(rows)} questions. Means over {over}.\n")
     cells = [
-        [f"{p.alpha:g}", *map(number, (p.quality, p.cost, p.reward, p.reward_spread, fixed[p.alpha].reward, p.regret))]
+        [
+            f"{p.alpha:g}",
+            *map(
+                number, (p.quality, p.cost, p.reward, p.reward_spread if seeds > 1 else None, fixed[p.alpha].reward, p.regret)
+            ),
+        ]
         for p in routed
     ]
     typer.echo(aligned(["alpha", "Q", "C", "R", "sd over seeds", "best fixed path's R", "regret to oracle"], cells))

@@ -70,7 +70,10 @@ def _paths(evaluation: Evaluation) -> str:
         [policy, ", ".join(f"{path} {share:.0%}" for path, share in list(evaluation.result(policy).paths.items())[:4])]
         for policy in ("router", "router (greedy)", "oracle")
     ]
-    return aligned(["policy", "most frequent paths"], rows, width=160)
+    note = (
+        f"\n{ABSTAINED}: stopped before any model was asked, Q = C = 0" if any(ABSTAINED in paths for _, paths in rows) else ""
+    )
+    return aligned(["policy", "most frequent paths"], rows, width=160) + note
 
 
 def _overhead(overhead: Overhead) -> str:
@@ -91,10 +94,16 @@ def _verdict(evaluation: Evaluation) -> str:
     model = evaluation.result("best model")
     path, share = next(iter(router.paths.items()))
     collapsed = f" It has collapsed: {share:.0%} of its questions take {path}." if share > COLLAPSED else ""
+    standings = [
+        f"{_standing(evaluation.result('best fixed path').lead)} the best fixed path",
+        f"{_standing(model.lead)} {evaluation.best_model}, the best single model",
+        *([f"{_standing(evaluation.result('kNN').lead)} kNN"] if "kNN" in evaluation.policies else []),
+    ]
+    greedy = evaluation.result("router (greedy)").lead
+    sharper = f" Its most probable action is worth {number(-greedy.mean)} more than a drawn one." if greedy.high < 0 else ""
     return (
-        f"The router {_standing(evaluation.result('best fixed path').lead)} the best fixed path and {_standing(model.lead)} "
-        f"{evaluation.best_model}, the best single model. It improves on that model on a question with probability "
-        f"{with_interval(model.improvement)}, ties counted half.{collapsed}"
+        f"The router {'; '.join(standings)}. It improves on {evaluation.best_model} on a question with probability "
+        f"{with_interval(model.improvement)}, ties counted half.{sharper}{collapsed}"
     )
 
 

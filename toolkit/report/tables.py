@@ -107,7 +107,7 @@ def _cell(value: Cell, width: int | None) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value + 0.0:.6g}"  # SQL's -0.0 is 0
     text = " > ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     text = " ".join(text.split()) if width is None else text.replace("\n", "⏎")
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
