@@ -96,7 +96,9 @@ def _tell_memory(made: "Plan", suite: str) -> None:
             lines.append([name, *["-"] * 4, peak])
         else:
             batch = need.token * made.batch_tokens
-            lines.append([name, f"{need.parameters:,}", size(need.weights), size(batch), size(need.weights + batch), peak])
+            lines.append(
+                [name, f"{need.parameters:,}", size(need.weights), size(batch), size(need.of_batch(made.batch_tokens)), peak]
+            )
     together = "weights and batch"
     typer.echo()
     typer.echo(aligned(["model", "parameters", "weights", f"batch of {made.batch_tokens}", together, "peak measured"], lines))
