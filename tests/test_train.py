@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from tests.scripted import suite_config
+from tests.synthetic import synthetic_table
 from tests.toy import make_table
 from toolkit import tree
 from toolkit.config import TrainConfig
-from toolkit.env import RoutingVecEnv
+from toolkit.env import Observer, RoutingVecEnv
 from toolkit.errors import IncompleteCacheError, PolicyError, SuiteError
 from toolkit.exact import node_outcome, oracle, outcome, path_shares
-from toolkit.features import Conditioned, PerHop
+from toolkit.features import Conditioned, PerHop, of_nodes
 from toolkit.keys import content_sha256
 from toolkit.learn import ExactGradient, _Data
 from toolkit.policy import Router, load_router
@@ -139,6 +141,25 @@ def test_features_are_repeated_for_each_hop_and_only_those_of_the_hop_are_not_ze
     none = torch.zeros(5)
     expected = torch.stack([torch.cat([seen[0], none]), torch.cat([none, seen[1]])])
     torch.testing.assert_close(PerHop(space, 2)(seen), expected)
+
+
+@pytest.mark.parametrize("projection", [0, 3])
+@pytest.mark.parametrize("per_hop", [False, True])
+@pytest.mark.parametrize("alphas", [(), (0.0, 0.2)], ids=["one alpha", "conditioned"])
+@pytest.mark.parametrize("parts", [1, 2], ids=["whole context", "question and answer"])
+def test_features_of_all_nodes_are_those_of_their_observations(
+    projection: int, per_hop: bool, alphas: tuple[float, ...], parts: int
+) -> None:
+    whole = synthetic_table(90, dimensions=8)
+    table = replace(whole, texts=np.ascontiguousarray(whole.texts[:, :, 2 - parts :]))
+    config = TrainConfig(algorithm="exact", projection=projection, per_hop=per_hop, alphas=alphas, exact={"n_epochs": 1})
+    learner = fit_router(table, config, 0)
+    assert isinstance(learner, ExactGradient)
+    extractor, observer = learner.policy.pi_features_extractor, Observer(table, told=bool(alphas))
+    rows, nodes = np.array([3, 0, 80, 41]), np.arange(table.n_decision_nodes)
+    seen = observer(np.repeat(rows, len(nodes)), np.tile(nodes, len(rows)), 0.1)
+    expected = extractor(torch.from_numpy(seen)).view(len(rows), len(nodes), -1)
+    torch.testing.assert_close(of_nodes(extractor, observer, rows, 0.1), expected, atol=1e-5, rtol=1e-5)
 
 
 def swapped_table() -> TransitionTable:
@@ -345,3 +366,6 @@ def test_ppo_over_indices_is_stable_baselines3_s_own_ppo(monkeypatch: pytest.Mon
     theirs.train()
     for left, right in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
         torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-4)
+    for name in ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "explained_variance"):
+        logged = (model.logger.name_to_value[f"train/{name}"] for model in (ours, theirs))
+        assert next(logged) == pytest.approx(next(logged), abs=1e-5), name

@@ -11,8 +11,11 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 
-from toolkit.table import TransitionTable
+from toolkit.env import Observer
+from toolkit.table import Ints, TransitionTable
 
+CHUNK = 64
+"""Rows whose nodes are observed together: few enough for the processor's cache."""
 KNOTS = 5
 """Alphas between which a conditioned policy's first layer is interpolated (docs/design/learning.md)."""
 SAMPLE = 4096
@@ -43,8 +46,12 @@ class Projection(BaseFeaturesExtractor):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return `(n, parts * rank + rest)` of observations, `(n, features)`."""
         texts, rest = torch.split(observations, [self.parts * self.dimensions, len(self.scale)], dim=1)
-        pieces = [piece @ self.components[n] for n, piece in enumerate(torch.split(texts, self.dimensions, dim=1))]
-        return torch.cat([torch.cat(pieces, 1) - self.offset, rest * self.scale], 1)
+        pieces = [self.project(piece, n) for n, piece in enumerate(torch.split(texts, self.dimensions, dim=1))]
+        return torch.cat([*pieces, rest * self.scale], 1)
+
+    def project(self, vectors: torch.Tensor, part: int) -> torch.Tensor:
+        """Return `(n, rank)` of embeddings, `(n, dimensions)`, that stand in that place of an observation."""
+        return vectors @ self.components[part] - self.offset[part * self.rank : (part + 1) * self.rank]
 
     def fit(self, table: TransitionTable) -> None:
         """Fit the components on texts of the training split, every n-th of them where there are more than `SAMPLE`."""
@@ -90,8 +97,11 @@ class PerHop(BaseFeaturesExtractor):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return `(n, horizon * features)` of observations, `(n, features)`."""
-        hop = observations[:, -1 - self.horizon : -1]
-        return torch.einsum("nh,nf->nhf", hop, self.base(observations)).flatten(1)
+        return self.at(self.base(observations), observations[:, -1 - self.horizon : -1])
+
+    def at(self, features: torch.Tensor, hops: torch.Tensor) -> torch.Tensor:
+        """Return features of `base`, `(..., n, features)`, at hops, `(n, horizon)`, as `(..., n, horizon * features)`."""
+        return torch.einsum("nh,...nf->...nhf", hops, features).flatten(-2)
 
 
 class Conditioned(BaseFeaturesExtractor):
@@ -142,6 +152,64 @@ class Conditioned(BaseFeaturesExtractor):
         weights = torch.zeros(len(alphas), last + 1, device=alphas.device)
         weights.scatter_(1, left[:, None], 1 - share[:, None])
         return weights.scatter_(1, left[:, None] + 1, share[:, None])
+
+
+@torch.no_grad()
+def of_nodes(
+    extractor: BaseFeaturesExtractor,
+    observer: Observer,
+    rows: Ints,
+    alpha: float = 0.0,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Return the features of all decision nodes of some rows, `(rows, D, features)`.
+
+    They are what the extractor makes of the observations; but a text that all nodes of a row observe, the question, is
+    projected once.
+
+    Args:
+        extractor: Of a policy.
+        observer: Of the table.
+        rows: Of the table.
+        alpha: What a conditioned policy is told.
+        device: The policy's.
+    """
+    if isinstance(extractor, Conditioned):
+        alphas = extractor.knots.new_full((len(rows),), alpha)
+        return extractor.at(of_nodes(extractor.base, observer, rows, device=device), alphas)
+    if isinstance(extractor, PerHop):
+        return extractor.at(
+            of_nodes(extractor.base, observer, rows, device=device), torch.from_numpy(observer.one_hot).to(device)
+        )
+    if isinstance(extractor, Projection):
+        return _projected(extractor, observer, rows)
+    count, (size,) = observer.table.n_decision_nodes, extractor._observation_space.shape or ()
+    seen = observer(np.repeat(rows, count), np.tile(np.arange(count), len(rows)), alpha)[:, :size]
+    found: torch.Tensor = extractor(torch.from_numpy(seen).to(device))
+    return found.view(len(rows), count, -1)
+
+
+def _projected(projection: Projection, observer: Observer, rows: Ints) -> torch.Tensor:
+    table, rank = observer.table, projection.rank
+    count = table.n_decision_nodes
+    result = projection.offset.new_empty(len(rows), count, projection.features_dim)
+    for part in range(projection.parts):
+        texts = table.texts[rows, :, part]
+        if (texts == texts[:, :1]).all():
+            texts = texts[:, :1]
+        vectors = torch.from_numpy(table.vectors[texts.ravel()]).to(result.device)
+        result[..., part * rank : (part + 1) * rank] = projection.project(vectors, part).view(*texts.shape, rank)
+    rest = [np.broadcast_to(observer.one_hot, (len(rows), count, table.horizon)), observer.cost[rows, :, None]]
+    result[..., projection.parts * rank :] = torch.from_numpy(np.concatenate(rest, 2)).to(result.device) * projection.scale
+    return result
+
+
+def of_table(
+    extractor: BaseFeaturesExtractor, observer: Observer, rows: Ints, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Return the same of many rows, few at a time."""
+    parts = np.split(rows, range(CHUNK, len(rows), CHUNK))
+    return torch.cat([of_nodes(extractor, observer, part, device=device) for part in parts])
 
 
 def extractor(table: TransitionTable, rank: int, per_hop: bool = False, alphas: Sequence[float] = ()) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from toolkit import tree
 from toolkit.dense import Dense, Gradients
 from toolkit.env import RoutingVecEnv
 from toolkit.exact import benchmark_weights, ends
-from toolkit.features import Conditioned
+from toolkit.features import Conditioned, of_table
 from toolkit.table import Ints
 
 CHUNK = 1024
@@ -279,17 +279,7 @@ class _Data:
             nearness = self.conditioned.nearness(self.alphas)
             self.upto = (nearness / nearness.sum(0)).sum(1).cumsum(0) / nearness.shape[1]
         at = ends(table, env.allow_stop)
-        nodes = np.arange(table.n_decision_nodes)
-        parts = []
-        with torch.no_grad():
-            for start in range(0, len(rows), CHUNK):
-                part = rows[start : start + CHUNK]
-                seen = env.observer(np.repeat(part, len(nodes)), np.tile(nodes, len(part)))
-                if self.conditioned:
-                    seen = seen[:, :-1]
-                features = extract(torch.from_numpy(seen).to(learner.device))
-                parts.append(features.reshape(len(part), len(nodes), -1))
-        self.features = torch.cat(parts)
+        self.features = of_table(extract, env.observer, rows, learner.device)
         self.quality, self.cost = (
             torch.from_numpy(values[rows, at]).float().to(learner.device) for values in (table.quality, table.cost)
         )

@@ -13,13 +13,12 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from toolkit.algorithms import algorithm_class
 from toolkit.dense import Dense
-from toolkit.env import Observations, Observer
+from toolkit.env import Observer
 from toolkit.errors import PolicyError
+from toolkit.features import CHUNK, of_nodes
 from toolkit.table import Floats, Ints, TransitionTable
 
 CARD = "toolkit.json"
-CHUNK = 64
-"""Rows that are observed together: few enough for the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +56,27 @@ class Router:
                 f"{self.card['horizon']} hops; this suite routes between {', '.join(table.models)} over {table.horizon}. "
                 "Train a router for this suite: toolkit train SUITE"
             )
-        nodes = np.arange(table.n_decision_nodes)
-        result = np.empty((len(rows), len(nodes), int(self.algorithm.action_space.n)))  # type: ignore[attr-defined]
+        result = np.empty((len(rows), table.n_decision_nodes, int(self.algorithm.action_space.n)))  # type: ignore[attr-defined]
         with torch.inference_mode():
             for start in range(0, len(rows), CHUNK):
-                part = rows[start : start + CHUNK]
-                seen = observer(np.repeat(part, len(nodes)), np.tile(nodes, len(part)), alpha)
-                result[start : start + len(part)] = self._decide(seen, result.shape[-1]).reshape(len(part), len(nodes), -1)
+                part = slice(start, start + CHUNK)
+                result[part] = self._decide(observer, rows[part], alpha, result.shape[-1])
         return result
 
-    def _decide(self, seen: Observations, actions: int) -> Floats:
+    def _decide(self, observer: Observer, rows: Ints, alpha: float, actions: int) -> Floats:
         policy = self.algorithm.policy
         if not isinstance(policy, ActorCriticPolicy):
+            nodes = np.arange(observer.table.n_decision_nodes)
+            seen = observer(np.repeat(rows, len(nodes)), np.tile(nodes, len(rows)), alpha)
             chosen: Floats = np.eye(actions)[self.algorithm.predict(seen, deterministic=True)[0]]
-            return chosen
-        features = policy.extract_features(torch.from_numpy(seen).to(policy.device), policy.pi_features_extractor)
-        assert isinstance(features, torch.Tensor)
+            return chosen.reshape(len(rows), len(nodes), actions)
+        features = of_nodes(policy.pi_features_extractor, observer, rows, alpha, policy.device)
+        flat = features.flatten(0, 1)
         try:
-            logits = Dense.actor(policy).forward(features)
+            logits = Dense.actor(policy).forward(flat)
         except ValueError:
-            logits = policy.action_net(policy.mlp_extractor.forward_actor(features))
-        exact: Floats = torch.softmax(logits.double(), -1).cpu().numpy()
+            logits = policy.action_net(policy.mlp_extractor.forward_actor(flat))
+        exact: Floats = torch.softmax(logits.double(), -1).cpu().numpy().reshape(*features.shape[:2], actions)
         return exact
 
     def save(self, path: Path) -> None:

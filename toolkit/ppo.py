@@ -18,17 +18,11 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from toolkit.dense import Dense, Gradients
 from toolkit.env import RoutingVecEnv
+from toolkit.features import of_table
 from toolkit.table import Ints
 
 LARGEST = 2**31
 """Bytes of features that are kept in memory; above, SB3's own collection gathers them as it goes."""
-CHUNK = 8192
-"""Observations whose features are extracted together."""
-
-
-MEASURES = ("loss", "policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "approx_kl")
-"""What is logged of a rollout's updates, under SB3's names."""
-KL = MEASURES.index("approx_kl")
 
 
 class Replayed(NamedTuple):
@@ -48,6 +42,22 @@ class Replayed(NamedTuple):
         order = torch.randperm(len(self.indices))
         columns = [torch.split(column.index_select(0, order), batch_size) for column in self]
         return map(Replayed, *columns)
+
+
+class Compared(NamedTuple):
+    """The policy beside the one that acted, one entry a decision: what is logged of the updates comes from it."""
+
+    gain: torch.Tensor
+    capped: torch.Tensor
+    error: torch.Tensor
+    negative_entropy: torch.Tensor
+    ratio: torch.Tensor
+    log_ratio: torch.Tensor
+
+    @property
+    def kl(self) -> torch.Tensor:
+        """The divergence of the policy from the one that acted, as SB3 approximates it."""
+        return (self.ratio - 1 - self.log_ratio).mean()
 
 
 class ReplayPPO(PPO):
@@ -94,16 +104,9 @@ class ReplayPPO(PPO):
             return None
         if not fixed or count * policy.features_dim * 4 > LARGEST:
             return None
-        nodes = np.tile(np.arange(env.table.n_decision_nodes), len(env.rows))
-        rows = np.repeat(env.rows, env.table.n_decision_nodes)
-        features = torch.empty(count, policy.features_dim)
-        with torch.no_grad():
-            for start in range(0, count, CHUNK):
-                part = slice(start, start + CHUNK)
-                features[part] = extractor(torch.from_numpy(env.observer(rows[part], nodes[part])).to(self.device)).cpu()
         self._place: Ints = np.full(len(env.table.split), -1, dtype=np.int64)
         self._place[env.rows] = np.arange(len(env.rows))
-        return features.to(self.device)
+        return of_table(extractor, env.observer, env.rows, self.device).flatten(0, 1)
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -179,14 +182,14 @@ class ReplayPPO(PPO):
         self._update_learning_rate(self.policy.optimizer)
         clip_range: float = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
         optimizer, gradients = self.policy.optimizer, Gradients(self._actor, self._critic)
-        told: list[torch.Tensor] = []
+        seen: list[Compared] = []
         for _ in range(self.n_epochs):
             diverged = False
             for batch in self._replayed.shuffled(self.batch_size):
                 logits, values = self._forward(features.index_select(0, batch.indices))
-                in_logits, in_values, measures = self._slopes(batch, logits, values, clip_range)
-                told.append(measures)
-                diverged = self.target_kl is not None and measures[KL].item() > 1.5 * self.target_kl
+                in_logits, in_values, compared = self._slopes(batch, logits, values, clip_range)
+                seen.append(compared)
+                diverged = self.target_kl is not None and compared.kl.item() > 1.5 * self.target_kl
                 if diverged:
                     break
                 self._actor.backward(in_logits)
@@ -196,9 +199,23 @@ class ReplayPPO(PPO):
             self._n_updates += 1
             if diverged:
                 break
+        self._log(Compared(*map(torch.cat, zip(*seen, strict=True))), clip_range)
+
+    def _log(self, compared: Compared, clip_range: float) -> None:
+        """Log what SB3 does of a rollout's updates, under its names."""
         data = self._replayed
-        for name, value in zip(MEASURES, torch.stack(told).mean(0).tolist(), strict=True):
-            self.logger.record(f"train/{name}", value)
+        policy_loss = -torch.min(compared.gain, compared.capped).mean()
+        value_loss, entropy_loss = compared.error.square().mean(), compared.negative_entropy.mean()
+        measures = {
+            "loss": policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss,
+            "policy_gradient_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy_loss": entropy_loss,
+            "clip_fraction": ((compared.ratio - 1).abs() > clip_range).float().mean(),
+            "approx_kl": compared.kl,
+        }
+        for name, value in measures.items():
+            self.logger.record(f"train/{name}", value.item())
         explained = 1 - (data.returns - data.values).var() / data.returns.var()
         self.logger.record("train/explained_variance", explained.item())
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -207,8 +224,8 @@ class ReplayPPO(PPO):
     @torch.no_grad()
     def _slopes(
         self, batch: Replayed, logits: torch.Tensor, values: torch.Tensor, clip_range: float
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the gradients of PPO's loss in logits and values, and what is logged, in the order of `MEASURES`."""
+    ) -> tuple[torch.Tensor, torch.Tensor, Compared]:
+        """Return the gradients of PPO's loss in logits and values, and what they come from."""
         actions, n = batch.actions[:, None], len(values)
         log_chances = torch.log_softmax(logits, -1)
         chances = log_chances.exp()
@@ -224,7 +241,4 @@ class ReplayPPO(PPO):
         in_logits = chances * (uncapped + self.ent_coef * (log_chances - negative_entropy))
         in_logits.scatter_add_(1, actions, -uncapped).div_(n)
         in_values = error * (2 * self.vf_coef / n)
-        policy_loss, value_loss, entropy_loss = -torch.min(gain, capped).mean(), error.square().mean(), negative_entropy.mean()
-        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-        clipped, kl = ((ratio - 1).abs() > clip_range).float().mean(), (ratio - 1 - log_ratio).mean()
-        return in_logits, in_values, torch.stack([loss, policy_loss, value_loss, entropy_loss, clipped, kl])
+        return in_logits, in_values, Compared(gain, capped, error, negative_entropy, ratio, log_ratio)

@@ -8,6 +8,7 @@ interpreter's and an empty temporary folder, no environment, own process and IPC
 import contextlib
 import itertools
 import json
+import marshal
 import os
 import select
 import shutil
@@ -31,7 +32,8 @@ Process = subprocess.Popen[bytes]
 Mode = Literal["off", "bubblewrap", "process"]
 Word = Literal["passed", "failed", "timeout", "memory", "crashed", "refused"]
 
-INSIDE = Path(__file__).with_name("inside.py").read_text("utf-8")
+INSIDE = "import marshal, sys; exec(marshal.loads(bytes.fromhex(sys.argv.pop(1))))"
+"""What a sandbox's interpreter is told: to run compiled code, since compiling it takes as long as it takes to start."""
 FIRST_UID = 1 << 30
 """Under root each process runs as a user of its own from here on, so that limits and signals reach nobody else's."""
 
@@ -129,38 +131,22 @@ def run(program: str, tests: Checks, mode: Mode, limits: Limits = Limits()) -> V
         SandboxError: See `check`.
     """
     check(mode)
-    wanted = {
-        "processes": 1,
-        "cpu": limits.cpu,
-        "memory": limits.memory,
-        "file": limits.file,
-        "files": limits.files,
-    }
     job = json.dumps({"program": program, "setup": tests.setup, "names": tests.names, "tests": tests.code}).encode()
     with tempfile.TemporaryDirectory(prefix="toolkit-") as nowhere:
         os.chmod(nowhere, 0o777)
-        prefix = _bubblewrap(limits) if mode == "bubblewrap" else ()
         questions, answers = _Pipe(), _Pipe()
         started = time.monotonic()
         with (
             questions,
             answers,
             _running(
-                [*prefix, *_python(), INSIDE, "candidate", json.dumps(wanted | {"uid": _uid()})],
+                _command(mode, limits, "candidate"),
                 cwd=nowhere,
                 stdin=questions.reader,
                 stdout=answers.writer,
             ) as candidate,
             _running(
-                [
-                    *prefix,
-                    *_python(),
-                    INSIDE,
-                    "referee",
-                    json.dumps(wanted | {"uid": _uid()}),
-                    str(questions.writer),
-                    str(answers.reader),
-                ],
+                _command(mode, limits, "referee", questions.writer, answers.reader),
                 cwd=nowhere,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -289,6 +275,20 @@ def _uid() -> int:
 def _python() -> list[str]:
     """Return the bare interpreter: no site packages, no environment, no bytecode written."""
     return [os.path.realpath(getattr(sys, "_base_executable", sys.executable)), "-I", "-S", "-B", "-c"]
+
+
+def _command(mode: Mode, limits: Limits, role: str, *descriptors: int) -> list[str]:
+    """Return the command that plays a role within its limits."""
+    wanted = {"processes": 1, "cpu": limits.cpu, "memory": limits.memory, "file": limits.file, "files": limits.files}
+    prefix = _bubblewrap(limits) if mode == "bubblewrap" else []
+    return [*prefix, *_python(), INSIDE, _inside(), role, json.dumps(wanted | {"uid": _uid()}), *map(str, descriptors)]
+
+
+@cache
+def _inside() -> str:
+    """Return `inside.py` as compiled code, in hexadecimal digits."""
+    source = Path(__file__).with_name("inside.py").read_text("utf-8")
+    return marshal.dumps(compile(source, "<inside>", "exec")).hex()
 
 
 def _bubblewrap(limits: Limits) -> list[str]:

@@ -1,24 +1,25 @@
 """What runs inside the two sandboxes: the candidate, and the referee that asks it and runs the tests.
 
-Standard library only: this file's text is handed to a bare interpreter. The candidate answers calls with plain data (numbers,
-texts, containers) or with handles to objects that stay in its process, so that no object of its making ever takes part in a
-comparison, and nothing in its process knows of the tests' end.
+Standard library only, and little of it: a bare interpreter gets this as compiled code, and its imports take longer than most
+programs. The candidate answers calls with plain data (numbers, texts, containers) or with handles to objects that stay in its
+process, so that no object of its making ever takes part in a comparison, and nothing in its process knows of the tests' end.
 """
 
-import ast
+from __future__ import annotations
+
+import _ast
 import builtins
 import collections
-import contextlib
-import fractions
-import itertools
 import json
 import os
 import resource
-import struct
 import sys
-from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, BinaryIO, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, BinaryIO, NoReturn
 
 LARGEST_MESSAGE = 1 << 26
 
@@ -56,7 +57,7 @@ def confine(limits: dict[str, int]) -> None:
 def send(channel: BinaryIO, message: object) -> None:
     """Write one message."""
     data = json.dumps(message).encode()
-    channel.write(struct.pack(">Q", len(data)) + data)
+    channel.write(len(data).to_bytes(8, "big") + data)
     channel.flush()
 
 
@@ -70,7 +71,7 @@ def receive(channel: BinaryIO) -> Any:
     head = channel.read(8)
     if len(head) < 8:
         raise Gone
-    (size,) = struct.unpack(">Q", head)
+    size = int.from_bytes(head, "big")
     if size > LARGEST_MESSAGE:
         raise Refused(f"an answer of {size} bytes")
     data = channel.read(size)
@@ -94,7 +95,7 @@ def pack(value: Any, keep: Callable[[Any], int]) -> Any:
         return {"float": float.hex(value)}
     if isinstance(value, complex):
         return {"complex": [complex.__getattribute__(value, part).hex() for part in ("real", "imag")]}
-    if isinstance(value, fractions.Fraction):
+    if "fractions" in sys.modules and isinstance(value, sys.modules["fractions"].Fraction):
         return {"fraction": [f"{value.numerator:x}", f"{value.denominator:x}"]}
     if isinstance(value, bytes | bytearray):
         return {"bytearray" if isinstance(value, bytearray) else "bytes": bytes(value).hex()}
@@ -138,7 +139,7 @@ _ATOMS: dict[str, Callable[[Any], Any]] = {
     "int": lambda text: int(text, 16),
     "float": float.fromhex,
     "complex": lambda parts: complex(*map(float.fromhex, parts)),
-    "fraction": lambda parts: fractions.Fraction(*(int(part, 16) for part in parts)),
+    "fraction": lambda parts: __import__("fractions").Fraction(*(int(part, 16) for part in parts)),
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
     "range": lambda parts: range(*(int(part, 16) for part in parts)),
@@ -177,10 +178,11 @@ def candidate() -> None:
             message = {"value": pack(work(), keep)}
         except BaseException as error:
             message = {"error": "error", "text": ""}
-            with contextlib.suppress(BaseException):
+            try:
                 message["error"] = next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None))
-            with contextlib.suppress(BaseException):
                 message["text"] = f"{type(error).__name__}: {error}"[:300]
+            except BaseException:  # what cannot even be named or told stays without it
+                pass
         send(answers, message)
 
     def run() -> None:
@@ -190,10 +192,12 @@ def candidate() -> None:
         return names[name] if do == "global" else OPERATIONS[do](*unpack(operands, kept.__getitem__))
 
     answer(run)
-    with contextlib.suppress(Gone):
-        while True:
+    while True:
+        try:
             request = receive(requests)
-            answer(partial(work, **request))
+        except Gone:
+            return
+        answer(partial(work, **request))
 
 
 # -- the referee -----------------------------------------------------------------------------------------------------
@@ -307,9 +311,9 @@ def _judge(job: dict[str, Any], other: Candidate) -> dict[str, str] | None:
 
 def _statements(tests: str) -> Iterator[Any]:
     """Compile the tests statement by statement, so that a failure can be told from the ones before."""
-    tree = ast.parse(tests)
+    tree: Any = compile(tests, "<tests>", "exec", _ast.PyCF_ONLY_AST)
     for statement in tree.body:
-        yield compile(ast.Module([statement], []), "<tests>", "exec")
+        yield compile(_ast.Module([statement], []), "<tests>", "exec")
 
 
 def _line(error: BaseException) -> str:
@@ -327,7 +331,7 @@ def main() -> NoReturn:
     if role == "candidate":
         candidate()
     else:
-        referee(*map(int, itertools.islice(descriptors, 2)))
+        referee(*map(int, descriptors))
     os._exit(0)
 
 
