@@ -42,21 +42,13 @@ def score(scorings: Sequence[Scoring], mode: sandbox.Mode) -> list[Row]:
     Raises:
         SandboxError: A metric runs code, and that is off or cannot be isolated.
     """
-    programs = [
-        (program(one.response, one.question.reference.tests), one.question.reference.tests)
-        for one in scorings
-        if one.metric.runs_code and one.question.reference.tests
-    ]
-    verdicts = iter(zip(programs, run_all(programs, mode), strict=True))
-    rows = []
-    for one in scorings:
-        if one.metric.runs_code and one.question.reference.tests:
-            (code, _), verdict = next(verdicts)
-            given = judged(code, verdict)
-        else:
-            given = one.metric.score(one.response, one.question.reference)
-        rows.append(_row(one, given))
-    return rows
+    tests = [one.question.reference.tests if one.metric.runs_code else None for one in scorings]
+    programs = [(program(one.response, checks), checks) for one, checks in zip(scorings, tests, strict=True) if checks]
+    verdicts = run_all(programs, mode)  # while they run, the other metrics are worked out
+    pairs = list(zip(scorings, tests, strict=True))
+    given = [None if checks else one.metric.score(one.response, one.question.reference) for one, checks in pairs]
+    judgements = (judged(code, verdict) for (code, _), verdict in zip(programs, verdicts, strict=True))
+    return [_row(one, known or next(judgements)) for one, known in zip(scorings, given, strict=True)]
 
 
 def _row(one: Scoring, given: Score) -> Row:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from toolkit.errors import SandboxError
+from toolkit.sandbox.inside import Refused, dump, load
 
 Process = subprocess.Popen[bytes]
 Mode = Literal["off", "bubblewrap", "process"]
@@ -131,7 +132,7 @@ def run(program: str, tests: Checks, mode: Mode, limits: Limits = Limits()) -> V
         SandboxError: See `check`.
     """
     check(mode)
-    job = json.dumps({"program": program, "setup": tests.setup, "names": tests.names, "tests": tests.code}).encode()
+    job = dump({"program": program, "setup": tests.setup, "names": tests.names, "tests": tests.code})
     with tempfile.TemporaryDirectory(prefix="toolkit-") as nowhere:
         os.chmod(nowhere, 0o777)
         questions, answers = _Pipe(), _Pipe()
@@ -162,25 +163,30 @@ def run(program: str, tests: Checks, mode: Mode, limits: Limits = Limits()) -> V
             return _verdict(said, referee, candidate, started, limits)
 
 
-def run_all(programs: Sequence[tuple[str, Checks]], mode: Mode, limits: Limits = Limits()) -> list[Verdict]:
-    """Run several programs, as many at a time as there are cores for."""
-    workers = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda one: run(one[0], one[1], mode, limits), programs))
+def run_all(programs: Sequence[tuple[str, Checks]], mode: Mode, limits: Limits = Limits()) -> Iterator[Verdict]:
+    """Begin to run several programs, as many at a time as there are cores for; the verdicts come in their order.
+
+    Raises:
+        SandboxError: See `check`; when a verdict is asked for.
+    """
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    verdicts = pool.map(lambda one: run(one[0], one[1], mode, limits), programs)
+    pool.shutdown(wait=False)
+    return verdicts
 
 
 def _verdict(said: bytes, referee: Process, candidate: Process, started: float, limits: Limits) -> Verdict:
     try:
-        verdict = json.loads(said[8:])
-    except ValueError:
+        word, reason = load(said[8:])
+    except Refused:
         if _ran_out(referee, started, limits):
             return Verdict("timeout", f"{limits.cpu} s of CPU time, in the tests")
         return Verdict("crashed", "the tests' process ended before the tests did")
-    if verdict["verdict"] == "gone":
+    if word == "gone":
         if _ran_out(candidate, started, limits):
             return Verdict("timeout", f"{limits.cpu} s of CPU time")
-        return Verdict("crashed", verdict["reason"])
-    return Verdict(verdict["verdict"], verdict["reason"])
+        return Verdict("crashed", reason)
+    return Verdict(word, reason)
 
 
 def _ran_out(process: Process, started: float, limits: Limits) -> bool:
@@ -279,9 +285,9 @@ def _python() -> list[str]:
 
 def _command(mode: Mode, limits: Limits, role: str, *descriptors: int) -> list[str]:
     """Return the command that plays a role within its limits."""
-    wanted = {"processes": 1, "cpu": limits.cpu, "memory": limits.memory, "file": limits.file, "files": limits.files}
     prefix = _bubblewrap(limits) if mode == "bubblewrap" else []
-    return [*prefix, *_python(), INSIDE, _inside(), role, json.dumps(wanted | {"uid": _uid()}), *map(str, descriptors)]
+    numbers = (_uid(), limits.cpu, limits.memory, limits.file, limits.files, *descriptors)
+    return [*prefix, *_python(), INSIDE, _inside(), role, *map(str, numbers)]
 
 
 @cache

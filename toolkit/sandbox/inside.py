@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import _ast
 import builtins
-import collections
-import json
 import os
-import resource
 import sys
-from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,37 +32,38 @@ class OutOfMemory(BaseException):
     """The candidate ran out of memory."""
 
 
-def confine(limits: dict[str, int]) -> None:
+def confine(uid: int, cpu: int, memory: int, file: int, files: int) -> None:
     """Drop root and set the limits, which children cannot raise again; processes are bounded by the uid, so it is our own."""
+    import resource
+
     if os.getuid() == 0:
         os.setgroups([])
-        os.setresgid(limits["uid"], limits["uid"], limits["uid"])
-        os.setresuid(limits["uid"], limits["uid"], limits["uid"])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
     os.umask(0o077)
     for name, value, hard in (
-        ("RLIMIT_CPU", limits["cpu"], limits["cpu"] + 1),
-        ("RLIMIT_AS", limits["memory"], limits["memory"]),
-        ("RLIMIT_FSIZE", limits["file"], limits["file"]),
-        ("RLIMIT_NOFILE", limits["files"], limits["files"]),
-        ("RLIMIT_NPROC", limits["processes"], limits["processes"]),
+        ("RLIMIT_CPU", cpu, cpu + 1),
+        ("RLIMIT_AS", memory, memory),
+        ("RLIMIT_FSIZE", file, file),
+        ("RLIMIT_NOFILE", files, files),
+        ("RLIMIT_NPROC", 1, 1),
         ("RLIMIT_CORE", 0, 0),
     ):
         resource.setrlimit(getattr(resource, name), (value, hard))
 
 
-def send(channel: BinaryIO, message: object) -> None:
+def send(channel: BinaryIO, message: bytes) -> None:
     """Write one message."""
-    data = json.dumps(message).encode()
-    channel.write(len(data).to_bytes(8, "big") + data)
+    channel.write(len(message).to_bytes(8, "big") + message)
     channel.flush()
 
 
-def receive(channel: BinaryIO) -> Any:
+def receive(channel: BinaryIO) -> bytes:
     """Read one message.
 
     Raises:
         Gone: The channel has ended.
-        Refused: It is too long, or no message.
+        Refused: It is too long.
     """
     head = channel.read(8)
     if len(head) < 8:
@@ -74,75 +71,110 @@ def receive(channel: BinaryIO) -> Any:
     size = int.from_bytes(head, "big")
     if size > LARGEST_MESSAGE:
         raise Refused(f"an answer of {size} bytes")
-    data = channel.read(size)
-    if len(data) < size:
+    message = channel.read(size)
+    if len(message) < size:
         raise Gone
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Refused(str(error)) from None
+    return message
 
 
-def pack(value: Any, keep: Callable[[Any], int]) -> Any:
-    """Turn a value into plain data; subclasses become what they are made of, anything else a handle."""
+# -- plain data: a line for each value, its kind and its content; a container's says how many values follow ------------
+
+
+def no_handle(value: Any) -> NoReturn:
+    """Refuse what is no plain data."""
+    raise TypeError(f"a {type(value).__name__} is no plain data")
+
+
+def dump(value: Any, keep: Callable[[Any], int] = no_handle) -> bytes:
+    """Turn a value into plain data; subclasses become what they are made of, anything else a handle that `keep` gives."""
+    lines: list[str] = []
+    _write(value, keep, lines.append)
+    return "\n".join(lines).encode()
+
+
+def _write(value: Any, keep: Callable[[Any], int], put: Callable[[str], None]) -> None:
     if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return {"int": int.__format__(value, "x")}
-    if isinstance(value, float):
-        return {"float": float.hex(value)}
-    if isinstance(value, complex):
-        return {"complex": [complex.__getattribute__(value, part).hex() for part in ("real", "imag")]}
-    if "fractions" in sys.modules and isinstance(value, sys.modules["fractions"].Fraction):
-        return {"fraction": [f"{value.numerator:x}", f"{value.denominator:x}"]}
-    if isinstance(value, bytes | bytearray):
-        return {"bytearray" if isinstance(value, bytearray) else "bytes": bytes(value).hex()}
-    if isinstance(value, range):
-        return {"range": [f"{part:x}" for part in (value.start, value.stop, value.step)]}
-    for name, kind in _CONTAINERS.items():
-        if isinstance(value, kind):
-            return {name: [pack(part, keep) for part in kind.__iter__(value)]}
+        return put(str(value))
+    for kind, write in _WRITTEN.items():
+        if isinstance(value, _type(kind)):
+            return put(f"{kind} {write(value)}")
+    for kind in _CONTAINERS:
+        if isinstance(value, of := _type(kind)):
+            put(f"{kind} {of.__len__(value)}")
+            for part in of.__iter__(value):
+                _write(part, keep, put)
+            return None
     if isinstance(value, dict):
-        return {"dict": [[pack(key, keep), pack(part, keep)] for key, part in dict.items(value)]}
-    return {"object": keep(value)}
+        put(f"dict {dict.__len__(value)}")
+        for pair in dict.items(value):
+            for part in pair:
+                _write(part, keep, put)
+        return None
+    return put(f"object {keep(value)}")
 
 
-def unpack(data: Any, find: Callable[[int], Any]) -> Any:
+def load(data: bytes, find: Callable[[int], Any] = no_handle) -> Any:
     """Turn plain data back into a value; `find` resolves handles.
 
     Raises:
-        Refused: It is nothing that `pack` writes.
+        Refused: It is nothing that `dump` writes.
     """
-    if data is None or isinstance(data, bool | str):
-        return data
+    lines = iter(data.split(b"\n"))
     try:
-        ((kind, inner),) = data.items()
-        if kind == "dict":
-            return {unpack(key, find): unpack(value, find) for key, value in inner}
-        if kind in _CONTAINERS:
-            return _CONTAINERS[kind](unpack(part, find) for part in inner)
-        return find(inner) if kind == "object" else _ATOMS[kind](inner)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        value = _read(lines, find)
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError, StopIteration) as error:
         raise Refused(f"{type(error).__name__}: {error}") from None
+    if next(lines, None) is not None:
+        raise Refused("there is more than one value")
+    return value
 
 
-_CONTAINERS: dict[str, Any] = {
-    "list": list,
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-    "deque": collections.deque,
+def _read(lines: Iterator[bytes], find: Callable[[int], Any]) -> Any:
+    kind, _, text = next(lines).decode("ascii").partition(" ")
+    if kind == "dict":
+        return {_read(lines, find): _read(lines, find) for _ in range(int(text))}
+    if kind in _CONTAINERS:
+        parts = [_read(lines, find) for _ in range(int(text))]
+        return _type(kind, needed=True)(parts)
+    return find(int(text)) if kind == "object" else _READ[kind](text)
+
+
+def _type(kind: str, needed: bool = False) -> Any:
+    """Return the type of a kind; nothing at all where it is a module's that nobody has imported, so that no value is of it."""
+    module, name = _ELSEWHERE.get(kind, ("builtins", kind))
+    if needed:
+        __import__(module)
+    return getattr(sys.modules.get(module), name, ())
+
+
+def _ints(text: str) -> Iterator[int]:
+    return (int(part, 16) for part in text.split())
+
+
+_ELSEWHERE = {"deque": ("collections", "deque"), "fraction": ("fractions", "Fraction")}
+_CONTAINERS = ("list", "tuple", "set", "frozenset", "deque")
+_WRITTEN: dict[str, Callable[[Any], str]] = {
+    "str": lambda value: str.encode(value, "unicode_escape").decode(),
+    "int": lambda value: int.__format__(value, "x"),
+    "float": float.hex,
+    "complex": lambda value: " ".join(complex.__getattribute__(value, part).hex() for part in ("real", "imag")),
+    "fraction": lambda value: f"{value.numerator:x} {value.denominator:x}",
+    "bytes": lambda value: bytes(value).hex(),
+    "bytearray": lambda value: bytes(value).hex(),
+    "range": lambda value: f"{value.start:x} {value.stop:x} {value.step:x}",
 }
-_ATOMS: dict[str, Callable[[Any], Any]] = {
+_READ: dict[str, Callable[[str], Any]] = {
+    "None": lambda _: None,
+    "True": lambda _: True,
+    "False": lambda _: False,
+    "str": lambda text: text.encode().decode("unicode_escape"),
     "int": lambda text: int(text, 16),
     "float": float.fromhex,
-    "complex": lambda parts: complex(*map(float.fromhex, parts)),
-    "fraction": lambda parts: __import__("fractions").Fraction(*(int(part, 16) for part in parts)),
+    "complex": lambda text: complex(*map(float.fromhex, text.split())),
+    "fraction": lambda text: _type("fraction", needed=True)(*_ints(text)),
     "bytes": bytes.fromhex,
     "bytearray": bytearray.fromhex,
-    "range": lambda parts: range(*(int(part, 16) for part in parts)),
+    "range": lambda text: range(*_ints(text)),
 }
 
 
@@ -165,7 +197,7 @@ def candidate() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    program = receive(requests)
+    program = load(receive(requests))
     names: dict[str, Any] = {"__name__": "candidate", "__builtins__": builtins}
     kept: list[Any] = []
 
@@ -173,23 +205,25 @@ def candidate() -> None:
         kept.append(value)
         return len(kept) - 1
 
-    def answer(work: Callable[[], Any]) -> None:
+    def answer(work: Callable[..., Any], *given: Any) -> None:
         try:
-            message = {"value": pack(work(), keep)}
+            message = dump({"value": work(*given)}, keep)
         except BaseException as error:
-            message = {"error": "error", "text": ""}
+            told = {"error": "error", "text": ""}
             try:
-                message["error"] = next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None))
-                message["text"] = f"{type(error).__name__}: {error}"[:300]
+                told["error"] = next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None))
+                told["text"] = f"{type(error).__name__}: {error}"[:300]
             except BaseException:  # what cannot even be named or told stays without it
                 pass
+            message = dump(told)
         send(answers, message)
 
     def run() -> None:
         exec(compile(program, "<candidate>", "exec"), names)
 
-    def work(do: str, operands: Any = None, name: str = "") -> Any:
-        return names[name] if do == "global" else OPERATIONS[do](*unpack(operands, kept.__getitem__))
+    def work(request: bytes) -> Any:
+        do, operands = load(request, kept.__getitem__)
+        return names[operands] if do == "global" else OPERATIONS[do](*operands)
 
     answer(run)
     while True:
@@ -197,7 +231,7 @@ def candidate() -> None:
             request = receive(requests)
         except Gone:
             return
-        answer(partial(work, **request))
+        answer(work, request)
 
 
 # -- the referee -----------------------------------------------------------------------------------------------------
@@ -212,14 +246,14 @@ class Candidate:
     def ask(self, request: Any) -> Any:
         """Send one request and return the value; an exception is raised as the built-in one it derives from."""
         try:
-            send(self.requests, request)
+            send(self.requests, dump(request, _handle))
         except BrokenPipeError:
             raise Gone from None
-        answer = receive(self.answers)
+        answer = load(receive(self.answers), lambda handle: Remote(self, handle))
         if not isinstance(answer, dict) or not ({"value"} == answer.keys() or {"error", "text"} == answer.keys()):
             raise Refused("no answer to the request")
         if "value" in answer:
-            return unpack(answer["value"], lambda handle: Remote(self, handle))
+            return answer["value"]
         if answer["error"] == "MemoryError":
             raise OutOfMemory
         kind = getattr(builtins, str(answer["error"]), None)
@@ -229,7 +263,7 @@ class Candidate:
 
     def do(self, operation: str, *operands: Any) -> Any:
         """Have the candidate's process do one of `OPERATIONS`."""
-        return self.ask({"do": operation, "operands": pack(operands, _handle)})
+        return self.ask((operation, operands))
 
 
 def _handle(value: Any) -> int:
@@ -277,36 +311,36 @@ def referee(requests: int, answers: int) -> None:
     """Send the candidate its program, run the tests against it, and write the verdict to stdout, which is ours alone."""
     verdicts = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-    job = receive(sys.stdin.buffer)
+    job = load(receive(sys.stdin.buffer))
     other = Candidate(os.fdopen(requests, "wb"), os.fdopen(answers, "rb"))
     try:
-        send(verdicts, {"verdict": "passed", "reason": ""} | (_judge(job, other) or {}))
+        verdict = _judge(job, other)
     except MemoryError:
-        send(verdicts, {"verdict": "memory", "reason": "its answer does not fit into the limit"})
+        verdict = "memory", "its answer does not fit into the limit"
+    send(verdicts, dump(verdict))
 
 
-def _judge(job: dict[str, Any], other: Candidate) -> dict[str, str] | None:
+def _judge(job: dict[str, Any], other: Candidate) -> tuple[str, str]:
     where = "the program"
     try:
         other.ask(job["program"])
         where = "the tests"
         names: dict[str, Any] = {"__name__": "tests"}
         exec(compile(job["setup"], "<setup>", "exec"), names)
-        names |= {name: other.ask({"do": "global", "name": name}) for name in job["names"]}
+        names |= {name: other.ask(("global", name)) for name in job["names"]}
         for statement in _statements(job["tests"]):
             exec(statement, names)
     except Gone:
-        return {"verdict": "gone", "reason": f"it ended before {where} did"}
+        return "gone", f"it ended before {where} did"
     except Refused as error:
-        return {"verdict": "refused", "reason": f"what it answered is no plain data: {error}"[:300]}
+        return "refused", f"what it answered is no plain data: {error}"[:300]
     except OutOfMemory:
-        return {"verdict": "memory", "reason": "MemoryError"}
+        return "memory", "MemoryError"
     except MemoryError:
         raise
     except BaseException as error:
-        line = _line(error)
-        return {"verdict": "failed", "reason": f"{where}{line}: {type(error).__name__}: {error}"[:300]}
-    return None
+        return "failed", f"{where}{_line(error)}: {type(error).__name__}: {error}"[:300]
+    return "passed", ""
 
 
 def _statements(tests: str) -> Iterator[Any]:
@@ -326,12 +360,13 @@ def _line(error: BaseException) -> str:
 
 def main() -> NoReturn:
     """Confine this process, then play the role that the arguments name."""
-    role, limits, *descriptors = sys.argv[1:]
-    confine(json.loads(limits))
+    role, *numbers = sys.argv[1:]
+    uid, cpu, memory, file, files, *descriptors = map(int, numbers)
+    confine(uid, cpu, memory, file, files)
     if role == "candidate":
         candidate()
     else:
-        referee(*map(int, descriptors))
+        referee(*descriptors)
     os._exit(0)
 
 
