@@ -129,7 +129,8 @@ def main() -> None:
             asked.generate([Prompt("Hello", asked.count("Hello"), 0)])
             return measured(lambda: toolkit_generate(asked), engine, clock)
 
-    toolkit_generate(asked=Suite(suite.config, suite.models, suite.questions[:8], suite.encoder))  # imports what there is to
+    one_each = {question.benchmark: question for question in suite.questions}.values()
+    toolkit_generate(asked=Suite(suite.config, suite.models, tuple(one_each), suite.encoder))  # imports what there is to
     sides: dict[str, list[Run]] = {}
     for _ in range(options.turns):
         sides.setdefault("toolkit generate", []).append(measured(toolkit_generate, engine, clock))

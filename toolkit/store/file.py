@@ -90,6 +90,7 @@ class CacheFile:
                 quoted = str(draft).replace("'", "''")
                 con.execute(f"ATTACH '{quoted}' AS cache (STORAGE_VERSION '{STORAGE_VERSION}')")
                 con.execute("USE cache")
+                con.begin()  # else each statement is written to the disk by itself
                 con.execute(schema())
                 facts = {
                     "schema_version": str(SCHEMA_VERSION),
@@ -98,6 +99,7 @@ class CacheFile:
                     "created": now().isoformat(timespec="seconds"),
                 }
                 con.executemany("INSERT INTO meta VALUES (?, ?)", [list(fact) for fact in facts.items()])
+                con.commit()
                 con.execute("USE memory; DETACH cache")
             try:
                 os.link(draft, self.path)  # fails where another process was first, and never overwrites
