@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.content import content
 from tests.scripted import resolve_config, suite_config
 from tests.test_generate import run
-from toolkit.allowance import Allowance, Price, Unit, dollars, parse_allowance
+from toolkit.allowance import Allowance, Unit, dollars, parse_allowance
 from toolkit.config import SuiteConfig
 from toolkit.errors import SuiteError
 from toolkit.generate import whole_questions
@@ -49,7 +49,7 @@ def test_what_is_no_amount_is_refused_with_examples(text: str) -> None:
 
 
 def test_dollars_by_hand() -> None:
-    prices = {"a": Price(0.5, 2.0)}
+    prices = {"a": (0.5, 2.0)}
     assert dollars(1.5, 4.0, {"a": (2_000_000, 500_000), "free": (9, 9)}, prices) == 1.5 * 4 + 2 * 0.5 + 0.5 * 2
 
 

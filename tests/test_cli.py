@@ -313,11 +313,36 @@ def test_ctrl_c_stops_after_the_batch_and_the_same_command_continues(folder: Pat
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Stopping after the batch in flight" in err
+    assert "Stopping after what is in flight" in err
     assert "the same command continues" in out
     assert "Traceback" not in err
     counted = toolkit(tmp_path, "sql", "SELECT count(*) AS n FROM transitions", "--format", "csv").stdout
     assert 0 < int(counted.splitlines()[1]) < 60 * 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_asked_to_stop_says_how_far_it_came(folder: Path, tmp_path: Path, number: int) -> None:
+    shutil.copytree(folder, here := tmp_path / "copy")
+    words = ["sweep", "small.toml", "--alphas", "0,0.1,0.2", "--seeds", "40", "--processes", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from toolkit.cli import main; main()", *words],
+        cwd=here,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while process.poll() is None and not any(here.glob("runs/*/policy.zip")):
+            time.sleep(0.05)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # Ctrl-C reaches all processes of a terminal
+        else:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "of 120 routers are trained and evaluated; the same command continues." in out
+    assert "Traceback" not in err
+    assert "resource_tracker" not in err
 
 
 def test_killed_in_the_middle_real_models_continue_to_the_same_content(folder: Path, tmp_path: Path) -> None:
@@ -360,7 +385,7 @@ def test_what_is_wrong_in_a_suite_names_file_and_line(tmp_path: Path) -> None:
 
 def test_a_suite_that_is_not_there_is_told_from_a_cache_that_is_not_made_yet(tmp_path: Path) -> None:
     mistyped = toolkit(tmp_path, "train", "quickstrat")
-    assert "There is no suite 'quickstrat' either; did you mean 'quickstart'?" in mistyped.stderr
+    assert "There is no suite 'quickstrat' either: did you mean 'quickstart'?" in mistyped.stderr
     assert "toolkit generate prompts\n" in toolkit(tmp_path, "evaluate", "prompts").stderr
     missing = toolkit(tmp_path, "train", "quickstart", "--cache", "mine.duckdb").stderr
     assert "toolkit generate quickstart --cache mine.duckdb; the shipped one: toolkit import reference" in missing

@@ -8,8 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from toolkit import config
-from toolkit.config import SuiteConfig, find_suite, load_config, shipped_suites
+from toolkit.config import SuiteConfig
 from toolkit.errors import SuiteError
+from toolkit.suitefile import find_suite, load_config, shipped_suites
 
 GOOD = """\
 name = "mine"

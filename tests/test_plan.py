@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.scripted import resolve_config, suite_config
 from tests.test_generate import run
-from toolkit.allowance import Price, dollars
+from toolkit.allowance import dollars
 from toolkit.calibrate import calibrate
 from toolkit.config import ModelConfig
 from toolkit.engines import Completion, Failure, OpenEngine, Prompt
@@ -107,7 +107,7 @@ def test_a_plan_by_a_calibration_is_tokens_over_rates_and_loading_once_a_hop_and
     (estimate,) = made.estimates
     assert estimate.seconds == pytest.approx(prompts / 100 + answers / 20 + 4 * 3.0)
     tokens = {"sums": (prompts / 2, answers / 2)}
-    assert estimate.usd == pytest.approx(dollars(estimate.seconds / 3600, 7.2, tokens, {"sums": Price(100.0, 1000.0)}))
+    assert estimate.usd == pytest.approx(dollars(estimate.seconds / 3600, 7.2, tokens, {"sums": (100.0, 1000.0)}))
     assert made.peaks == {"sums": 1000, "words": 1000}
 
 

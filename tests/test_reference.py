@@ -18,11 +18,11 @@ from benchmarks.specialists.chains import SKILLS, examples
 from benchmarks.specialists.train import HERE
 from toolkit.checkpoints import fetch
 from toolkit.cli import app
-from toolkit.config import find_suite, load_config
 from toolkit.engines import Completion, Prompt
 from toolkit.engines.transformers import TransformersEngine
 from toolkit.errors import CacheError, CheckpointError
 from toolkit.store import Cache
+from toolkit.suitefile import find_suite, load_config
 from toolkit.verify import verify
 
 LARGEST = 25_000_000

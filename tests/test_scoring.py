@@ -19,13 +19,14 @@ from tests.references import scores, squad
 from tests.references.__main__ import compare, report
 from tests.scripted import encode, resolve_config, scripted, suite_config
 from toolkit.cli import app
-from toolkit.config import SuiteConfig, load_config, shipped_suites
+from toolkit.config import SuiteConfig
 from toolkit.engines import Prompt
 from toolkit.errors import SandboxError
 from toolkit.generate import generate
 from toolkit.metrics import Reference, exact_match, program, token_f1
 from toolkit.sandbox import run_all
 from toolkit.store import Cache
+from toolkit.suitefile import load_config, shipped_suites
 from toolkit.verify import verify
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")

@@ -23,30 +23,41 @@ from toolkit.suite import Suite
 from toolkit.sweep import Collapse, Job, aiq, areas, auto_alphas, by_alpha, collapsed, cost_range, summarise, sweep
 from toolkit.table import TransitionTable
 from toolkit.train import fit_router, run_name
+from toolkit.watch import Silent
 
 EXACT = TrainConfig(algorithm="exact", exact={"n_epochs": 3})
 GENERATED = {"addition": True, "word_reversal": True, "geography": False}
+
+
+class Told(Silent):
+    """Writes down how many runs were finished, each time it is told of more; stops the sweep there if asked to."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.finished: list[int] = []
+        self.stop_at = stop_at
+
+    def advance(self, done: int) -> None:
+        self.finished.append(sum(self.finished[-1:]) + done)
+
+    def stopped(self) -> bool:
+        return self.stop_at is not None and self.finished[-1] >= self.stop_at
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_sweep_records_every_run_and_repeats_none(
     suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, processes: int
 ) -> None:
-    told: list[tuple[int, int]] = []
+    given = (suite, cache, table, EXACT)
 
-    def run(alphas: list[float]) -> list[str]:
-        told.clear()
-        every = sweep(
-            *(suite, cache, table, EXACT, alphas, 2, tmp_path, GENERATED, processes),
-            advance=lambda done, total: told.append((done, total)),
-        )
-        return [run_name(suite, job.config, job.seed) for job in every]
+    def run(alphas: list[float]) -> tuple[list[str], list[int]]:
+        told = Told()
+        every = sweep(*given, alphas, 2, tmp_path, GENERATED, processes, watcher=told)
+        return [run_name(suite, job.config, job.seed) for job in every], told.finished
 
-    run([0.0, 0.5])
-    assert told == [(n, 4) for n in range(5)]
+    assert run([0.0, 0.5])[1] == [0, 1, 2, 3, 4]
     first = {row["run"]: row["trained"] for row in cache.arrow("SELECT run, trained FROM runs").to_pylist()}
-    names = run([0.0, 0.5, 1.0])
-    assert told == [(n, 6) for n in range(4, 7)]
+    names, finished = run([0.0, 0.5, 1.0])
+    assert finished == [4, 5, 6]
     again = {row["run"]: row["trained"] for row in cache.arrow("SELECT run, trained FROM runs").to_pylist()}
     assert set(again) == set(names)
     assert all(again[name] == trained for name, trained in first.items())
@@ -68,15 +79,13 @@ def test_a_sweep_records_every_run_and_repeats_none(
 def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
     suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int]] = []
 
-    def run(alphas: list[float]) -> list[Job]:
-        told.clear()
-        given = (suite, cache, table, EXACT, alphas, 2, tmp_path, GENERATED, 1, True)
-        return sweep(*given, advance=lambda done, total: told.append((done, total)))
+    def run(alphas: list[float]) -> tuple[list[Job], list[int]]:
+        told = Told()
+        return sweep(suite, cache, table, EXACT, alphas, 2, tmp_path, GENERATED, 1, True, told), told.finished
 
-    every = run([0.0, 0.5, 1.0])
-    assert told == [(0, 2), (1, 2), (2, 2)]
+    every, finished = run([0.0, 0.5, 1.0])
+    assert finished == [0, 1, 2]
     names = [run_name(suite, job.config, job.seed) for job in every]
     points = [point for point in summarise(cache, names) if point.policy == "router"]
     assert [(point.alpha, point.seeds) for point in points] == [(0.0, 2), (0.5, 2), (1.0, 2)]
@@ -89,10 +98,8 @@ def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
         weights = benchmark_weights(table, rows)
         assert point.reward == pytest.approx(np.mean([weights @ one.reward(point.alpha) for one in worth]))
     assert [evaluation.alpha for evaluation in by_alpha(every, table, GENERATED)] == [0.0, 0.5, 1.0]
-    assert run([0.0, 0.5, 1.0]) == every
-    assert told == [(2, 2)]
-    run([0.0, 0.5])
-    assert told == [(0, 2), (1, 2), (2, 2)]  # other alphas, another policy
+    assert run([0.0, 0.5, 1.0]) == (every, [2])
+    assert run([0.0, 0.5])[1] == [0, 1, 2]  # other alphas, another policy
     words = ["evaluate", str(every[0].path), "--cache", str(cache.path), "--alpha", "0.25"]
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 0, found.output
@@ -125,12 +132,22 @@ def test_an_interrupted_sweep_leaves_no_run_without_its_evaluation(
     runs, evaluated = recorded()
     assert len(runs) == 1
     assert runs == evaluated
-    told: list[int] = []
-    sweep(*given, advance=lambda done, total: told.append(done))
-    assert told == [1, 2, 3, 4]
+    told = Told()
+    sweep(*given, watcher=told)
+    assert told.finished == [1, 2, 3, 4]
     runs, evaluated = recorded()
     assert len(runs) == 4
     assert runs == evaluated
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_sweep_that_is_stopped_keeps_what_is_finished(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, processes: int
+) -> None:
+    told = Told(stop_at=2)
+    sweep(suite, cache, table, EXACT, [0.0, 0.5, 1.0], 2, tmp_path, GENERATED, processes, watcher=told)
+    assert told.finished == [0, 1, 2]
+    assert cache.arrow("FROM runs").num_rows == cache.arrow("SELECT DISTINCT run FROM evaluations").num_rows == 2
 
 
 def test_routers_that_take_one_path_only_are_called_collapsed(

@@ -24,13 +24,6 @@ class Allowance(NamedTuple):
         return tell(self.amount, self.unit)
 
 
-class Price(NamedTuple):
-    """US dollars for a million tokens of prompts, and of answers."""
-
-    prompt: float
-    completion: float
-
-
 class Spent(NamedTuple):
     """What has been spent so far."""
 
@@ -75,18 +68,20 @@ def parse_allowance(text: str) -> Allowance:
     return found
 
 
-def dollars(hours: float, hourly: float, tokens: Mapping[str, tuple[float, float]], prices: Mapping[str, Price]) -> float:
-    """Return what a run costs.
+def dollars(
+    hours: float, hourly: float, tokens: Mapping[str, tuple[float, float]], prices: Mapping[str, tuple[float, float]]
+) -> float:
+    """Return what a run costs, in US dollars.
 
     Args:
         hours: It took.
         hourly: Price of an hour of the machine.
-        tokens: Prompt and completion tokens by model.
-        prices: Of a model's tokens; those without cost nothing.
+        tokens: Of prompts and of answers, by model.
+        prices: Of a million tokens of prompts and of answers, by model; one without costs nothing.
     """
     asked = sum(
-        (prompt * prices[model].prompt + completion * prices[model].completion) / 1e6
-        for model, (prompt, completion) in tokens.items()
-        if model in prices
+        count * price / 1e6
+        for model, counts in tokens.items()
+        for count, price in zip(counts, prices.get(model, (0.0, 0.0)), strict=True)
     )
     return hours * hourly + asked

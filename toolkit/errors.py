@@ -1,5 +1,11 @@
 """The kinds of error a user can meet. Each message says what happened, why it probably did, and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
+MANY = 30
+"""Names that a message does not list any more."""
+
 
 class ToolkitError(Exception):
     """Root of all errors that the user can act on; the command line prints it without a traceback."""
@@ -39,3 +45,11 @@ class SandboxError(ToolkitError):
 
 class BenchmarkError(ToolkitError):
     """A benchmark's data cannot be had, or is not what it should be."""
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """Say which name is nearest to a word that is none, and which there are."""
+    names = sorted(allowed)
+    close = difflib.get_close_matches(word, names, n=1)
+    listed = "allowed: " + ", ".join(names) if len(names) <= MANY else f"there are {len(names)}"
+    return (f"did you mean {close[0]!r}? " if close else "") + listed

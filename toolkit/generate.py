@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from toolkit.allowance import Allowance, Price, Spent, dollars
+from toolkit.allowance import Allowance, Spent, dollars
 from toolkit.config import ModelConfig
 from toolkit.embed import Encode, SuiteEncoder, embed_missing
 from toolkit.engines import Completion, Failure, OpenEngine, open_engine
@@ -107,8 +107,7 @@ class _Stage:
     def spent(self) -> Spent:
         """What the run has spent."""
         seconds, engine = time.monotonic() - self.started, self.suite.config.engine
-        prices = {model: Price(*each) for model, each in engine.usd_per_million_tokens.items()}
-        usd = dollars(seconds / 3600, engine.usd_per_hour, self.tokens, prices)
+        usd = dollars(seconds / 3600, engine.usd_per_hour, self.tokens, engine.usd_per_million_tokens)
         return Spent(seconds, sum(map(sum, self.tokens.values())), usd)
 
     @property

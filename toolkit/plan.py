@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from toolkit.allowance import Price, dollars
+from toolkit.allowance import dollars
 from toolkit.memory import Memory
 from toolkit.rates import Rate
 from toolkit.store import Cache, MeanGeneration
@@ -194,9 +194,8 @@ def _usd(suite: Suite, seconds: float, tokens: Tokens) -> float | None:
     engine = suite.config.engine
     if not engine.usd_per_hour and not engine.usd_per_million_tokens:
         return None
-    prices = {model: Price(*each) for model, each in engine.usd_per_million_tokens.items()}
     asked: dict[str, tuple[float, float]] = {}
     for (model, _), (prompt, completion) in tokens.items():
         before = asked.get(model, (0.0, 0.0))
         asked[model] = (before[0] + prompt, before[1] + completion)
-    return dollars(seconds / 3600, engine.usd_per_hour, asked, prices)
+    return dollars(seconds / 3600, engine.usd_per_hour, asked, engine.usd_per_million_tokens)

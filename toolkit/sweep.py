@@ -1,9 +1,11 @@
 """A sweep: one router for each alpha and seed, in parallel processes that share the table's memory; finished runs are kept."""
 
 import json
+import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from toolkit.store import Cache
 from toolkit.suite import Suite
 from toolkit.table import Floats, Ints, TransitionTable
 from toolkit.train import as_row, card, cost_unit, fit_router, recorded_seconds, run_name
+from toolkit.watch import Silent, Watcher
 
 AUTO = 21
 """Alphas that `auto_alphas` places unless told otherwise."""
@@ -71,6 +74,12 @@ def _start(arrays: Mapping[str, Any], suite: Suite, unit: float, generated: Mapp
         name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in arrays.items()
     }
     _worker.update(table=TransitionTable(**values), suite=suite, unit=unit, generated=generated)
+
+
+def _start_apart(*initial: Any) -> None:
+    """Set up a worker in a process of its own: Ctrl-C, which reaches all of them, is for the first to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _start(*initial)
 
 
 def _run(job: Job) -> Done:
@@ -136,7 +145,7 @@ def sweep(
     generated: Mapping[str, bool],
     processes: int = 1,
     conditioned: bool = False,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    watcher: Watcher | None = None,
 ) -> list[Job]:
     """Train and evaluate a router for each alpha and seed, and record each in the cache as it is done.
 
@@ -153,10 +162,10 @@ def sweep(
         generated: Of every benchmark, whether a program made it up.
         processes: Processes side by side.
         conditioned: Whether one policy learns for all alphas, of which it is told the one that holds.
-        advance: Called with finished and all runs.
+        watcher: Who is told of finished runs, those that were there first, and may stop the sweep after one.
 
     Returns:
-        All runs of the sweep, those that were there included.
+        All runs of the sweep, those that were there included; unless it was stopped, all are recorded.
     """
     if alphas is None:
         alphas = auto_alphas(table, allow_stop=config.allow_stop)
@@ -169,21 +178,26 @@ def sweep(
         for run in [run_name(suite, job.config, job.seed)]
         if not known.issuperset((run, alpha) for alpha in job.alphas) or recorded_seconds(cache, run, job.path) is None
     ]
-    advance(len(every) - len(missing), len(every))
+    watcher = watcher or Silent()
+    watcher.stage("routers")
+    watcher.advance(len(every) - len(missing))
     initial = (_shared(table), suite, cost_unit(cache, suite), generated)
-    for n, done in enumerate(_results(missing, initial, processes), len(every) - len(missing) + 1):
-        run = as_row(suite, table, done.job.config, done.job.seed, done.job.path, done.seconds)
-        cache.add_run(run, [row for evaluation in done.evaluations for row in as_rows(evaluation)])
-        advance(n, len(every))
+    with closing(_results(missing, initial, processes)) as results:
+        for done in results:
+            run = as_row(suite, table, done.job.config, done.job.seed, done.job.path, done.seconds)
+            cache.add_run(run, [row for evaluation in done.evaluations for row in as_rows(evaluation)])
+            watcher.advance(1)
+            if watcher.stopped():
+                break
     return every
 
 
-def _results(missing: Sequence[Job], initial: tuple[Any, ...], processes: int) -> Iterator[Done]:
+def _results(missing: Sequence[Job], initial: tuple[Any, ...], processes: int) -> Generator[Done]:
     if processes < 2 or len(missing) < 2:
         _start(*initial)
         yield from map(_run, missing)
         return
-    with ProcessPoolExecutor(min(processes, len(missing)), context(), _start, initial) as pool:
+    with ProcessPoolExecutor(min(processes, len(missing)), context(), _start_apart, initial) as pool:
         futures = [pool.submit(_run, job) for job in missing]
         try:
             for future in as_completed(futures):

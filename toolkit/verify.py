@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from toolkit.config import recorded_config
 from toolkit.keys import key
 from toolkit.metrics import METRICS, Reference
 from toolkit.store import KEYS, Cache
 from toolkit.suite import generation_key, question_key, root_key
+from toolkit.suitefile import recorded_config
 
 READ_ROWS = 50_000
 

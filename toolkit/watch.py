@@ -1,4 +1,4 @@
-"""Who watches a long piece of work: is told how far it is, and may stop it between two batches."""
+"""Who watches a long piece of work: is told how far it is, and may stop it between two parts (batches, runs)."""
 
 from typing import Protocol
 
@@ -10,12 +10,12 @@ class Watcher(Protocol):
         """A new stage begins."""
         ...
 
-    def advance(self, nodes: int) -> None:
-        """So many more nodes are committed."""
+    def advance(self, done: int) -> None:
+        """So much more (nodes, scores, runs) is committed."""
         ...
 
     def stopped(self) -> bool:
-        """Whether to stop after the batch in flight."""
+        """Whether to stop after what is in flight."""
         ...
 
 
@@ -25,7 +25,7 @@ class Silent:
     def stage(self, title: str) -> None:
         """Say nothing."""
 
-    def advance(self, nodes: int) -> None:
+    def advance(self, done: int) -> None:
         """Count nothing."""
 
     def stopped(self) -> bool:

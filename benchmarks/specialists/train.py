@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 from benchmarks.problems import Skill
 from benchmarks.specialists.chains import examples
 from toolkit.checkpoints import fetch
-from toolkit.config import load_config
 from toolkit.prompts import messages
+from toolkit.suitefile import load_config
 
 HERE = Path(__file__).parent
 SUITE = HERE.parent / "suites/quickstart.toml"

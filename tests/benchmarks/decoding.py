@@ -18,13 +18,14 @@ import torch
 
 from tests.scripted import encode
 from tests.serving import llama
-from toolkit.config import EngineConfig, ModelConfig, ServerConfig, find_suite, load_config
+from toolkit.config import EngineConfig, ModelConfig, ServerConfig
 from toolkit.engines import Prompt
 from toolkit.engines.openai import OpenAIEngine
 from toolkit.engines.transformers import TransformersEngine
 from toolkit.generate import generate
 from toolkit.store import Cache
 from toolkit.suite import Suite, resolve
+from toolkit.suitefile import find_suite, load_config
 
 
 class Run(NamedTuple):

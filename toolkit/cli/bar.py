@@ -12,12 +12,18 @@ SILENCE = 30.0
 
 
 class Bar:
-    """A progress bar on stderr with rate and remaining time; Ctrl-C or SIGTERM asks to stop after the batch in flight."""
+    """A progress bar on stderr with rate and remaining time; Ctrl-C or SIGTERM asks to stop after what is in flight.
 
-    def __init__(self, total: int) -> None:
+    Args:
+        total: How much there is to do.
+        unit: Of what.
+    """
+
+    def __init__(self, total: int, unit: str = "answers") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self._unit = unit
         self._stop = False
         self._told = time.monotonic()
         self._live = Console(stderr=True).is_terminal
@@ -50,15 +56,20 @@ class Bar:
         if not self._live:
             typer.echo(title, err=True)
 
-    def advance(self, nodes: int) -> None:
+    def advance(self, done: int) -> None:
         """Move the bar."""
-        self._progress.update(self._task, advance=nodes)
+        self._progress.update(self._task, advance=done)
         task = self._progress.tasks[0]
         if task.elapsed:
-            self._progress.update(self._task, rate=f"{task.completed / task.elapsed:.1f} answers/s")
+            self._progress.update(self._task, rate=f"{task.completed / task.elapsed:.1f} {self._unit}/s")
         if not self._live and time.monotonic() - self._told >= SILENCE:
             self._told = time.monotonic()
             typer.echo(f"{task.description}: {task.completed:.0f} of {task.total:.0f}, {task.fields['rate']}", err=True)
+
+    @property
+    def done(self) -> int:
+        """How far it has moved."""
+        return int(self._progress.tasks[0].completed)
 
     def stopped(self) -> bool:
         """Tell whether a signal came."""
@@ -68,4 +79,4 @@ class Bar:
         if self._stop:  # a second one does not wait
             raise KeyboardInterrupt
         self._stop = True
-        typer.echo("\nStopping after the batch in flight; again to stop at once.", err=True)
+        typer.echo("\nStopping after what is in flight; again to stop at once.", err=True)

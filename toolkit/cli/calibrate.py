@@ -27,11 +27,13 @@ def calibrate(
     store = opened.path.parent / "weights"
     known = opened.recorded(config.name) if opened.exists() else None
     rows = []
-    for rate in measure(resolve(config, base, store, known), base.absolute(), store.absolute(), prompts):
+    measured = measure(resolve(config, base, store, known), base.absolute(), store.absolute(), prompts)
+    for model in config.models:
+        typer.echo(f"{model.name}: loading, reading questions, answering others", err=True)
+        rate = next(measured)
         file = keep(rate, opened.path.parent)
         peak = size(rate.peak) if rate.peak else "-"
         rows.append([rate.name, f"{rate.loading:.1f}", f"{rate.read:.1f}", f"{rate.written:.1f}", peak])
-        typer.echo(f"{rate.name}: {rate.prompts} prompts read, as many answered", err=True)
     typer.echo(f"{rate.engine} on {rate.machine}, batches of {rate.batch_tokens} tokens:\n")
     typer.echo(aligned(["model", "loading s", "read tokens/s", "written tokens/s", "peak memory"], rows))
     typer.echo(f"\nKept in {file}; toolkit plan {suite} works with it.")

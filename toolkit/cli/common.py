@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.errors import CacheError, SuiteError
+from toolkit.errors import CacheError, SuiteError, did_you_mean
 
 if TYPE_CHECKING:
     from toolkit.config import SuiteConfig
@@ -98,7 +98,7 @@ def only_cache(given: Path | None) -> "Cache":
 
 def suite_name(reference: str) -> str:
     """Return the name of a suite given by file or by name, shipped or recorded."""
-    from toolkit.config import find_suite, load_config
+    from toolkit.suitefile import find_suite, load_config
 
     return load_config(find_suite(reference)).name if _is_file(reference) else reference
 
@@ -114,8 +114,8 @@ def suite_config(reference: str, given: Path | None, migrate: bool = False) -> "
     Raises:
         SuiteError: There is no such suite.
     """
-    from toolkit.config import find_suite, load_config, shipped_suites
     from toolkit.store import Cache
+    from toolkit.suitefile import find_suite, load_config, shipped_suites
 
     cache = Cache(cache_path(reference, given)) if not _is_file(reference) and reference not in shipped_suites() else None
     if cache and migrate:
@@ -137,8 +137,8 @@ def found_suite(reference: str, given: Path | None) -> "tuple[Suite, SuiteConfig
     Raises:
         SuiteError: The suite is not recorded there.
     """
-    from toolkit.config import find_suite, load_config, shipped_suites
     from toolkit.store import Cache
+    from toolkit.suitefile import find_suite, load_config, shipped_suites
 
     has_file = _is_file(reference) or reference in shipped_suites()
     config = load_config(find_suite(reference)) if has_file else None
@@ -158,10 +158,8 @@ def found_suite(reference: str, given: Path | None) -> "tuple[Suite, SuiteConfig
 
 def _nothing_of(reference: str, cache: "Cache", given: Path | None, known: bool) -> CacheError:
     """Say what makes the cache of a suite, or, where there is no such suite, which there are."""
-    from difflib import get_close_matches
-
     from benchmarks.reference import SUITE
-    from toolkit.config import shipped_suites
+    from toolkit.suitefile import shipped_suites
 
     told = f"There is no cache {cache.path}. "
     if known:
@@ -169,10 +167,7 @@ def _nothing_of(reference: str, cache: "Cache", given: Path | None, known: bool)
         where = f" --cache {given}" if given else ""
         return CacheError(f"{told}Make it: toolkit generate {reference}{where}{ready}")
     there = sorted({*shipped_suites(), *(file.stem for file in cache_folder().glob("*.duckdb"))})
-    close = "".join(f"did you mean {name!r}? " for name in get_close_matches(reference, there, 1))
-    return CacheError(
-        f"{told}There is no suite {reference!r} either; {close}there are: {', '.join(there)}, or a file NAME.toml."
-    )
+    return CacheError(f"{told}There is no suite {reference!r} either: {did_you_mean(reference, there)}, or a file NAME.toml.")
 
 
 def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli.bar import Bar
 from toolkit.cli.common import (
     AllowStopOption,
     CacheOption,
@@ -63,8 +64,6 @@ def sweep(
     if processes > 1:
         prepare()
     import pyarrow as pa
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
 
     from toolkit.catalogue import made_up
     from toolkit.evaluate import COLLAPSED
@@ -72,7 +71,7 @@ def sweep(
     from toolkit.report import comparison
     from toolkit.report.plots import cost_quality
     from toolkit.report.tables import aligned, number, write
-    from toolkit.sweep import areas, by_alpha, collapsed, cost_range, summarise
+    from toolkit.sweep import areas, auto_alphas, by_alpha, collapsed, cost_range, jobs, summarise
     from toolkit.sweep import sweep as run
     from toolkit.table import load_table
     from toolkit.train import run_name
@@ -86,22 +85,14 @@ def sweep(
     table = load_table(opened, resolved, config.holdout)
     if not len(table.rows("test")):
         raise SuiteError(f"The test split of suite {resolved.name} has no question. Give it a share under [splits].")
-    columns = [*Progress.get_default_columns(), MofNCompleteColumn()]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("routers", total=None)
-        every = run(
-            resolved,
-            opened,
-            table,
-            config,
-            placed,
-            seeds,
-            out,
-            made_up(resolved.config.benchmarks),
-            processes,
-            conditioned,
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    placed = auto_alphas(table, allow_stop=config.allow_stop) if placed is None else placed
+    total = len(jobs(resolved, config, placed, seeds, out, conditioned))
+    shipped = made_up(resolved.config.benchmarks)
+    with Bar(total, "routers") as bar:
+        every = run(resolved, opened, table, config, placed, seeds, out, shipped, processes, conditioned, bar)
+    if bar.done < total:
+        typer.echo(f"{bar.done} of {total} routers are trained and evaluated; the same command continues.")
+        raise typer.Exit(130)
     names = [run_name(resolved, job.config, job.seed) for job in every]
     points = summarise(opened, names)
     router = "router (greedy)" if greedy else "router"
@@ -133,7 +124,7 @@ def sweep(
     if stuck:
         typer.echo(f"Collapsed, one path on more than {COLLAPSED:.0%} of the questions: {'; '.join(stuck)}.")
     if by_benchmark:
-        evaluations = by_alpha(every, table, made_up(resolved.config.benchmarks), greedy)
+        evaluations = by_alpha(every, table, shipped, greedy)
         for evaluation in evaluations:
             typer.echo("\n" + comparison.by_benchmark(evaluation))
         typer.echo(

@@ -8,6 +8,8 @@ from toolkit.exact import Curve
 from toolkit.sweep import Point
 
 BASELINES = {"kNN": "kNN", "linear": "linear predictor"}
+NAMED = 8
+"""Points of the learned routers, at most, that have their alpha beside them."""
 MARKERS = "^sDvPX*<>"
 """Of the models, in turn; colours are for routers."""
 
@@ -38,6 +40,8 @@ def cost_quality(points: Sequence[Point], frontier: Curve, models: Sequence[str]
     for policy, label in {router: f"learned {router}", **BASELINES}.items():
         line = sorted((p for p in points if p.policy == policy), key=lambda p: p.cost)
         axes.plot([p.cost for p in line], [p.quality for p in line], marker=".", label=label)
+        for p in line[:: -(-len(line) // NAMED) or 1] if policy == router else []:
+            axes.annotate(f"alpha {p.alpha:g}", (p.cost, p.quality), (4, -10), textcoords="offset points", fontsize="x-small")
     axes.set_xlabel("mean cost C of a question, cost units")
     axes.set_ylabel("mean quality Q")
     figure.legend(loc="outside right upper", fontsize="small")

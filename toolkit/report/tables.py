@@ -29,7 +29,11 @@ def size(count: int) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
 
 
-def aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]], width: int = 60) -> str:
+WIDTH = 60
+"""Longest cell that a terminal is shown."""
+
+
+def aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]], width: int = WIDTH) -> str:
     """Lay out rows as an aligned table; cells longer than `width` are cut."""
     texts = [[_cell(value, width) for value in row] for row in rows]
     widths = [max(len(name), *(len(row[n]) for row in texts)) if texts else len(name) for n, name in enumerate(columns)]
@@ -68,7 +72,8 @@ def write(table: "pa.Table", form: str, output: Path | None = None) -> None:
         if form == "json":
             text = json.dumps(table.to_pylist(), indent=1, default=str, ensure_ascii=False)
         else:
-            text = (markdown if form == "markdown" else aligned)(table.column_names, rows)
+            shown = WIDTH if sys.stdout.isatty() and not output else sys.maxsize  # what is read by a program is not cut
+            text = markdown(table.column_names, rows) if form == "markdown" else aligned(table.column_names, rows, shown)
         data = (text + "\n").encode()
     if output:
         try:

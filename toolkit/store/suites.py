@@ -4,12 +4,12 @@ import json
 from typing import NamedTuple
 from uuid import UUID
 
-from toolkit.config import recorded_config
 from toolkit.keys import canonical_json
 from toolkit.metrics import Reference
 from toolkit.store.file import CacheFile, now
 from toolkit.store.rows import append, arrow_keys, first, insert
 from toolkit.suite import Model, Question, Suite
+from toolkit.suitefile import recorded_config
 
 
 class Progress(NamedTuple):
