@@ -39,6 +39,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "projection 16, learning rate 1e-3": {"projection": 16, "ppo": {"learning_rate": 1e-3}},
         "projection 16, 300,000 steps": {"projection": 16, "timesteps": 300_000},
         "linear policy, whole embeddings": {"projection": 0, "net_arch": ()},
+        "linear policy of each hop, whole embeddings": {"projection": 0, "net_arch": (), "per_hop": True},
     },
     "exact": {
         "defaults": {},
@@ -51,6 +52,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "projection 16, 80 passes, patience 12": {"projection": 16, "exact": {"n_epochs": 80, "patience": 12}},
         "projection 16, entropy 0.003": {"projection": 16, "exact": {"ent_coef": 0.003}},
         "linear policy, whole embeddings": {"projection": 0, "net_arch": ()},
+        "linear policy of each hop, whole embeddings": {"projection": 0, "net_arch": (), "per_hop": True},
         "linear policy, projection 32": {"net_arch": ()},
     },
 }
