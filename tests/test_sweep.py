@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from toolkit.cli import app
 from toolkit.config import TrainConfig
 from toolkit.errors import ToolkitError
-from toolkit.exact import benchmark_weights, curve, frontier, outcome, path_shares
+from toolkit.exact import Curve, Outcome, benchmark_weights, curve, frontier, outcome, path_shares
 from toolkit.policy import load_router
 from toolkit.report.plots import cost_quality
 from toolkit.store import Cache
 from toolkit.store.rows import Row, append
 from toolkit.suite import Suite
-from toolkit.sweep import Collapse, Job, aiq, areas, auto_alphas, by_alpha, collapsed, cost_range, summarise, sweep
+from toolkit.sweep import Collapse, Job, Point, aiq, areas, auto_alphas, by_alpha, collapsed, fixed_range, summarise, sweep
 from toolkit.table import TransitionTable
 from toolkit.train import fit_router, run_name
 from toolkit.watch import Silent
@@ -70,7 +70,7 @@ def test_a_sweep_records_every_run_and_repeats_none(
     same = type(kept)(alone, kept.card)
     np.testing.assert_allclose(kept.probabilities(table, rows), same.probabilities(table, rows), atol=1e-6)
     oracle = curve(table, rows, frontier(table, rows))
-    told_areas = areas(points, oracle, *cost_range(table, rows))
+    told_areas = areas(points, oracle, *fixed_range(table, rows))
     assert told_areas["oracle"] >= told_areas["router"] - 1e-12
     cost_quality(points, oracle, table.models, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -179,6 +179,14 @@ def test_aiq_by_hand() -> None:
     cost, quality = np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 0.5])
     assert aiq(cost, quality, 1, 3) == pytest.approx((0.5 + 1.0) / 2)  # up to 1 at cost 2, and 1 beyond it
     assert aiq(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.1, 1.0]), 1, 3) == pytest.approx(0.5)  # the middle is below the hull
+
+
+def test_a_router_is_not_given_its_quality_below_its_cost() -> None:
+    """Between abstaining, which costs nothing, and its only point at cost 2, a router is a mixture of both."""
+    none, oracle = np.zeros(1), Curve(np.array([0.0, 1.0]), Outcome(np.array([0.9, 0.0]), np.array([1.0, 0.0])))
+    points = [Point("router", 0.0, 1, 0.75, 2.0, 0.75, 0.0, 0.0)]
+    found = areas(points, oracle, Outcome(none, none), 4.0)
+    assert found == pytest.approx({"router": (0.75 / 2 * 2 + 0.75 * 2) / 4, "oracle": (0.9 / 2 + 0.9 * 3) / 4})
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8))

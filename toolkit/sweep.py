@@ -15,7 +15,7 @@ import torch
 
 from toolkit.config import TrainConfig
 from toolkit.evaluate import COLLAPSED, Evaluation, as_rows, evaluate, evaluate_together
-from toolkit.exact import Curve, benchmark_weights, curve, ends, frontier
+from toolkit.exact import Curve, Outcome, benchmark_weights, curve, ends, frontier
 from toolkit.policy import Router, load_router
 from toolkit.processes import context
 from toolkit.store import Cache
@@ -277,21 +277,36 @@ def collapsed(cache: Cache, runs: Sequence[str], router: str = "router") -> list
     return [Collapse(*where, routers) for where, routers in sorted(found.items())]
 
 
-def cost_range(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> tuple[float, float]:
-    """Return mean cost of the cheapest and of the dearest fixed path: the range that AIQ is taken over."""
-    means = benchmark_weights(table, rows) @ table.cost[rows, ends(table, allow_stop)]
-    return float(means.min()), float(means.max())
+def fixed_range(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> tuple[Outcome, float]:
+    """Return what the cheapest fixed path is worth, mean over benchmarks, and the mean cost of the dearest."""
+    weights, at = benchmark_weights(table, rows), ends(table, allow_stop)
+    quality, cost = weights @ table.quality[rows, at], weights @ table.cost[rows, at]
+    cheapest = np.lexsort((-quality, cost))[:1]
+    return Outcome(quality[cheapest], cost[cheapest]), float(cost.max())
 
 
-def areas(points: Sequence[Point], oracle: Curve, low: float, high: float, router: str = "router") -> dict[str, float]:
-    """Return AIQ of the routers of a sweep and of the oracle, over a range of costs; nothing where all costs are equal."""
+def areas(points: Sequence[Point], oracle: Curve, cheapest: Outcome, high: float, router: str = "router") -> dict[str, float]:
+    """Return AIQ of the routers of a sweep and of the oracle; nothing where all costs are equal.
+
+    Anybody can take the cheapest fixed path, by lot on as many questions as one likes: it is a point of every router, too.
+
+    Args:
+        points: What each policy scores at each alpha.
+        oracle: The oracle's curve on the same split.
+        cheapest: The cheapest fixed path, `(1,)`: where the range begins.
+        high: Where it ends.
+        router: Name of the learned policy among the points.
+    """
+    low = float(cheapest.cost[0])
     if high <= low:
         return {}
     found = {"oracle": aiq(oracle.outcome.cost, oracle.outcome.quality, low, high)}
     for policy in (router, "kNN", "linear"):
         line = [point for point in points if point.policy == policy]
         if line:
-            cost, quality = (np.array([getattr(point, name) for point in line]) for name in ("cost", "quality"))
+            quality, cost = (
+                np.append(getattr(cheapest, name), [getattr(point, name) for point in line]) for name in ("quality", "cost")
+            )
             found[policy] = aiq(cost, quality, low, high)
     return found
 

@@ -71,7 +71,7 @@ def sweep(
     from toolkit.report import comparison
     from toolkit.report.plots import cost_quality
     from toolkit.report.tables import aligned, number, write
-    from toolkit.sweep import areas, auto_alphas, by_alpha, collapsed, cost_range, jobs, summarise
+    from toolkit.sweep import areas, auto_alphas, by_alpha, collapsed, fixed_range, jobs, summarise
     from toolkit.sweep import sweep as run
     from toolkit.table import load_table
     from toolkit.train import run_name
@@ -117,9 +117,11 @@ def sweep(
         for p in routed
     ]
     typer.echo(aligned(["alpha", "Q", "C", "R", "sd over seeds", "best fixed path's R", "regret to oracle"], cells))
-    found = areas(points, oracle, *cost_range(table, rows, config.allow_stop), router)
+    found = areas(points, oracle, *fixed_range(table, rows, config.allow_stop), router)
     told = ", ".join(f"{name} {number(value)}" for name, value in found.items())
-    typer.echo(f"\nAIQ (mean quality, from the cost of the cheapest fixed path to that of the dearest): {told}.")
+    typer.echo(
+        f"\nAIQ (mean quality, from the cheapest fixed path, which anybody can take, to the cost of the dearest): {told}."
+    )
     stuck = [f"alpha {one.alpha:g}: {one.routers} of {seeds} ({one.path})" for one in collapsed(opened, names, router)]
     if stuck:
         typer.echo(f"Collapsed, one path on more than {COLLAPSED:.0%} of the questions: {'; '.join(stuck)}.")

@@ -41,7 +41,9 @@ def cost_quality(points: Sequence[Point], frontier: Curve, models: Sequence[str]
         line = sorted((p for p in points if p.policy == policy), key=lambda p: p.cost)
         axes.plot([p.cost for p in line], [p.quality for p in line], marker=".", label=label)
         for p in line[:: -(-len(line) // NAMED) or 1] if policy == router else []:
-            axes.annotate(f"alpha {p.alpha:g}", (p.cost, p.quality), (4, -10), textcoords="offset points", fontsize="x-small")
+            axes.annotate(
+                f"alpha {p.alpha:g}", (p.cost, p.quality), (0, 5), textcoords="offset points", fontsize="x-small", rotation=60
+            )
     axes.set_xlabel("mean cost C of a question, cost units")
     axes.set_ylabel("mean quality Q")
     figure.legend(loc="outside right upper", fontsize="small")
