@@ -34,7 +34,7 @@ class OutOfMemory(BaseException):
 
 def confine(uid: int, cpu: int, memory: int, file: int, files: int) -> None:
     """Drop root and set the limits, which children cannot raise again; processes are bounded by the uid, so it is our own."""
-    import resource
+    import resource  # not there on Windows, where the toolkit reads this file for `dump` and `load` alone
 
     if os.getuid() == 0:
         os.setgroups([])
@@ -78,6 +78,7 @@ def receive(channel: BinaryIO) -> bytes:
 
 
 # -- plain data: a line for each value, its kind and its content; a container's says how many values follow ------------
+# (Importing json takes as long as all of the interpreter's start.)
 
 
 def no_handle(value: Any) -> NoReturn:
