@@ -322,7 +322,7 @@ def test_ctrl_c_stops_after_the_batch_and_the_same_command_continues(folder: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_that_is_asked_to_stop_says_how_far_it_came(folder: Path, tmp_path: Path, number: int) -> None:
-    shutil.copytree(folder, here := tmp_path / "copy")
+    shutil.copytree(folder, here := tmp_path / "copy", ignore=shutil.ignore_patterns("runs"))
     words = ["sweep", "small.toml", "--alphas", "0,0.1,0.2", "--seeds", "40", "--processes", "2"]
     with subprocess.Popen(
         [sys.executable, "-c", "from toolkit.cli import main; main()", *words],
