@@ -20,7 +20,20 @@ from toolkit.report.plots import cost_quality
 from toolkit.store import Cache
 from toolkit.store.rows import Row, append
 from toolkit.suite import Suite
-from toolkit.sweep import Collapse, Job, Point, aiq, areas, auto_alphas, by_alpha, collapsed, fixed_range, summarise, sweep
+from toolkit.sweep import (
+    Collapse,
+    Job,
+    Point,
+    aiq,
+    areas,
+    auto_alphas,
+    by_alpha,
+    collapsed,
+    fixed_range,
+    jobs,
+    summarise,
+    sweep,
+)
 from toolkit.table import TransitionTable
 from toolkit.train import fit_router, run_name
 from toolkit.watch import Silent
@@ -47,11 +60,10 @@ class Told(Silent):
 def test_a_sweep_records_every_run_and_repeats_none(
     suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, processes: int
 ) -> None:
-    given = (suite, cache, table, EXACT)
 
     def run(alphas: list[float]) -> tuple[list[str], list[int]]:
-        told = Told()
-        every = sweep(*given, alphas, 2, tmp_path, GENERATED, processes, watcher=told)
+        told, every = Told(), jobs(suite, EXACT, alphas, 2, tmp_path)
+        sweep(suite, cache, table, every, GENERATED, processes, told)
         return [run_name(suite, job.config, job.seed) for job in every], told.finished
 
     assert run([0.0, 0.5])[1] == [0, 1, 2, 3, 4]
@@ -81,8 +93,9 @@ def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
 ) -> None:
 
     def run(alphas: list[float]) -> tuple[list[Job], list[int]]:
-        told = Told()
-        return sweep(suite, cache, table, EXACT, alphas, 2, tmp_path, GENERATED, 1, True, told), told.finished
+        told, every = Told(), jobs(suite, EXACT, alphas, 2, tmp_path, conditioned=True)
+        sweep(suite, cache, table, every, GENERATED, 1, told)
+        return every, told.finished
 
     every, finished = run([0.0, 0.5, 1.0])
     assert finished == [0, 1, 2]
@@ -123,7 +136,7 @@ def test_an_interrupted_sweep_leaves_no_run_without_its_evaluation(
             raise KeyboardInterrupt
         append(con, name, rows)
 
-    given = (suite, cache, table, EXACT, [0.0, 0.5], 2, tmp_path, GENERATED)
+    given = (suite, cache, table, jobs(suite, EXACT, [0.0, 0.5], 2, tmp_path), GENERATED)
     with monkeypatch.context() as patched:
         patched.setattr("toolkit.store.runs.append", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -145,7 +158,7 @@ def test_a_sweep_that_is_stopped_keeps_what_is_finished(
     suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, processes: int
 ) -> None:
     told = Told(stop_at=2)
-    sweep(suite, cache, table, EXACT, [0.0, 0.5, 1.0], 2, tmp_path, GENERATED, processes, watcher=told)
+    sweep(suite, cache, table, jobs(suite, EXACT, [0.0, 0.5, 1.0], 2, tmp_path), GENERATED, processes, told)
     assert told.finished == [0, 1, 2]
     assert cache.arrow("FROM runs").num_rows == cache.arrow("SELECT DISTINCT run FROM evaluations").num_rows == 2
 
@@ -155,12 +168,13 @@ def test_routers_that_take_one_path_only_are_called_collapsed(
 ) -> None:
     """A router that may stop abstains where every answer costs too much; one that has hardly learned does not."""
     long, short = ({"n_epochs": n, "batch_size": 4, "dropout": 0.0, "patience": 200} for n in (200, 1))
-    names = [
-        run_name(suite, job.config, job.seed)
+    every = [
+        job
         for alpha, settings in ((20.0, long), (0.0, short))
-        for config in [TrainConfig(algorithm="exact", allow_stop=True, exact=settings)]
-        for job in sweep(suite, cache, table, config, [alpha], 2, tmp_path, GENERATED)
+        for job in jobs(suite, TrainConfig(algorithm="exact", allow_stop=True, exact=settings), [alpha], 2, tmp_path)
     ]
+    sweep(suite, cache, table, every, GENERATED)
+    names = [run_name(suite, job.config, job.seed) for job in every]
     assert collapsed(cache, names) == [Collapse(20.0, "abstained", 2)]
     assert collapsed(cache, names[2:]) == []
 

@@ -59,6 +59,11 @@ class Observer:
         seen[outside] = 0
         return seen
 
+    def everywhere(self, rows: Ints, alpha: float = 0.0) -> Observations:
+        """Observe all decision nodes of some rows, `(rows * D, features)`, at a price of cost."""
+        nodes = np.arange(self.table.n_decision_nodes)
+        return self(np.repeat(rows, len(nodes)), np.tile(nodes, len(rows)), alpha)
+
 
 class RoutingEnv(gym.Env[Observations, np.int64]):
     """Routes one question at a time through a pool of models, replayed from a table.

@@ -1,6 +1,5 @@
 """The kinds of error a user can meet. Each message says what happened, why it probably did, and what to do."""
 
-import difflib
 from collections.abc import Iterable
 
 MANY = 30
@@ -49,6 +48,8 @@ class BenchmarkError(ToolkitError):
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Say which name is nearest to a word that is none, and which there are."""
+    import difflib
+
     names = sorted(allowed)
     close = difflib.get_close_matches(word, names, n=1)
     listed = "allowed: " + ", ".join(names) if len(names) <= MANY else f"there are {len(names)}"

@@ -168,12 +168,16 @@ def benchmark_weights(table: TransitionTable, rows: Ints) -> Floats:
     return weights
 
 
+def fixed_paths(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> Outcome:
+    """Return what each fixed path is worth, the mean over benchmarks on the given rows, `(ends,)`."""
+    at, weights = ends(table, allow_stop), benchmark_weights(table, rows)
+    return Outcome(weights @ table.quality[rows, at], weights @ table.cost[rows, at])
+
+
 def best_fixed_path(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop: bool = False) -> Ints:
     """Return the end with the highest mean reward over benchmarks, selected on the given rows: one for each alpha."""
-    at = ends(table, allow_stop)
-    weights = benchmark_weights(table, rows)
-    mean = Outcome(weights @ table.quality[rows, at], weights @ table.cost[rows, at])
-    best: Ints = at.start + mean.reward(np.asarray(alpha, dtype=np.float64)[..., None]).argmax(-1)
+    worth = fixed_paths(table, rows, allow_stop)
+    best: Ints = ends(table, allow_stop).start + worth.reward(np.asarray(alpha, dtype=np.float64)[..., None]).argmax(-1)
     return best
 
 

@@ -183,10 +183,9 @@ def of_nodes(
         )
     if isinstance(extractor, Projection):
         return _projected(extractor, observer, rows)
-    count, (size,) = observer.table.n_decision_nodes, extractor._observation_space.shape or ()
-    seen = observer(np.repeat(rows, count), np.tile(np.arange(count), len(rows)), alpha)[:, :size]
-    found: torch.Tensor = extractor(torch.from_numpy(seen).to(device))
-    return found.view(len(rows), count, -1)
+    (size,) = extractor._observation_space.shape or ()
+    found: torch.Tensor = extractor(torch.from_numpy(observer.everywhere(rows, alpha)[:, :size]).to(device))
+    return found.view(len(rows), observer.table.n_decision_nodes, -1)
 
 
 def _projected(projection: Projection, observer: Observer, rows: Ints) -> torch.Tensor:
@@ -208,8 +207,11 @@ def of_table(
     extractor: BaseFeaturesExtractor, observer: Observer, rows: Ints, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
     """Return the same of many rows, few at a time."""
-    parts = np.split(rows, range(CHUNK, len(rows), CHUNK))
-    return torch.cat([of_nodes(extractor, observer, part, device=device) for part in parts])
+    found = torch.empty(len(rows), observer.table.n_decision_nodes, extractor.features_dim, device=device)
+    for start in range(0, len(rows), CHUNK):
+        part = slice(start, start + CHUNK)
+        found[part] = of_nodes(extractor, observer, rows[part], device=device)
+    return found
 
 
 def extractor(table: TransitionTable, rank: int, per_hop: bool = False, alphas: Sequence[float] = ()) -> dict[str, Any]:

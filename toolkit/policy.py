@@ -66,10 +66,9 @@ class Router:
     def _decide(self, observer: Observer, rows: Ints, alpha: float, actions: int) -> Floats:
         policy = self.algorithm.policy
         if not isinstance(policy, ActorCriticPolicy):
-            nodes = np.arange(observer.table.n_decision_nodes)
-            seen = observer(np.repeat(rows, len(nodes)), np.tile(nodes, len(rows)), alpha)
+            seen = observer.everywhere(rows, alpha)
             chosen: Floats = np.eye(actions)[self.algorithm.predict(seen, deterministic=True)[0]]
-            return chosen.reshape(len(rows), len(nodes), actions)
+            return chosen.reshape(len(rows), -1, actions)
         features = of_nodes(policy.pi_features_extractor, observer, rows, alpha, policy.device)
         flat = features.flatten(0, 1)
         try:

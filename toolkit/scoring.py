@@ -42,11 +42,10 @@ def score(scorings: Sequence[Scoring], mode: sandbox.Mode) -> list[Row]:
     Raises:
         SandboxError: A metric runs code, and that is off or cannot be isolated.
     """
-    tests = [one.question.reference.tests if one.metric.runs_code else None for one in scorings]
-    programs = [(program(one.response, checks), checks) for one, checks in zip(scorings, tests, strict=True) if checks]
+    pairs = [(one, one.question.reference.tests if one.metric.runs_code else None) for one in scorings]
+    programs = [(program(one.response, tests), tests) for one, tests in pairs if tests]
     verdicts = run_all(programs, mode)  # while they run, the other metrics are worked out
-    pairs = list(zip(scorings, tests, strict=True))
-    given = [None if checks else one.metric.score(one.response, one.question.reference) for one, checks in pairs]
+    given = [None if tests else one.metric.score(one.response, one.question.reference) for one, tests in pairs]
     judgements = (judged(code, verdict) for (code, _), verdict in zip(programs, verdicts, strict=True))
     return [_row(one, known or next(judgements)) for one, known in zip(scorings, given, strict=True)]
 

@@ -15,7 +15,7 @@ import torch
 
 from toolkit.config import TrainConfig
 from toolkit.evaluate import COLLAPSED, Evaluation, as_rows, evaluate, evaluate_together
-from toolkit.exact import Curve, Outcome, benchmark_weights, curve, ends, frontier
+from toolkit.exact import Curve, Outcome, curve, fixed_paths, frontier
 from toolkit.policy import Router, load_router
 from toolkit.processes import context
 from toolkit.store import Cache
@@ -138,38 +138,24 @@ def sweep(
     suite: Suite,
     cache: Cache,
     table: TransitionTable,
-    config: TrainConfig,
-    alphas: Sequence[float] | None,
-    seeds: int,
-    out: Path,
+    every: Sequence[Job],
     generated: Mapping[str, bool],
     processes: int = 1,
-    conditioned: bool = False,
     watcher: Watcher | None = None,
-) -> list[Job]:
-    """Train and evaluate a router for each alpha and seed, and record each in the cache as it is done.
+) -> None:
+    """Train and evaluate the routers of a sweep, and record each in the cache as it is done.
 
     Runs that are recorded with the same settings and versions, and evaluated, are left as they are.
 
     Args:
         suite: The recorded suite.
         cache: Its cache.
-        table: Its table, loaded with the benchmark that `config` holds out.
-        config: How routers are trained; its alpha is replaced.
-        alphas: The alphas; None places them by `auto_alphas`.
-        seeds: Seeds 0 to `seeds - 1`.
-        out: Folder of the runs.
+        table: Its table, loaded with the benchmark that the runs hold out.
+        every: All runs of the sweep (`jobs`), those that are recorded already included.
         generated: Of every benchmark, whether a program made it up.
         processes: Processes side by side.
-        conditioned: Whether one policy learns for all alphas, of which it is told the one that holds.
         watcher: Who is told of finished runs, those that were there first, and may stop the sweep after one.
-
-    Returns:
-        All runs of the sweep, those that were there included; unless it was stopped, all are recorded.
     """
-    if alphas is None:
-        alphas = auto_alphas(table, allow_stop=config.allow_stop)
-    every = jobs(suite, config, alphas, seeds, out, conditioned)
     found = cache.arrow("SELECT DISTINCT run, alpha FROM evaluations WHERE split = 'test'").to_pylist()
     known = {(row["run"], row["alpha"]) for row in found}
     missing = [
@@ -189,7 +175,6 @@ def sweep(
             watcher.advance(1)
             if watcher.stopped():
                 break
-    return every
 
 
 def _results(missing: Sequence[Job], initial: tuple[Any, ...], processes: int) -> Generator[Done]:
@@ -279,8 +264,7 @@ def collapsed(cache: Cache, runs: Sequence[str], router: str = "router") -> list
 
 def fixed_range(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> tuple[Outcome, float]:
     """Return what the cheapest fixed path is worth, mean over benchmarks, and the mean cost of the dearest."""
-    weights, at = benchmark_weights(table, rows), ends(table, allow_stop)
-    quality, cost = weights @ table.quality[rows, at], weights @ table.cost[rows, at]
+    quality, cost = fixed_paths(table, rows, allow_stop)
     cheapest = np.lexsort((-quality, cost))[:1]
     return Outcome(quality[cheapest], cost[cheapest]), float(cost.max())
 

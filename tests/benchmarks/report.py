@@ -106,8 +106,8 @@ def policy_value() -> list[list[str]]:
     table = synthetic_table(noise=0.5)
     model = fit_router(table, TrainConfig(alpha=ALPHA, timesteps=1), 0)
     router = Router(model, {"run": "", "models": list(table.models), "horizon": table.horizon})
-    rows, nodes = np.arange(len(table.split)), np.arange(table.n_decision_nodes)
-    parts = [Observer(table)(np.repeat(part, len(nodes)), np.tile(nodes, len(part))) for part in np.array_split(rows, 32)]
+    rows = np.arange(len(table.split))
+    parts = [Observer(table).everywhere(part) for part in np.array_split(rows, 32)]
     policy: Any = model.policy
 
     def forward() -> None:

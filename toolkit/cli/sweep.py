@@ -86,12 +86,12 @@ def sweep(
     if not len(table.rows("test")):
         raise SuiteError(f"The test split of suite {resolved.name} has no question. Give it a share under [splits].")
     placed = auto_alphas(table, allow_stop=config.allow_stop) if placed is None else placed
-    total = len(jobs(resolved, config, placed, seeds, out, conditioned))
-    shipped = made_up(resolved.config.benchmarks)
-    with Bar(total, "routers") as bar:
-        every = run(resolved, opened, table, config, placed, seeds, out, shipped, processes, conditioned, bar)
-    if bar.done < total:
-        typer.echo(f"{bar.done} of {total} routers are trained and evaluated; the same command continues.")
+    every = jobs(resolved, config, placed, seeds, out, conditioned)
+    generated = made_up(resolved.config.benchmarks)
+    with Bar(len(every), "routers") as bar:
+        run(resolved, opened, table, every, generated, processes, bar)
+    if bar.done < len(every):
+        typer.echo(f"{bar.done} of {len(every)} routers are trained and evaluated; the same command continues.")
         raise typer.Exit(130)
     names = [run_name(resolved, job.config, job.seed) for job in every]
     points = summarise(opened, names)
@@ -126,7 +126,7 @@ def sweep(
     if stuck:
         typer.echo(f"Collapsed, one path on more than {COLLAPSED:.0%} of the questions: {'; '.join(stuck)}.")
     if by_benchmark:
-        evaluations = by_alpha(every, table, shipped, greedy)
+        evaluations = by_alpha(every, table, generated, greedy)
         for evaluation in evaluations:
             typer.echo("\n" + comparison.by_benchmark(evaluation))
         typer.echo(

@@ -169,6 +169,8 @@ def run_all(programs: Sequence[tuple[str, Checks]], mode: Mode, limits: Limits =
     Raises:
         SandboxError: See `check`; when a verdict is asked for.
     """
+    if not programs:
+        return iter(())
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     verdicts = pool.map(lambda one: run(one[0], one[1], mode, limits), programs)
     pool.shutdown(wait=False)

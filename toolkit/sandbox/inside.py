@@ -192,6 +192,23 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _name(error: BaseException) -> str:
+    """Return the name of the built-in exception that one is or derives from."""
+    try:
+        found: str = next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None))
+        return found
+    except BaseException:  # a hostile one
+        return "error"
+
+
+def _text(error: BaseException) -> str:
+    """Return the type of an exception, and what it says."""
+    try:
+        return f"{type(error).__name__}: {error}"[:300]
+    except BaseException:  # a hostile one
+        return ""
+
+
 def candidate() -> None:
     """Execute the program that the referee sends, then answer its requests until it hangs up."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -210,13 +227,7 @@ def candidate() -> None:
         try:
             message = dump({"value": work(*given)}, keep)
         except BaseException as error:
-            told = {"error": "error", "text": ""}
-            try:
-                told["error"] = next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None))
-                told["text"] = f"{type(error).__name__}: {error}"[:300]
-            except BaseException:  # what cannot even be named or told stays without it
-                pass
-            message = dump(told)
+            message = dump({"error": _name(error), "text": _text(error)})
         send(answers, message)
 
     def run() -> None:
