@@ -7,7 +7,7 @@ needs no place here: a suite names its file.
 from importlib import import_module
 
 from benchmarks.mmlu import BY_SUBJECT
-from toolkit.benchmark import Benchmark
+from toolkit.tasks.base import Benchmark
 
 BENCHMARKS = {
     "geography": "benchmarks.facts:GEOGRAPHY",

@@ -7,9 +7,9 @@ Example:
 Scored by numeric match.
 """
 
-from benchmarks.generated import generated
+from benchmarks.synthetic import synthetic
 
-ADDITION = generated(
+ADDITION = synthetic(
     "addition",
     "mathematics",
     "numeric_match",

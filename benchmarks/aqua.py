@@ -15,11 +15,11 @@ Scored by choice match. Licence Apache-2.0. The test split is asked, the develop
 
 import re
 
-from toolkit.benchmark import Benchmark, Item, lettered
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item, lettered
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     choices = tuple(re.sub(r"^[A-E]\)\s*", "", option).strip() for option in row["options"])
     answer = choices["ABCDE".index(row["correct"])]
     return Item("", lettered(row["question"], choices), (answer,), choices, shown=f"Answer: {row['correct']}")
@@ -37,8 +37,8 @@ AQUA = Benchmark(
         "deepmind/aqua_rat",
         "33301c6a050c96af81f63cad5562cb5363e88971",
         config="raw",
-        test=Split("test", ("aqua/test.json", "aqua/test.tok.json")),
-        examples=Split("validation", ("aqua/dev.json",)),
+        test=DataSplit("test", ("aqua/test.json", "aqua/test.tok.json")),
+        examples=DataSplit("validation", ("aqua/dev.json",)),
     ),
     item=_item,
 )

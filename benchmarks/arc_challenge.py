@@ -14,11 +14,11 @@ Scored by choice match. Licence CC-BY-SA-4.0. The test split is asked, the train
 """
 
 from benchmarks.choices import labelled
-from toolkit.benchmark import Benchmark, Item, lettered
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item, lettered
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     question, choices, answer = labelled(row)
     shown = f"Answer: {chr(65 + choices.index(answer))}"
     return Item(str(row.get("id", "")), lettered(question, choices), (answer,), choices, shown=shown)
@@ -30,14 +30,14 @@ ARC_CHALLENGE = Benchmark(
     field="qa",
     metric="choice_match",
     licence="CC-BY-SA-4.0",
-    citation="Clark et al., Think you have solved question answering? Try ARC, arXiv 1803.05457",
+    citation="Clark et al., Think you have solved question open_runner? Try ARC, arXiv 1803.05457",
     size=1172,
     dataset=Dataset(
         "allenai/ai2_arc",
         "210d026faf9955653af8916fad021475a3f00453",
         config="ARC-Challenge",
-        test=Split("test", ("arc_challenge/ARC-Challenge-Test.jsonl", "arc_openbookqa/ARC-Challenge.test.json")),
-        examples=Split("train", ("arc_challenge/ARC-Challenge-Train.jsonl",)),
+        test=DataSplit("test", ("arc_challenge/ARC-Challenge-Test.jsonl", "arc_openbookqa/ARC-Challenge.test.json")),
+        examples=DataSplit("train", ("arc_challenge/ARC-Challenge-Train.jsonl",)),
     ),
     item=_item,
 )

@@ -3,7 +3,7 @@
 import re
 from typing import Any, NamedTuple
 
-from toolkit.data import Row
+from toolkit.tasks.data import Record
 
 
 class Asked(NamedTuple):
@@ -14,7 +14,7 @@ class Asked(NamedTuple):
     answer: str
 
 
-def labelled(row: Row) -> Asked:
+def labelled(row: Record) -> Asked:
     """Read a row with labelled choices: AI2's official layout, the hub's, or the instruction layout of LLM-Adapters.
 
     Raises:
@@ -33,7 +33,7 @@ def labelled(row: Row) -> Asked:
     return Asked(question, tuple(texts), texts[labels.index(row["answerKey"])])
 
 
-def _instruction(row: Row) -> Asked:
+def _instruction(row: Record) -> Asked:
     head, _, rest = row["instruction"].partition("\n\nAnswer1: ")
     question = head.partition("Please choose the correct answer to the question: ")[2]
     texts = re.split(r"\s*Answer\d+: ", rest.rpartition("\n\nAnswer format:")[0])

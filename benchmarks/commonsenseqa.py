@@ -15,11 +15,11 @@ asked, the training split holds the few-shot examples.
 """
 
 from benchmarks.choices import labelled
-from toolkit.benchmark import Benchmark, Item, lettered
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item, lettered
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     question, choices, answer = labelled(row)
     shown = f"Answer: {chr(65 + choices.index(answer))}"
     return Item(str(row["id"]), lettered(question, choices), (answer,), choices, shown=shown)
@@ -36,8 +36,8 @@ COMMONSENSEQA = Benchmark(
     dataset=Dataset(
         "tau/commonsense_qa",
         "94630fe30dad47192a8546eb75f094926d47e155",
-        test=Split("validation", ("commonsenseqa/dev_rand_split.jsonl",)),
-        examples=Split("train", ("commonsenseqa/train_rand_split.jsonl",)),
+        test=DataSplit("validation", ("commonsenseqa/dev_rand_split.jsonl",)),
+        examples=DataSplit("train", ("commonsenseqa/train_rand_split.jsonl",)),
     ),
     item=_item,
 )

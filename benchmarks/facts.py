@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import resources
 
-from toolkit.benchmark import Benchmark, Item
+from toolkit.tasks.base import Benchmark, Item
 
 
 def _load(wanted: Callable[[str], bool]) -> Iterator[Item]:
@@ -28,7 +28,7 @@ _facts = partial(
     version="1",
     field="qa",
     metric="token_f1",
-    generated=False,
+    synthetic=False,
     source="facts.jsonl of this package",
     licence="CC0-1.0",
 )

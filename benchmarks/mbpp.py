@@ -18,15 +18,15 @@ import re
 import warnings
 from functools import partial
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
-from toolkit.sandbox import Checks
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks.sandbox import Checks
 
 _DOCSTRING = re.compile(r" *'''.*?'''\n", re.DOTALL)  # CodeT indents it otherwise than the solution
 SPLITS = {"prompt": range(1, 11), "test": range(11, 511)}
 
 
-def _item(row: Row, split: str) -> Item | None:
+def _item(row: Record, split: str) -> Item | None:
     number = int(str(row["task_id"]).rpartition("/")[2])
     if number not in SPLITS[split]:
         return None
@@ -71,9 +71,11 @@ _mbpp = partial(
 _hub = partial(Dataset, "google-research-datasets/mbpp", "4bb6404fdc6cacfda99d4ac4205087b89d32030c")
 _FULL = ("mbpp/mbpp.jsonl",)
 _SANITIZED = ("mbpp/sanitized-mbpp.json", "mbpp/mbpp_sanitized_for_code_generation.jsonl")
-MBPP = _mbpp(name="mbpp", size=500, dataset=_hub(config="full", test=Split("test", _FULL), examples=Split("prompt", _FULL)))
+MBPP = _mbpp(
+    name="mbpp", size=500, dataset=_hub(config="full", test=DataSplit("test", _FULL), examples=DataSplit("prompt", _FULL))
+)
 MBPP_SANITIZED = _mbpp(
     name="mbpp_sanitized",
     size=257,
-    dataset=_hub(config="sanitized", test=Split("test", _SANITIZED), examples=Split("prompt", _SANITIZED)),
+    dataset=_hub(config="sanitized", test=DataSplit("test", _SANITIZED), examples=DataSplit("prompt", _SANITIZED)),
 )

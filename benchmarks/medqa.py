@@ -13,11 +13,11 @@ Example (test, row 1), the case shortened:
 Scored by choice match. Licence MIT. The test split is asked, the training split holds the few-shot examples.
 """
 
-from toolkit.benchmark import Benchmark, Item, lettered
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item, lettered
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     choices = tuple(text.strip() for _, text in sorted(row["options"].items()))
     answer = row["answer"].strip()
     shown = f"Answer: {chr(65 + choices.index(answer))}"
@@ -35,8 +35,8 @@ MEDQA = Benchmark(
     dataset=Dataset(
         "GBaker/MedQA-USMLE-4-options",
         "0fb93dd23a7339b6dcd27e241cb9b5eca62d4d18",
-        test=Split("test", ("medqa/test.jsonl", "medqa/phrases_no_exclude_test.jsonl")),
-        examples=Split("train", ("medqa/train.jsonl", "medqa/phrases_no_exclude_train.jsonl")),
+        test=DataSplit("test", ("medqa/test.jsonl", "medqa/phrases_no_exclude_test.jsonl")),
+        examples=DataSplit("train", ("medqa/train.jsonl", "medqa/phrases_no_exclude_train.jsonl")),
     ),
     item=_item,
 )

@@ -14,8 +14,8 @@ Scored by choice match. Licence MIT. The test split is asked, the development sp
 
 from functools import partial
 
-from toolkit.benchmark import Benchmark, Item, lettered
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item, lettered
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 SUBJECTS = [
     "abstract_algebra",
@@ -78,7 +78,7 @@ SUBJECTS = [
 ]
 
 
-def _item(row: Row, split: str, only: str = "") -> Item | None:
+def _item(row: Record, split: str, only: str = "") -> Item | None:
     subject = row["subject"] if "subject" in row else row["file"].rpartition("_")[0]
     if only and subject != only:
         return None
@@ -97,8 +97,8 @@ DATASET = Dataset(
     "cais/mmlu",
     "c30699e8356da336a370243923dbaf21066bb9fe",
     config="all",
-    test=Split("test", _files("test")),
-    examples=Split("dev", _files("dev")),
+    test=DataSplit("test", _files("test")),
+    examples=DataSplit("dev", _files("dev")),
     columns=("question", "A", "B", "C", "D", "answer"),
 )
 _mmlu = partial(

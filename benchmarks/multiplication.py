@@ -7,9 +7,9 @@ Example:
 Scored by numeric match.
 """
 
-from benchmarks.generated import generated
+from benchmarks.synthetic import synthetic
 
-MULTIPLICATION = generated(
+MULTIPLICATION = synthetic(
     "multiplication",
     "mathematics",
     "numeric_match",

@@ -9,11 +9,11 @@ Scored by exact match after SQuAD normalisation, as published. Licence CC-BY-SA-
 development split is asked, and the training split holds the few-shot examples.
 """
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     return Item("", f"{row['question'].strip()}\nAnswer with a few words.", tuple(row["answer"]))
 
 
@@ -23,14 +23,14 @@ NQ_OPEN = Benchmark(
     field="qa",
     metric="exact_match",
     licence="CC-BY-SA-3.0",
-    citation="Lee et al., Latent retrieval for weakly supervised open domain question answering, ACL 2019",
+    citation="Lee et al., Latent retrieval for weakly supervised open domain question open_runner, ACL 2019",
     size=3610,
     dataset=Dataset(
         "google-research-datasets/nq_open",
         "5dd9790a83002ad084ddeb7c420dc716852c6f28",
         config="nq_open",
-        test=Split("validation", ("nq_open/NQ-open.dev.jsonl",)),
-        examples=Split("train", ("nq_open/NQ-open.train.jsonl",)),
+        test=DataSplit("validation", ("nq_open/NQ-open.dev.jsonl",)),
+        examples=DataSplit("train", ("nq_open/NQ-open.train.jsonl",)),
     ),
     item=_item,
 )

@@ -13,11 +13,11 @@ Scored by choice match. Licence Apache-2.0. The test split is asked, the trainin
 """
 
 from benchmarks.choices import labelled
-from toolkit.benchmark import Benchmark, Item, lettered
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item, lettered
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     question, choices, answer = labelled(row)
     shown = f"Answer: {chr(65 + choices.index(answer))}"
     return Item(str(row.get("id", "")), lettered(question, choices), (answer,), choices, shown=shown)
@@ -35,8 +35,8 @@ OPENBOOKQA = Benchmark(
         "allenai/openbookqa",
         "388097ea7776314e93a529163e0fea805b8a6454",
         config="main",
-        test=Split("test", ("openbookqa/test.jsonl", "arc_openbookqa/openbookqa.test.json")),
-        examples=Split("train", ("openbookqa/train.jsonl",)),
+        test=DataSplit("test", ("openbookqa/test.jsonl", "arc_openbookqa/openbookqa.test.json")),
+        examples=DataSplit("train", ("openbookqa/train.jsonl",)),
     ),
     item=_item,
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from toolkit.benchmark import Benchmark, Item
+from toolkit.tasks.base import Benchmark, Item
 
 Skill = Literal["mathematics", "words", "relations"]
 Work = Callable[[str], str]
@@ -481,7 +481,7 @@ def benchmark(
         version="1",
         field=field,
         metric=metric,
-        generated=True,
+        synthetic=True,
         source=f"this package, seed {seed}",
         licence="Apache-2.0",
         load=load,

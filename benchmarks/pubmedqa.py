@@ -12,19 +12,19 @@ test set is the 500 of them in `test_ground_truth.json`); so there are no few-sh
 from collections.abc import Iterable
 from typing import Any
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 CHOICES = ("yes", "no", "maybe")
 
 
-def _records(document: Any) -> Iterable[Row]:
+def _records(document: Any) -> Iterable[Record]:
     for number, entry in document.items():
         row = {name.lower(): value for name, value in entry.items()}
         yield row | {"pubid": number, "context": {"contexts": row["contexts"]}}
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     abstract = "\n".join(part.strip() for part in row["context"]["contexts"])
     prompt = f"{abstract}\n\n{row['question'].strip()}\nAnswer yes, no or maybe."
     return Item(str(row["pubid"]), prompt, (row["final_decision"],), CHOICES, stratum=row["final_decision"])
@@ -42,7 +42,7 @@ PUBMEDQA = Benchmark(
         "qiaojin/PubMedQA",
         "9001f2853fb87cab8d220904e0de81ac6973b318",
         config="pqa_labeled",
-        test=Split("train", ("pubmedqa/ori_pqal.json",)),
+        test=DataSplit("train", ("pubmedqa/ori_pqal.json",)),
         records=_records,
     ),
     item=_item,

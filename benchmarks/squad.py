@@ -11,18 +11,18 @@ Scored by SQuAD token F1; exact match is kept too. Licence CC-BY-SA-4.0. There i
 from collections.abc import Iterable
 from typing import Any
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _records(document: Any) -> Iterable[Row]:
+def _records(document: Any) -> Iterable[Record]:
     for article in document["data"]:
         for paragraph in article["paragraphs"]:
             for question in paragraph["qas"]:
                 yield question | {"context": paragraph["context"]}
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     given = row["answers"]
     texts = given["text"] if isinstance(given, dict) else [answer["text"] for answer in given]
     prompt = f"{row['context'].strip()}\n\n{row['question'].strip()}\nAnswer with a few words, from the paragraph above."
@@ -43,7 +43,7 @@ SQUAD = Benchmark(
         "google/xquad",
         "51adfef1c1287aab1d2d91b5bead9bcfb9c68583",
         config="xquad.en",
-        test=Split("validation", ("xquad_en/xquad.en.json", "squad/xquad.en.json", "squad/dev-v1.1.json")),
+        test=DataSplit("validation", ("xquad_en/xquad.en.json", "squad/xquad.en.json", "squad/dev-v1.1.json")),
         records=_records,
     ),
     item=_item,

@@ -11,11 +11,11 @@ asked, so there are no few-shot examples.
 """
 
 from benchmarks.gsm8k import REQUEST
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     body = row["Body"].strip()
     story = body if body.endswith((".", "?", "!", ",")) else f"{body}."
     answer = f"{float(row['Answer']):g}"
@@ -33,7 +33,7 @@ SVAMP = Benchmark(
     dataset=Dataset(
         "ChilleD/SVAMP",
         "5e0bf1e5e7c0e9c4bc39180d224f41f3f801b7ef",
-        test=Split("train+test", ("svamp/SVAMP.json",)),
+        test=DataSplit("train+test", ("svamp/SVAMP.json",)),
     ),
     item=_item,
 )

@@ -12,17 +12,17 @@ to their trivia sites). The test answers are secret: the validation split is ask
 from collections.abc import Iterable
 from typing import Any
 
-from toolkit.benchmark import Benchmark, Item
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _records(document: Any) -> Iterable[Row]:
+def _records(document: Any) -> Iterable[Record]:
     for entry in document["Data"]:
         answer = {"value": entry["Answer"]["Value"], "aliases": entry["Answer"].get("Aliases", [])}
         yield {"question_id": entry["QuestionId"], "question": entry["Question"], "answer": answer}
 
 
-def _item(row: Row, split: str) -> Item:
+def _item(row: Record, split: str) -> Item:
     answers = dict.fromkeys([row["answer"]["value"], *row["answer"]["aliases"]])
     return Item(
         row["question_id"], f"{row['question'].strip()}\nAnswer with a few words.", tuple(a for a in answers if a.strip())
@@ -41,8 +41,10 @@ TRIVIAQA = Benchmark(
         "mandarjoshi/trivia_qa",
         "0f7faf33a3908546c6fd5b73a660e0f8ff173c2f",
         config="rc.nocontext",
-        test=Split("validation", ("triviaqa/wikipedia-dev.json", "triviaqa/unfiltered-web-dev.json", "triviaqa/validation*")),
-        examples=Split("train", ("triviaqa/wikipedia-train.json", "triviaqa/unfiltered-web-train.json")),
+        test=DataSplit(
+            "validation", ("triviaqa/wikipedia-dev.json", "triviaqa/unfiltered-web-dev.json", "triviaqa/validation*")
+        ),
+        examples=DataSplit("train", ("triviaqa/wikipedia-train.json", "triviaqa/unfiltered-web-train.json")),
         records=_records,
     ),
     item=_item,

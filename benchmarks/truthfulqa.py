@@ -15,32 +15,32 @@ overlap. Licence Apache-2.0. There is one split only, so no few-shot examples.
 import hashlib
 from functools import partial
 
-from toolkit.benchmark import Benchmark, Item, lettered
-from toolkit.data import Dataset, Row, Split
+from toolkit.tasks.base import Benchmark, Item, lettered
+from toolkit.tasks.data import Dataset, DataSplit, Record
 
 
-def _texts(row: Row, column: str) -> tuple[str, ...]:
+def _texts(row: Record, column: str) -> tuple[str, ...]:
     given = row.get(column.lower().replace(" ", "_"))
     texts = row[column].split(";") if given is None else given
     return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
-def _best(row: Row) -> str:
+def _best(row: Record) -> str:
     return (row["best_answer"] if "best_answer" in row else row["Best Answer"]).strip()  # type: ignore[no-any-return]
 
 
-def _question(row: Row) -> str:
+def _question(row: Record) -> str:
     return (row["question"] if "question" in row else row["Question"]).strip()  # type: ignore[no-any-return]
 
 
-def _mc1(row: Row, split: str) -> Item:
+def _mc1(row: Record, split: str) -> Item:
     best = _best(row)
     choices = [best, *(text for text in _texts(row, "Incorrect Answers") if text != best)]
     shuffled = tuple(sorted(choices, key=lambda text: hashlib.sha256(f"{_question(row)}\n{text}".encode()).digest()))
     return Item("", lettered(_question(row), shuffled), (best,), shuffled, stratum=row.get("category") or row["Category"])
 
 
-def _generation(row: Row, split: str) -> Item:
+def _generation(row: Record, split: str) -> Item:
     true = tuple(dict.fromkeys([_best(row), *_texts(row, "Correct Answers"), "I have no comment."]))
     choices = (*true, *(text for text in _texts(row, "Incorrect Answers") if text not in true))
     prompt = f"{_question(row)}\nAnswer in one sentence."
@@ -58,7 +58,7 @@ _truthfulqa = partial(
         "truthfulqa/truthful_qa",
         "741b8276f2d1982aa3d5b832d3ee81ed3b896490",
         config="generation",
-        test=Split("validation", ("truthfulqa/TruthfulQA.csv",)),
+        test=DataSplit("validation", ("truthfulqa/TruthfulQA.csv",)),
     ),
 )
 TRUTHFULQA_MC1 = _truthfulqa(name="truthfulqa_mc1", metric="choice_match", item=_mc1)

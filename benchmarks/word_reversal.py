@@ -9,7 +9,7 @@ Scored by exact match after SQuAD normalisation.
 
 from typing import Any
 
-from benchmarks.generated import distinct, generated
+from benchmarks.synthetic import distinct, synthetic
 
 
 def _ask(entry: dict[str, Any]) -> str | None:
@@ -18,7 +18,7 @@ def _ask(entry: dict[str, Any]) -> str | None:
     return f"Reverse the order of the words: {', '.join(entry['words'])}"
 
 
-WORD_REVERSAL = generated(
+WORD_REVERSAL = synthetic(
     "word_reversal",
     "code",
     "exact_match",

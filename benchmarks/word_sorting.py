@@ -9,7 +9,7 @@ Scored by exact match after SQuAD normalisation.
 
 from typing import Any
 
-from benchmarks.generated import distinct, generated
+from benchmarks.synthetic import distinct, synthetic
 
 
 def _ask(entry: dict[str, Any]) -> str | None:
@@ -19,7 +19,7 @@ def _ask(entry: dict[str, Any]) -> str | None:
     return f"Sort the words from A to Z: {', '.join(words)}"
 
 
-WORD_SORTING = generated(
+WORD_SORTING = synthetic(
     "word_sorting",
     "code",
     "exact_match",

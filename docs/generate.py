@@ -7,9 +7,9 @@ from typing import Any
 from typer.testing import CliRunner
 
 from toolkit.cli import app, commands
-from toolkit.config import SuiteConfig
 from toolkit.report.tables import markdown
 from toolkit.store import schema_comments
+from toolkit.suites.config import SuiteConfig
 
 HERE = Path(__file__).parent
 

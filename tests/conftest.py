@@ -8,10 +8,11 @@ import pytest
 
 from tests import serving, tiny
 from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
-from toolkit.generate import generate
+from toolkit.core.workspace import Workspace
+from toolkit.generation.generate import generate
+from toolkit.replay.table import TransitionTable, load_table
 from toolkit.store import Cache
-from toolkit.suite import Suite
-from toolkit.table import TransitionTable, load_table
+from toolkit.suites.suite import Suite
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def suite(tmp_path: Path) -> Suite:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     suite, cache = resolve_config(suite_config(), folder), Cache(folder / "scripted.duckdb")
-    generate(suite, cache, folder, folder, engine=scripted(right_answers(suite)), encode=encode)
+    generate(suite, cache, Workspace(folder, folder), engine=scripted(right_answers(suite)), encode=encode)
     return cache.path
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.config import EngineConfig, ModelConfig, SuiteConfig
+from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
 from toolkit.engines.scripted import Script, ScriptedEngine
-from toolkit.suite import Suite, resolve
+from toolkit.suites.config import EngineConfig, ModelConfig, SuiteConfig
+from toolkit.suites.suite import Suite, resolve
 
 SKILLS = {"sums": "What is", "words": "words"}
 """A scripted model answers right where its skill occurs in the question."""
@@ -34,8 +35,8 @@ def right_answers(suite: Suite) -> Script:
     return answer
 
 
-def scripted(script: Script) -> Callable[[EngineConfig, ModelConfig, Path, Path], ScriptedEngine]:
-    return lambda engine, model, base, store: ScriptedEngine(model, script)
+def scripted(script: Script) -> Callable[[EngineConfig, ModelConfig, Workspace], ScriptedEngine]:
+    return lambda engine, model, workspace: ScriptedEngine(model, script)
 
 
 def suite_config(**changes: Any) -> SuiteConfig:
@@ -56,4 +57,4 @@ def suite_config(**changes: Any) -> SuiteConfig:
 
 def resolve_config(config: SuiteConfig, folder: Path) -> Suite:
     """Resolve without hashing the default encoder's weights, which are not needed."""
-    return resolve(config, folder, folder / "weights")
+    return resolve(config, Workspace(folder, folder / "weights"))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from toolkit import tree
-from toolkit.table import TransitionTable
+from toolkit.core import tree
+from toolkit.replay.table import TransitionTable
 
 
 def synthetic_table(

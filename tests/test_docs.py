@@ -38,12 +38,12 @@ def test_every_query_in_the_docs_runs_and_finds_something(query: str, cache: Cac
 
 @pytest.fixture
 def decided(cache: Cache, suite: object, table: object, tmp_path: Path) -> None:
-    from toolkit.config import TrainConfig
-    from toolkit.evaluate import evaluate, record
-    from toolkit.policy import load_router
-    from toolkit.suite import Suite
-    from toolkit.table import TransitionTable
-    from toolkit.train import train
+    from toolkit.replay.table import TransitionTable
+    from toolkit.routing.evaluate import evaluate, record
+    from toolkit.routing.router import load_router
+    from toolkit.routing.train import train
+    from toolkit.suites.config import TrainConfig
+    from toolkit.suites.suite import Suite
 
     assert isinstance(suite, Suite)
     assert isinstance(table, TransitionTable)

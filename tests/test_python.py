@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from toolkit import Cache
-from toolkit.errors import CacheError
+from toolkit.core.errors import CacheError
 
 PAGE = Path(__file__).parent.parent / "docs/python.md"
 

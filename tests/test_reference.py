@@ -16,14 +16,15 @@ from benchmarks.problems import Skill
 from benchmarks.reference import SUITE, reference_folder
 from benchmarks.specialists.chains import SKILLS, examples
 from benchmarks.specialists.train import HERE
-from toolkit.checkpoints import fetch
 from toolkit.cli import app
+from toolkit.core.errors import CacheError, CheckpointError
+from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Prompt
 from toolkit.engines.transformers import TransformersEngine
-from toolkit.errors import CacheError, CheckpointError
+from toolkit.generation.verify import verify
 from toolkit.store import Cache
-from toolkit.suitefile import find_suite, load_config
-from toolkit.verify import verify
+from toolkit.suites.loading import find_suite, load_config
+from toolkit.suites.weights import fetch
 
 LARGEST = 25_000_000
 """Bytes that the exported folder may take."""
@@ -77,14 +78,14 @@ def test_the_specialists_give_the_same_answers_again(reference: Cache, tmp_path:
         " LIMIT (SELECT ceil(count(*) / 100)::BIGINT FROM generations)) ORDER BY g.prompt_tokens DESC, g.generation"
     ).to_pylist()
     try:
-        fetch(config.models[0], suite.parent, tmp_path)
+        fetch(config.models[0], Workspace(suite.parent, tmp_path))
     except CheckpointError as error:
         pytest.skip(f"the base model cannot be fetched: {error}")
     same = 0
     for model in config.models:
         rows = [row for row in drawn if row["name"] == model.name]
         assert rows
-        with closing(TransformersEngine(config.engine, model, suite.parent, tmp_path)) as engine:
+        with closing(TransformersEngine(config.engine, model, Workspace(suite.parent, tmp_path))) as engine:
             for start in range(0, len(rows), 32):
                 part = rows[start : start + 32]
                 for row in part:

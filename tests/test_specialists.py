@@ -22,10 +22,11 @@ from benchmarks.problems import Problem, Skill, problems, result_of
 from benchmarks.specialists import train
 from benchmarks.specialists.cards import card
 from benchmarks.specialists.chains import SKILLS, SOURCES, Example, examples, lesson
-from toolkit.config import EngineConfig, ModelConfig
+from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
 from toolkit.engines.transformers import TransformersEngine
-from toolkit.metrics import METRICS, Reference
+from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.tasks.metrics import METRICS, Reference
 
 ITEMS = 300
 
@@ -200,7 +201,7 @@ def test_a_specialist_is_trained_into_an_adapter_that_the_engine_runs(
     answers = []
     for changes in ({}, {"adapter": str(tmp_path / "words")}):
         config = ModelConfig.model_validate(model | changes)
-        engine = TransformersEngine(EngineConfig(device="cpu"), config, tmp_path, tmp_path)
+        engine = TransformersEngine(EngineConfig(device="cpu"), config, Workspace(tmp_path, tmp_path))
         answers.append(engine.generate([Prompt("Words: sun, red. Task: sort them", 20, 0)]))
         engine.close()
     assert answers[0] != answers[1]

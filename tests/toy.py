@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.table import TransitionTable
+from toolkit.replay.table import TransitionTable
 
 
 def make_table(

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.scripted import encode, resolve_config, right_answers, suite_config
+from toolkit.core.workspace import Workspace
 from toolkit.engines import BatchTooLargeError, Completion, Prompt
 from toolkit.engines.scripted import ScriptedEngine
-from toolkit.generate import Shard, generate
+from toolkit.generation.generate import Shard, generate
 from toolkit.store import Cache
-from toolkit.suite import Suite
+from toolkit.suites.suite import Suite
 
 BENCHMARKS = ("addition", "word_reversal", "geography")
 
@@ -46,7 +47,7 @@ def work(path: Path, questions: int = 8, seconds: float = 0.01, shard: str | Non
             return super().generate(prompts)
 
     part = Shard(*map(int, shard.split("/"))) if shard else None
-    generate(suite, Cache(path), folder, folder, shard=part, encode=encode, engine=lambda e, m, b, s: Slow(m, script))
+    generate(suite, Cache(path), Workspace(folder, folder), shard=part, encode=encode, engine=lambda e, m, w: Slow(m, script))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingA
 
 from benchmarks.problems import Skill
 from benchmarks.specialists.chains import examples
-from toolkit.checkpoints import fetch
-from toolkit.prompts import messages
-from toolkit.suitefile import load_config
+from toolkit.core.workspace import Workspace
+from toolkit.suites.loading import load_config
+from toolkit.suites.prompts import messages
+from toolkit.suites.weights import fetch
 
 HERE = Path(__file__).parent
 SUITE = HERE.parent / "suites/quickstart.toml"
@@ -69,7 +70,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, sto
     transformers.set_seed(seed)
     config = load_config(SUITE)
     model_config = next(model for model in config.models if model.name == skill)
-    path = fetch(model_config, SUITE.parent, store)
+    path = fetch(model_config, Workspace(SUITE.parent, store))
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
 
     def encoded(prompt: str, answers: tuple[str, ...], target: str) -> dict[str, list[int]]:

@@ -14,13 +14,13 @@ import torch
 from scipy.stats import t
 
 from tests.synthetic import synthetic_table
-from toolkit import exact
-from toolkit.config import TrainConfig
-from toolkit.policy import Router
+from toolkit.replay import exact
+from toolkit.replay.table import Floats, TransitionTable
 from toolkit.report.tables import markdown
-from toolkit.sweep import auto_alphas
-from toolkit.table import Floats, TransitionTable
-from toolkit.train import fit_router
+from toolkit.routing.router import Router
+from toolkit.routing.sweep import auto_alphas
+from toolkit.routing.train import fit_router
+from toolkit.suites.config import TrainConfig
 
 ALPHAS = 21
 TABLES = (11, 12, 13, 14, 15)

@@ -18,14 +18,15 @@ import torch
 
 from tests.scripted import encode
 from tests.serving import llama
-from toolkit.config import EngineConfig, ModelConfig, ServerConfig
+from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
 from toolkit.engines.openai import OpenAIEngine
 from toolkit.engines.transformers import TransformersEngine
-from toolkit.generate import generate
+from toolkit.generation.generate import generate
 from toolkit.store import Cache
-from toolkit.suite import Suite, resolve
-from toolkit.suitefile import find_suite, load_config
+from toolkit.suites.config import EngineConfig, ModelConfig, ServerConfig
+from toolkit.suites.loading import find_suite, load_config
+from toolkit.suites.suite import Suite, resolve
 
 
 class Run(NamedTuple):
@@ -71,8 +72,7 @@ def mixed(name: str, questions: int, store: Path, limit: int) -> tuple[Suite, Mo
     engine = EngineConfig(device="cpu", batch_tokens=32768)
     suite = resolve(
         config.model_copy(update={"horizon": 1, "models": (model,), "benchmarks": benchmarks, "engine": engine}),
-        file.parent,
-        store,
+        Workspace(file.parent, store),
     )
     drawn = random.Random(0).sample(suite.questions, questions)
     return Suite(suite.config, suite.models, tuple(drawn), suite.encoder), model, file.parent
@@ -100,7 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     suite, config, base = mixed(options.suite, options.questions, options.store, options.tokens)
-    engine = TransformersEngine(suite.config.engine, config, base, options.store)
+    engine = TransformersEngine(suite.config.engine, config, Workspace(base, options.store))
     model = engine._resident().model
     clock = Clock(model)
     folder = Path(tempfile.mkdtemp())
@@ -108,7 +108,7 @@ def main() -> None:
 
     def toolkit_generate(opened: Any = engine) -> dict[str, str]:
         cache = Cache(folder / f"{time.monotonic_ns()}.duckdb")
-        report = generate(suite, cache, base, options.store, engine=lambda *_: Resident(opened), encode=encode)
+        report = generate(suite, cache, Workspace(base, options.store), engine=lambda *_: Resident(opened), encode=encode)
         assert not report.failed
         rows = cache.arrow("SELECT prompt, response FROM generations").to_pylist()
         prompts[:] = [row["prompt"] for row in rows]
@@ -126,7 +126,7 @@ def main() -> None:
     def llama_server() -> Run:
         with llama(options.llama, options.gguf, options.threads, options.questions, folder / "log") as url:
             server = EngineConfig(name="openai", server=ServerConfig(url=url, concurrency=options.questions, tokens=True))
-            asked = OpenAIEngine(server, config.model_copy(update={"served": "m"}), base, options.store)
+            asked = OpenAIEngine(server, config.model_copy(update={"served": "m"}), Workspace(base, options.store))
             asked.generate([Prompt("Hello", asked.count("Hello"), 0)])
             return measured(lambda: toolkit_generate(asked), engine, clock)
 

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from tests.soak.large import make_suite
+from toolkit.replay.table import TransitionTable, load_table
 from toolkit.store import Cache
-from toolkit.suite import Suite
-from toolkit.table import TransitionTable, load_table
+from toolkit.suites.suite import Suite
 
 NAME = "scripted"
 FILL = (

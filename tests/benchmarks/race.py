@@ -17,14 +17,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-import toolkit.train
+import toolkit.routing.train
 from tests.synthetic import synthetic_table
-from toolkit import exact
-from toolkit.config import TrainConfig
-from toolkit.env import RoutingEnv
-from toolkit.policy import Router
+from toolkit.replay import exact
+from toolkit.replay.environments import RoutingEnv
+from toolkit.replay.table import TransitionTable
 from toolkit.report.tables import markdown
-from toolkit.table import TransitionTable
+from toolkit.routing.router import Router
+from toolkit.suites.config import TrainConfig
 
 ALPHA = 0.05
 
@@ -93,8 +93,8 @@ def ours(table: TransitionTable, seed: int, algorithm: str) -> Watched:
     def watching(_: Any) -> Watch:
         return watch
 
-    with mock.patch.object(toolkit.train, "Progress", watching):
-        return watch.result(toolkit.train.fit_router(table, TrainConfig(alpha=ALPHA, algorithm=algorithm), seed))
+    with mock.patch.object(toolkit.routing.train, "Progress", watching):
+        return watch.result(toolkit.routing.train.fit_router(table, TrainConfig(alpha=ALPHA, algorithm=algorithm), seed))
 
 
 def paired(left: list[float], right: list[float]) -> str:

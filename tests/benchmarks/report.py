@@ -18,14 +18,15 @@ from tests.benchmarks import conditioned, loading, race, sweep
 from tests.benchmarks.race import ALPHA
 from tests.synthetic import synthetic_table
 from tests.toy import make_table
-from toolkit import exact, tree
-from toolkit.config import TrainConfig
-from toolkit.env import Observer, RoutingEnv, RoutingVecEnv
-from toolkit.policy import Router
-from toolkit.ppo import ReplayPPO
+from toolkit.core import tree
+from toolkit.replay import exact
+from toolkit.replay.environments import Observer, RoutingEnv, RoutingVecEnv
+from toolkit.replay.table import TransitionTable
 from toolkit.report.tables import markdown
-from toolkit.table import TransitionTable
-from toolkit.train import fit_router
+from toolkit.routing.ppo import ReplayPPO
+from toolkit.routing.router import Router
+from toolkit.routing.train import fit_router
+from toolkit.suites.config import TrainConfig
 
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
 LANES = 2048

@@ -16,14 +16,14 @@ import torch
 from scipy.stats import t
 
 from tests.synthetic import synthetic_table
-from toolkit import exact
-from toolkit.baselines import knn, linear
 from toolkit.cli.common import recorded_suite
-from toolkit.config import TrainConfig
-from toolkit.policy import Router
+from toolkit.replay import exact
+from toolkit.replay.table import Floats, Ints, TransitionTable, load_table
 from toolkit.report.tables import markdown
-from toolkit.table import Floats, Ints, TransitionTable, load_table
-from toolkit.train import fit_router
+from toolkit.routing.baselines import knn, linear
+from toolkit.routing.router import Router
+from toolkit.routing.train import fit_router
+from toolkit.suites.config import TrainConfig
 
 ALPHA = 0.05
 SIZES = (100, 300, 1000)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.toy import make_table
-from toolkit import tree
-from toolkit.env import RoutingEnv, RoutingVecEnv
-from toolkit.table import TransitionTable
+from toolkit.core import tree
+from toolkit.replay.environments import RoutingEnv, RoutingVecEnv
+from toolkit.replay.table import TransitionTable
 
 STEPS = 4096
 

@@ -13,17 +13,18 @@ from pathlib import Path
 from tests.benchmarks.decoding import mixed
 from tests.content import content
 from tests.scripted import encode
-from toolkit.config import RayConfig
+from toolkit.core.workspace import Workspace
 from toolkit.engines.ray import RayWorkers
-from toolkit.generate import generate
+from toolkit.generation.generate import generate
 from toolkit.store import Cache
-from toolkit.suite import Suite
+from toolkit.suites.config import RayConfig
+from toolkit.suites.suite import Suite
 
 
-def answered(workers: RayWorkers, suite: Suite, cache: Cache, base: Path, store: Path) -> float:
+def answered(workers: RayWorkers, suite: Suite, cache: Cache, workspace: Workspace) -> float:
     """Generate a suite; return answers a second."""
     started = time.perf_counter()
-    report = generate(suite, cache, base, store, answering=workers.answering, encode=encode)
+    report = generate(suite, cache, workspace, open_runner=workers.open_runner, encode=encode)
     assert not report.failed
     return report.generated / (time.perf_counter() - started)
 
@@ -50,11 +51,16 @@ def main() -> None:
         for replicas, found in rates.items():
             with RayWorkers(RayConfig(replicas=replicas)) as workers:
                 few = suite.questions[: 8 * replicas]
-                answered(workers, whole(questions=few), Cache(folder / f"{turn}-{replicas}-few.duckdb"), base, options.store)
+                answered(
+                    workers,
+                    whole(questions=few),
+                    Cache(folder / f"{turn}-{replicas}-few.duckdb"),
+                    Workspace(base, options.store),
+                )
                 cache = Cache(folder / f"{turn}-{replicas}.duckdb")
-                found.append(answered(workers, whole(questions=suite.questions), cache, base, options.store))
+                found.append(answered(workers, whole(questions=suite.questions), cache, Workspace(base, options.store)))
                 contents.append(content(cache))
-                print(f"{replicas} workers: {found[-1]:.2f} answers/s; {workers.rates}", flush=True)
+                print(f"{replicas} workers: {found[-1]:.2f} answers/s; {workers.worker_stats}", flush=True)
     one, many = map(max, rates.values())
     same = all(found == contents[0] for found in contents)
     print(f"{options.workers} workers: {many / one:.2f} times the rate of one; caches {'equal' if same else 'DIFFER'}")

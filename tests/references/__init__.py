@@ -1,7 +1,7 @@
 """Reference implementations of our metrics: other people's packages, and published rules for reading an answer.
 
-None of it shares code with `toolkit.metrics`. A reference takes what a cache holds of one score and returns the value that it
-gives itself, or None where it has nothing to say.
+None of it shares code with `toolkit.tasks.metrics`. A reference takes what a cache holds of one score and returns the value
+that it gives itself, or None where it has nothing to say.
 
 Sources of the rules: GSM8K's `grade_school_math/dataset.py` (`####`); EleutherAI's lm-evaluation-harness, task gsm8k,
 `flexible-extract` (the last number); OpenAI's simple-evals, `MULTICHOICE_PATTERN`; MMLU-Pro's `compute_accuracy.py`.
@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from toolkit.metrics import METRICS, Reference
-from toolkit.sandbox import Checks
 from toolkit.store import Cache
+from toolkit.tasks.metrics import METRICS, Reference
+from toolkit.tasks.sandbox import Checks
 
 
 class Scored(NamedTuple):

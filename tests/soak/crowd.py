@@ -15,7 +15,8 @@ from pathlib import Path
 from tests.content import content
 from tests.scripted import encode, right_answers, scripted
 from tests.worker import make_suite
-from toolkit.generate import generate
+from toolkit.core.workspace import Workspace
+from toolkit.generation.generate import generate
 from toolkit.report.status import render
 from toolkit.store import KEYS, Cache
 
@@ -34,7 +35,7 @@ def crowd(folder: Path, seconds: float) -> Counter[str]:
     questions = 30
     suite = make_suite(folder, questions)
     whole = Cache(folder / "whole.duckdb")
-    generate(suite, whole, folder, folder, engine=scripted(right_answers(suite)), encode=encode)
+    generate(suite, whole, Workspace(folder, folder), engine=scripted(right_answers(suite)), encode=encode)
     wanted, did, deadline = content(whole), Counter[str](), time.monotonic() + seconds
     while time.monotonic() < deadline:
         path = folder / f"{did['caches']}.duckdb"

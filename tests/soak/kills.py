@@ -16,7 +16,8 @@ from typing import NamedTuple
 from tests.content import content
 from tests.scripted import encode, right_answers, scripted
 from tests.worker import make_suite, work
-from toolkit.generate import generate
+from toolkit.core.workspace import Workspace
+from toolkit.generation.generate import generate
 from toolkit.store import Cache
 
 
@@ -51,7 +52,7 @@ def kill(folder: Path, kills: int, seed: int = 0, questions: int = 16) -> Killed
     chance = random.Random(seed)
     suite = make_suite(folder, questions)
     whole = Cache(folder / "whole.duckdb")
-    generate(suite, whole, folder, folder, engine=scripted(right_answers(suite)), encode=encode)
+    generate(suite, whole, Workspace(folder, folder), engine=scripted(right_answers(suite)), encode=encode)
     wanted = content(whole)
     nodes = 6 * len(suite.questions)
     done, caches, moments, longest = 0, 0, [0] * 11, 2.0

@@ -19,11 +19,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tests.scripted import suite_config
-from toolkit.keys import text_key
-from toolkit.metrics import Reference
+from toolkit.core.hashing import text_key
+from toolkit.core.workspace import Workspace
 from toolkit.report.status import render
 from toolkit.store import Batch, Cache, Row, now
-from toolkit.suite import Question, Suite, child_key, generation_key, question_key, resolve_models, split_of
+from toolkit.suites.suite import Question, Suite, child_key, generation_key, question_key, resolve_models, split_of
+from toolkit.tasks.metrics import Reference
 
 BATCH_ROWS = 256
 README = Path(__file__).parents[2] / "README.md"
@@ -48,7 +49,7 @@ def make_suite(questions: int, folder: Path) -> Suite:
         benchmark = config.benchmarks[n % len(config.benchmarks)].name
         key = question_key(benchmark, "1", str(n), prompt, reference)
         asked.append(Question(key, benchmark, "1", str(n), prompt, reference, "exact_match@1", split_of(prompt, config.splits)))
-    return Suite(config, resolve_models(config, folder, folder), tuple(asked), "made-up@0")
+    return Suite(config, resolve_models(config, Workspace(folder, folder)), tuple(asked), "made-up@0")
 
 
 def nodes(suite: Suite) -> Iterator[Rows]:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from tests.scripted import encode
 from tests.soak.large import BATCH_ROWS, fill, make_suite, nodes, queries
-from toolkit.config import TrainConfig
-from toolkit.embed import embed_missing
-from toolkit.evaluate import evaluate, record
-from toolkit.policy import load_router
+from toolkit.core.progress import NoProgress
+from toolkit.generation.embedding import embed_missing
+from toolkit.replay.table import load_table
+from toolkit.routing.evaluate import evaluate, record
+from toolkit.routing.router import load_router
+from toolkit.routing.train import train
 from toolkit.store import Cache
-from toolkit.table import load_table
-from toolkit.train import train
-from toolkit.watch import Silent
+from toolkit.suites.config import TrainConfig
 
 READ = """
 import duckdb, hashlib, json, sys
@@ -43,7 +43,7 @@ def make(folder: Path, size: int) -> Cache:
     cache.record(suite)
     fill(cache, nodes(suite), BATCH_ROWS)
     cache.set_cost_unit(suite.key)
-    embed_missing(suite, cache, encode, cache.commit, Silent())
+    embed_missing(suite, cache, encode, cache.commit, NoProgress())
     trained = train(suite, cache, TrainConfig(algorithm="exact", exact={"n_epochs": 2}), 0, folder / "runs")
     table = load_table(cache, suite)
     generated = dict.fromkeys(table.benchmarks, True)

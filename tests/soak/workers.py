@@ -16,12 +16,13 @@ from ray.cluster_utils import Cluster
 
 from tests.content import content
 from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
-from toolkit.config import RayConfig
+from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
 from toolkit.engines.ray import RayWorkers
 from toolkit.engines.scripted import Script
-from toolkit.generate import generate
+from toolkit.generation.generate import generate
 from toolkit.store import Cache
+from toolkit.suites.config import RayConfig
 
 
 def signing(script: Script, folder: Path, seconds: float) -> Script:
@@ -72,7 +73,7 @@ def kill(folder: Path, kills: int, workers: int, seed: int = 0) -> tuple[int, in
     engine = {"name": "scripted", "batch_tokens": 400, "batch_timeout": 60}
     suite = resolve_config(suite_config(benchmarks=benchmarks, engine=engine), folder)
     whole = Cache(folder / "whole.duckdb")
-    generate(suite, whole, folder, folder, engine=scripted(right_answers(suite)), encode=encode)
+    generate(suite, whole, Workspace(folder, folder), engine=scripted(right_answers(suite)), encode=encode)
     wanted, chance, killed, caches = content(whole), random.Random(seed), set[int](), 0
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     cluster.add_node(num_cpus=2)
@@ -85,7 +86,12 @@ def kill(folder: Path, kills: int, workers: int, seed: int = 0) -> tuple[int, in
                 killer.start()
                 try:
                     report = generate(
-                        suite, cache, folder, folder, engine=scripted(script), answering=crew.answering, encode=encode
+                        suite,
+                        cache,
+                        Workspace(folder, folder),
+                        engine=scripted(script),
+                        open_runner=crew.open_runner,
+                        encode=encode,
                     )
                 finally:
                     killer.over.set()

@@ -11,13 +11,13 @@ import typer
 from toolkit.cli import (
     benchmarks,
     cache,
-    calibrate,
     evaluate,
     export,
     generate,
     import_,
     init,
     plan,
+    profile,
     schema,
     score,
     show,
@@ -27,7 +27,7 @@ from toolkit.cli import (
     train,
     verify,
 )
-from toolkit.errors import ToolkitError
+from toolkit.core.errors import ToolkitError
 
 app = typer.Typer(
     name="toolkit",
@@ -42,7 +42,7 @@ for command in (
     init.init,
     benchmarks.benchmarks,
     plan.plan,
-    calibrate.calibrate,
+    profile.profile,
     generate.generate,
     status.status,
     train.train,

@@ -25,7 +25,7 @@ def benchmarks(
 
     from benchmarks import BENCHMARKS, load_benchmark
     from benchmarks.mmlu import BY_SUBJECT
-    from toolkit.errors import BenchmarkError
+    from toolkit.core.errors import BenchmarkError
     from toolkit.report.tables import write
 
     rows: list[dict[str, object]]
@@ -35,7 +35,7 @@ def benchmarks(
             {
                 "benchmark": one.name,
                 "field": one.field,
-                "questions": "generated" if one.generated else str(one.size or len(one.items())),
+                "questions": "generated" if one.synthetic else str(one.size or len(one.items())),
                 "metric": one.metric,
                 "source": one.origin,
                 "licence": one.licence,

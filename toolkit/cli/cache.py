@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.common import Format, FormatOption, OutputOption, cache_folder, cache_path, only_cache
-from toolkit.errors import CacheError
+from toolkit.core.errors import CacheError
 
 if TYPE_CHECKING:
     from toolkit.store import Cache

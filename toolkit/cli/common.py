@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.errors import CacheError, SuiteError, did_you_mean
+from toolkit.core.errors import CacheError, SuiteError, did_you_mean
 
 if TYPE_CHECKING:
-    from toolkit.config import SuiteConfig
     from toolkit.store import Cache
-    from toolkit.suite import Suite
+    from toolkit.suites.config import SuiteConfig
+    from toolkit.suites.suite import Suite
 
 SuiteArgument = Annotated[str, typer.Argument(help="A suite file (NAME.toml) or the name of a shipped or recorded suite.")]
 CacheOption = Annotated[
@@ -98,7 +98,7 @@ def only_cache(given: Path | None) -> "Cache":
 
 def suite_name(reference: str) -> str:
     """Return the name of a suite given by file or by name, shipped or recorded."""
-    from toolkit.suitefile import find_suite, load_config
+    from toolkit.suites.loading import find_suite, load_config
 
     return load_config(find_suite(reference)).name if _is_file(reference) else reference
 
@@ -115,7 +115,7 @@ def suite_config(reference: str, given: Path | None, migrate: bool = False) -> "
         SuiteError: There is no such suite.
     """
     from toolkit.store import Cache
-    from toolkit.suitefile import find_suite, load_config, shipped_suites
+    from toolkit.suites.loading import find_suite, load_config, shipped_suites
 
     cache = Cache(cache_path(reference, given)) if not _is_file(reference) and reference not in shipped_suites() else None
     if cache and migrate:
@@ -138,7 +138,7 @@ def found_suite(reference: str, given: Path | None) -> "tuple[Suite, SuiteConfig
         SuiteError: The suite is not recorded there.
     """
     from toolkit.store import Cache
-    from toolkit.suitefile import find_suite, load_config, shipped_suites
+    from toolkit.suites.loading import find_suite, load_config, shipped_suites
 
     has_file = _is_file(reference) or reference in shipped_suites()
     config = load_config(find_suite(reference)) if has_file else None
@@ -159,7 +159,7 @@ def found_suite(reference: str, given: Path | None) -> "tuple[Suite, SuiteConfig
 def _nothing_of(reference: str, cache: "Cache", given: Path | None, known: bool) -> CacheError:
     """Say what makes the cache of a suite, or, where there is no such suite, which there are."""
     from benchmarks.reference import SUITE
-    from toolkit.suitefile import shipped_suites
+    from toolkit.suites.loading import shipped_suites
 
     told = f"There is no cache {cache.path}. "
     if known:
@@ -178,8 +178,8 @@ def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
     """
     known, config, cache = found_suite(reference, given)
     if config != known.config:
-        from toolkit.rescore import qualities, rescore
-        from toolkit.suite import reread
+        from toolkit.generation.rescoring import qualities, rescore
+        from toolkit.suites.suite import reread
 
         read = reread(known, config)
         rescore(read, cache, known.key, qualities(read))

@@ -32,15 +32,15 @@ def evaluate(
     """
     import pyarrow as pa
 
-    from toolkit.catalogue import made_up
-    from toolkit.errors import PolicyError, SuiteError
-    from toolkit.evaluate import as_rows, record
-    from toolkit.evaluate import evaluate as run
-    from toolkit.overhead import overhead_of
-    from toolkit.policy import load_router
-    from toolkit.report.results import render
+    from toolkit.core.errors import PolicyError, SuiteError
+    from toolkit.replay.table import load_table
+    from toolkit.report.evaluation import render
     from toolkit.report.tables import write
-    from toolkit.table import load_table
+    from toolkit.routing.evaluate import as_rows, record
+    from toolkit.routing.evaluate import evaluate as run
+    from toolkit.routing.overhead import overhead_of
+    from toolkit.routing.router import load_router
+    from toolkit.suites.benchmarks import synthetic_benchmarks
 
     if target.endswith(".zip"):
         router = load_router(Path(target))
@@ -70,7 +70,9 @@ def evaluate(
             f"The {split} split of suite {resolved.name} has no question. Give it a share under [splits], or more questions."
         )
     taken = overhead_of(router, resolved, opened, table, split, overhead_rate, again=overhead)
-    evaluation, probabilities = run(table, router, split, made_up(resolved.config.benchmarks), alpha=alpha, overhead=taken)
+    evaluation, probabilities = run(
+        table, router, split, synthetic_benchmarks(resolved.config.benchmarks), alpha=alpha, overhead=taken
+    )
     record(opened, resolved, table, evaluation, probabilities)
     if format == Format.TABLE and not output:
         typer.echo(render(evaluation))

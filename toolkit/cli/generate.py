@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.bar import Bar
 from toolkit.cli.common import CacheOption, SandboxOption, SuiteArgument, cache_path, suite_config
-from toolkit.errors import SuiteError
+from toolkit.cli.progress_bar import ProgressBar
+from toolkit.core.errors import SuiteError
+from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
     from uuid import UUID
 
-    from toolkit.config import RayConfig
-    from toolkit.engines.guard import Answering
-    from toolkit.generate import Shard
-    from toolkit.suite import Question
+    from toolkit.engines.guard import OpenRunner
+    from toolkit.generation.generate import Shard
+    from toolkit.suites.config import RayConfig
+    from toolkit.suites.suite import Question
 
 
 FAILED = 3
@@ -33,8 +34,8 @@ class Executor(StrEnum):
 
 
 @contextmanager
-def _answering(executor: Executor, config: "RayConfig", address: str | None) -> "Iterator[Answering]":
-    """Connect to where engines run; at the end, tell what each worker did.
+def _answering(executor: Executor, config: "RayConfig", address: str | None) -> "Iterator[OpenRunner]":
+    """Connect to where engines run; at the end, format_amount what each worker did.
 
     Raises:
         EngineError: Ray or its cluster is not there.
@@ -48,8 +49,8 @@ def _answering(executor: Executor, config: "RayConfig", address: str | None) -> 
     from toolkit.report.tables import aligned
 
     with RayWorkers(config, address) as workers:
-        yield workers.answering
-        rows = [[r.worker, r.answers, f"{r.tokens / r.seconds:.1f}" if r.seconds else ""] for r in workers.rates]
+        yield workers.open_runner
+        rows = [[r.worker, r.answers, f"{r.tokens / r.seconds:.1f}" if r.seconds else ""] for r in workers.worker_stats]
         typer.echo(aligned(["worker", "answers", "tokens/s"], rows))
 
 
@@ -61,7 +62,7 @@ def _shard(given: str | None) -> "Shard | None":
     """
     if given is None:
         return None
-    from toolkit.generate import Shard
+    from toolkit.generation.generate import Shard
 
     number, slash, of = given.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
@@ -111,15 +112,15 @@ def generate(
 
     Example: toolkit generate quickstart
     """
-    from toolkit.allowance import parse_allowance, tell
-    from toolkit.config import CodeConfig
-    from toolkit.rescore import wanted
+    from toolkit.generation.budget import format_amount, parse_budget
+    from toolkit.generation.rescoring import wanted
     from toolkit.store import Cache
-    from toolkit.suite import resolve
+    from toolkit.suites.config import CodeConfig
+    from toolkit.suites.suite import resolve
 
-    config, base = suite_config(suite, cache, migrate=True)
-    part, allowance = _shard(shard), parse_allowance(budget) if budget else None
-    if allowance and allowance.unit == "usd" and not (config.engine.usd_per_hour or config.engine.usd_per_million_tokens):
+    config, folder = suite_config(suite, cache, migrate=True)
+    part, allowed = _shard(shard), parse_budget(budget) if budget else None
+    if allowed and allowed.unit == "usd" and not (config.engine.usd_per_hour or config.engine.usd_per_million_tokens):
         raise SuiteError(
             "A budget in usd needs prices. Give usd_per_hour or usd_per_million_tokens under [engine] in the suite, "
             "or a budget in time or tokens."
@@ -132,9 +133,9 @@ def generate(
         config = config.model_copy(update={"code": CodeConfig(sandbox=sandbox.value)})
     opened = Cache(cache_path(config.name, cache))
     opened.migrate()
-    store = opened.path.parent / "weights"
+    workspace = Workspace(folder, opened.path.parent / "weights")
     known = opened.recorded(config.name) if opened.exists() else None
-    resolved = resolve(config, base, store, known)
+    resolved = resolve(config, workspace, known)
     opened.create()
     opened.record(resolved)
     rows = opened.progress(config.name)
@@ -150,12 +151,12 @@ def generate(
         typer.echo(f"Nothing to do: all {total} nodes of suite {config.name} are in {opened.path}.")
         return
 
-    from toolkit.generate import generate as run
-    from toolkit.generate import whole_questions
+    from toolkit.generation.generate import generate as run
+    from toolkit.generation.generate import whole_questions
 
-    with _answering(executor, config.engine.ray, address) as answering, Bar(missing + failed) as bar:
+    with _answering(executor, config.engine.ray, address) as open_runner, ProgressBar(missing + failed) as bar:
         report = run(
-            resolved, opened, base, store, watcher=bar, retry=retry, shard=part, allowance=allowance, answering=answering
+            resolved, opened, workspace, progress=bar, retry=retry, shard=part, budget=allowed, open_runner=open_runner
         )
     typer.echo(
         f"{report.generated - report.failed} answers generated, {report.shared} shared with an equal prompt, "
@@ -163,13 +164,13 @@ def generate(
     )
     rows = opened.progress(config.name)
     missing, failed = sum(row.missing for row in rows), sum(row.failed for row in rows)
-    if allowance and report.exhausted and missing:
+    if allowed and report.exhausted and missing:
         whole = whole_questions(resolved, opened)
         each = min(_leading(resolved.questions, whole))
-        spent = tell(report.spent.of(allowance.unit), allowance.unit)
+        spent = format_amount(report.spent.of(allowed.unit), allowed.unit)
         typer.echo(
-            f"The budget of {allowance} ends here, {spent} spent: {len(whole)} of {len(resolved.questions)} questions are "
-            f"whole, the first {each} of every benchmark among them. The same command continues with another {allowance}."
+            f"The budget of {allowed} ends here, {spent} spent: {len(whole)} of {len(resolved.questions)} questions are "
+            f"whole, the first {each} of every benchmark among them. The same command continues with another {allowed}."
         )
         if each:
             typer.echo(

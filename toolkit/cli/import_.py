@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolkit.cli.common import cache_path
-from toolkit.errors import SuiteError
+from toolkit.core.errors import SuiteError
 
 if TYPE_CHECKING:
     from toolkit.store import Cache, Prefer
@@ -86,9 +86,9 @@ def import_(
 
 
 def _table(source: Path, suite: str, cache: "Cache", rate: list[str], incomplete: Incomplete, prefer: "Prefer | None") -> None:
-    from toolkit.outcomes import import_outcomes
+    from toolkit.outcomes.importing import import_results
 
-    found = import_outcomes(
+    found = import_results(
         source, suite, cache, cache.path.parent / "weights", rates=_rates(rate), incomplete=incomplete, prefer=prefer
     )
     config, questions = found.suite.config, len(found.suite.questions)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.errors import SuiteError
+from toolkit.core.errors import SuiteError
 
 
 def init(path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml; never overwritten.")]) -> None:
@@ -16,13 +16,13 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml
     """
     import re
 
-    from toolkit.config import NAME
+    from toolkit.suites.config import NAME
 
     if path.suffix != ".toml":
         raise SuiteError(f"A suite file ends in .toml: toolkit init {path.stem}.toml")
     if not re.fullmatch(NAME, path.stem):
         raise SuiteError(f"A suite's name is made of letters, digits, dots, dashes and underscores; {path.stem!r} is not.")
-    template = (resources.files("toolkit") / "template.toml").read_text("utf-8")
+    template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(template.replace("@SUITE@", path.stem))

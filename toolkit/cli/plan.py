@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, SuiteArgument, cache_path, suite_config
+from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from toolkit.plan import Plan
+    from toolkit.generation.plan import Plan
 
 
 def plan(
@@ -20,20 +21,20 @@ def plan(
     """
     import pyarrow as pa
 
-    from toolkit.memory import memory
-    from toolkit.plan import plan as make_plan
-    from toolkit.rates import load
+    from toolkit.engines.memory import memory
+    from toolkit.generation.plan import plan as make_plan
+    from toolkit.generation.profiles import load_profiles
     from toolkit.report.tables import aligned, write
     from toolkit.store import Cache
-    from toolkit.suite import resolve
+    from toolkit.suites.suite import resolve
 
-    config, base = suite_config(suite, cache)
+    config, folder = suite_config(suite, cache)
     opened = Cache(cache_path(config.name, cache))
     known = opened.recorded(config.name) if opened.exists() else None
-    store = opened.path.parent / "weights"
-    resolved = resolve(config, base, store, known)
-    needs = {model.name: memory(model, base, store) for model in config.models}
-    made = make_plan(resolved, opened if opened.exists() else None, load(opened.path.parent), needs)
+    workspace = Workspace(folder, opened.path.parent / "weights")
+    resolved = resolve(config, workspace, known)
+    needs = {model.name: memory(model, workspace) for model in config.models}
+    made = make_plan(resolved, opened if opened.exists() else None, load_profiles(opened.path.parent), needs)
     if format != Format.TABLE or output:
         write(pa.Table.from_pylist([row._asdict() for row in made.rows]), format, output)
         return
@@ -60,7 +61,7 @@ def plan(
 
 def _tell_missing(made: "Plan", suite: str) -> None:
     """Tell what the missing answers take."""
-    from toolkit.allowance import tell
+    from toolkit.generation.budget import format_amount
     from toolkit.report.tables import aligned, size
 
     if made.prompt_tokens is None:
@@ -72,7 +73,12 @@ def _tell_missing(made: "Plan", suite: str) -> None:
         )
         priced = any(one.usd is not None for one in made.estimates)
         lines = [
-            [one.engine, one.source, tell(one.seconds, "seconds"), *([f"{one.usd:.2f}"] if one.usd is not None else [])]
+            [
+                one.engine,
+                one.source,
+                format_amount(one.seconds, "seconds"),
+                *([f"{one.usd:.2f}"] if one.usd is not None else []),
+            ]
             for one in made.estimates
         ]
         typer.echo(aligned(["engine", "measured by", "time", *(["usd"] if priced else [])], lines))

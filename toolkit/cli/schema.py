@@ -16,7 +16,7 @@ def schema(
 
     Example: toolkit schema transitions
     """
-    from toolkit.errors import CacheError
+    from toolkit.core.errors import CacheError
     from toolkit.report.tables import write
     from toolkit.store import schema_comments
 

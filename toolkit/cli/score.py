@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.bar import Bar
 from toolkit.cli.common import (
     CacheOption,
     Format,
@@ -15,6 +14,7 @@ from toolkit.cli.common import (
     found_suite,
     record_reading,
 )
+from toolkit.cli.progress_bar import ProgressBar
 
 
 def score(
@@ -35,9 +35,9 @@ def score(
     """
     import pyarrow as pa
 
+    from toolkit.generation.rescoring import qualities, rescore, wanted
     from toolkit.report.tables import write
-    from toolkit.rescore import qualities, rescore, wanted
-    from toolkit.suite import reread
+    from toolkit.suites.suite import reread
 
     known, config, opened = found_suite(suite, cache)
     read = reread(known, config)
@@ -45,7 +45,7 @@ def score(
     pairs = sorted({(one.question.key, one.metric.label) for one in asked})
     were = opened.scored(known.key, pairs)
     missing = sum(answers - scored for answers, scored in were.values())
-    with Bar(missing) as bar:
+    with ProgressBar(missing) as bar:
         bar.stage("scoring")
         rescore(read, opened, known.key, list(dict.fromkeys(asked)), sandbox.value if sandbox else None, bar)
         stopped = bar.stopped()

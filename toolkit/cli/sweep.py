@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.bar import Bar
 from toolkit.cli.common import (
     AllowStopOption,
     CacheOption,
@@ -20,8 +19,9 @@ from toolkit.cli.common import (
     parse_settings,
     recorded_suite,
 )
-from toolkit.errors import SuiteError
-from toolkit.processes import prepare
+from toolkit.cli.progress_bar import ProgressBar
+from toolkit.core.errors import SuiteError
+from toolkit.routing.processes import prepare
 
 
 def sweep(
@@ -65,16 +65,16 @@ def sweep(
         prepare()
     import pyarrow as pa
 
-    from toolkit.catalogue import made_up
-    from toolkit.evaluate import COLLAPSED
-    from toolkit.exact import curve, frontier
-    from toolkit.report import comparison
+    from toolkit.replay.exact import curve, frontier
+    from toolkit.replay.table import load_table
+    from toolkit.report import sweep as comparison
     from toolkit.report.plots import cost_quality
     from toolkit.report.tables import aligned, number, write
-    from toolkit.sweep import areas, auto_alphas, by_alpha, collapsed, fixed_range, jobs, summarise
-    from toolkit.sweep import sweep as run
-    from toolkit.table import load_table
-    from toolkit.train import run_name
+    from toolkit.routing.evaluate import COLLAPSED
+    from toolkit.routing.sweep import areas, auto_alphas, by_alpha, collapsed, fixed_range, plan_runs, summarise
+    from toolkit.routing.sweep import sweep as run
+    from toolkit.routing.train import run_name
+    from toolkit.suites.benchmarks import synthetic_benchmarks
 
     if by_benchmark and (format != Format.TABLE or output):
         raise SuiteError("The comparison by benchmark is text. Leave --by-benchmark out, or --format and --output.")
@@ -86,10 +86,10 @@ def sweep(
     if not len(table.rows("test")):
         raise SuiteError(f"The test split of suite {resolved.name} has no question. Give it a share under [splits].")
     placed = auto_alphas(table, allow_stop=config.allow_stop) if placed is None else placed
-    every = jobs(resolved, config, placed, seeds, out, conditioned)
-    generated = made_up(resolved.config.benchmarks)
-    with Bar(len(every), "routers") as bar:
-        run(resolved, opened, table, every, generated, processes, bar)
+    every = plan_runs(resolved, config, placed, seeds, out, conditioned)
+    synthetic = synthetic_benchmarks(resolved.config.benchmarks)
+    with ProgressBar(len(every), "routers") as bar:
+        run(resolved, opened, table, every, synthetic, processes, bar)
     if bar.done < len(every):
         typer.echo(f"{bar.done} of {len(every)} routers are trained and evaluated; the same command continues.")
         raise typer.Exit(130)
@@ -126,7 +126,7 @@ def sweep(
     if stuck:
         typer.echo(f"Collapsed, one path on more than {COLLAPSED:.0%} of the questions: {'; '.join(stuck)}.")
     if by_benchmark:
-        evaluations = by_alpha(every, table, generated, greedy)
+        evaluations = by_alpha(every, table, synthetic, greedy)
         for evaluation in evaluations:
             typer.echo("\n" + comparison.by_benchmark(evaluation))
         typer.echo(

@@ -46,7 +46,7 @@ def train(
     from rich.console import Console
     from rich.progress import Progress
 
-    from toolkit.train import train as run
+    from toolkit.routing.train import train as run
 
     options = {"alpha": alpha, "timesteps": timesteps, "algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
     given = {name: value for name, value in options.items() if value is not None}
@@ -59,5 +59,5 @@ def train(
     if trained.cached:
         typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
     else:
-        typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
+        typer.echo(f"TrainedRun {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
     typer.echo(f"Next: toolkit evaluate {trained.path}" + (f" --cache {cache}" if cache else ""))

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, cache_path, only_cache, suite_config
-from toolkit.errors import SuiteError
+from toolkit.core.errors import SuiteError
+from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from toolkit.config import SuiteConfig
     from toolkit.store import Cache
-    from toolkit.suite import Suite
+    from toolkit.suites.config import SuiteConfig
+    from toolkit.suites.suite import Suite
 
 
 def _share(given: str) -> float:
@@ -29,7 +30,7 @@ def _share(given: str) -> float:
     return share
 
 
-def _suites(given: str | None, opened: "Cache") -> "list[tuple[Suite, Path]]":
+def _suites(given: str | None, opened: "Cache") -> "list[tuple[Suite, Workspace]]":
     """Return the suites that are meant, each with the folder its relative paths start from.
 
     Raises:
@@ -38,14 +39,14 @@ def _suites(given: str | None, opened: "Cache") -> "list[tuple[Suite, Path]]":
     names: list[tuple[str, Path]] = [(name, Path.cwd()) for name in opened.suite_names()]
     if given:
         config: SuiteConfig
-        config, base = suite_config(given, opened.path)
-        names = [(config.name, base)]
+        config, folder = suite_config(given, opened.path)
+        names = [(config.name, folder)]
     suites = []
-    for name, base in names:
+    for name, folder in names:
         known = opened.recorded(name)
         if known is None:
             raise SuiteError(f"{opened.path} has no suite {name!r}; it has: {', '.join(opened.suite_names()) or 'none'}.")
-        suites.append((known, base))
+        suites.append((known, Workspace(folder, opened.path.parent / "weights")))
     return suites
 
 
@@ -75,30 +76,29 @@ def verify(
     """
     import pyarrow as pa
 
+    from toolkit.generation.verify import verify as run
     from toolkit.report.tables import aligned, write
-    from toolkit.verify import verify as run
 
     share = _share(regenerate) if regenerate else None
     if suite and not cache:
         cache = cache_path(suite_config(suite, None)[0].name, None)
     opened = only_cache(cache)
-    store = opened.path.parent / "weights"
     suites = _suites(suite, opened) if tokens or encoder or share else []
     findings = run(opened)
     if tokens or encoder:
-        from toolkit.recheck import check_embeddings, check_tokens
+        from toolkit.generation.recheck import check_embeddings, check_tokens
 
-        for known, base in suites:
-            findings += [check_tokens(known, opened, base, store)] if tokens else []
-            findings += [check_embeddings(known, opened, base, store, seed)] if encoder else []
+        for known, workspace in suites:
+            findings += [check_tokens(known, opened, workspace)] if tokens else []
+            findings += [check_embeddings(known, opened, workspace, seed)] if encoder else []
     checked = pa.Table.from_pylist([finding._asdict() for finding in findings])
     wrong = sum(finding.wrong > 0 for finding in findings)
     if share is None:
         write(checked, format, output)
     else:
-        from toolkit.regenerate import regenerate as run_again
+        from toolkit.generation.regenerate import regenerate as run_again
 
-        done = [(known.name, run_again(known, opened, base, store, share, batch_size or (), seed)) for known, base in suites]
+        done = [(known.name, run_again(known, opened, workspace, share, batch_size or (), seed)) for known, workspace in suites]
         if format == Format.TABLE and not output:
             write(checked, format)
         changes = [{"suite": name, **one._asdict()} for name, again in done for one in again.changes]

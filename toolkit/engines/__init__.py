@@ -5,11 +5,11 @@ key: the same model answers under the same key whatever runs it.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from toolkit.config import EngineConfig, ModelConfig
-from toolkit.prompts import Message
+from toolkit.core.workspace import Workspace
+from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.suites.prompts import Message
 
 
 class Prompt(NamedTuple):
@@ -91,14 +91,13 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(config: EngineConfig, model: ModelConfig, base: Path, store: Path) -> Engine:
+def open_engine(config: EngineConfig, model: ModelConfig, workspace: Workspace) -> Engine:
     """Make a model resident: its tokenizer at once, its weights with the first batch.
 
     Args:
         config: Which engine, on which device.
         model: The model.
-        base: Folder that relative paths start from.
-        store: Folder where fetched weights are kept.
+        workspace: The suite file's folder, and the folder of downloads.
 
     Raises:
         CheckpointError: The weights cannot be had.
@@ -111,15 +110,15 @@ def open_engine(config: EngineConfig, model: ModelConfig, base: Path, store: Pat
     if config.name == "openai":
         from toolkit.engines.openai import OpenAIEngine
 
-        return OpenAIEngine(config, model, base, store)
+        return OpenAIEngine(config, model, workspace)
     if config.name == "vllm":
         from toolkit.engines.vllm import VllmEngine
 
-        return VllmEngine(config, model, base, store)
+        return VllmEngine(config, model, workspace)
     from toolkit.engines.transformers import TransformersEngine
 
-    return TransformersEngine(config, model, base, store)
+    return TransformersEngine(config, model, workspace)
 
 
-OpenEngine = Callable[[EngineConfig, ModelConfig, Path, Path], Engine]
+OpenEngine = Callable[[EngineConfig, ModelConfig, Workspace], Engine]
 """What `open_engine` is; tests give others."""

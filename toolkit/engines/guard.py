@@ -15,13 +15,13 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from toolkit.core.errors import ToolkitError
 from toolkit.engines import BatchTooLargeError, Completion, Engine, Failure, LostError, Prompt, TransientError
-from toolkit.errors import ToolkitError
 
 FAILURES_IN_A_ROW = 8
 """So many prompts failing alone, one after the other, mean that the engine is broken and not the prompts."""
 
-AHEAD = 2
+PREFETCH_BATCHES = 2
 """Batches that are handed in at a time: one at work, one behind it."""
 
 Answers = Sequence[Completion | Failure]
@@ -30,7 +30,7 @@ logger = logging.getLogger("toolkit")
 
 
 @dataclass
-class Budget:
+class TokenBudget:
     """Tokens of a batch, prompts and answers, padding included; halves where memory does not suffice, and stays there."""
 
     tokens: int
@@ -40,7 +40,7 @@ class Budget:
         return max(1, self.tokens // longest)
 
 
-class Answered(NamedTuple):
+class BatchResult(NamedTuple):
     """What became of a batch.
 
     Attributes:
@@ -54,7 +54,7 @@ class Answered(NamedTuple):
     label: str
 
 
-class Answerer(Protocol):
+class BatchRunner(Protocol):
     """Who answers the batches of one hop with one model."""
 
     @property
@@ -72,7 +72,7 @@ class Answerer(Protocol):
         """Why no further batch is answered; empty while they are."""
         ...
 
-    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[Answered]:
+    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[BatchResult]:
         """Hand in prompts, longest first, to be answered if they are still wanted by the time it is their turn."""
         ...
 
@@ -81,8 +81,8 @@ class Answerer(Protocol):
         ...
 
 
-Answering = Callable[[Callable[[], Engine], int, Budget, float], Answerer]
-"""Opens an answerer by the arguments of `Guard`, which is one."""
+OpenRunner = Callable[[Callable[[], Engine], int, TokenBudget, float], BatchRunner]
+"""Opens an runner by the arguments of `Guard`, which is one."""
 
 
 class Guard:
@@ -91,17 +91,17 @@ class Guard:
     Args:
         open_engine: Opens the engine, and again after it hung.
         max_tokens: Longest answer, in tokens.
-        budget: Tokens of a batch; shared by all models of a run.
+        token_budget: Tokens of a batch; shared by all models of a run.
         timeout: Longest time a batch may take, in seconds.
     """
 
-    def __init__(self, open_engine: Callable[[], Engine], max_tokens: int, budget: Budget, timeout: float) -> None:
+    def __init__(self, open_engine: Callable[[], Engine], max_tokens: int, token_budget: TokenBudget, timeout: float) -> None:
         self._open = open_engine
         self.engine = open_engine()
         self.max_tokens = max_tokens
-        self.budget = budget
+        self.token_budget = token_budget
         self.timeout = timeout
-        self.ahead = AHEAD
+        self.ahead = PREFETCH_BATCHES
         self._failures: deque[str] = deque(maxlen=FAILURES_IN_A_ROW)
         self._worker: _Worker | None = None
         self._line = _Worker()
@@ -112,17 +112,17 @@ class Guard:
         in_a_row = len(self._failures)
         return f"{in_a_row} prompts in a row, the last with: {self._failures[-1]}" if in_a_row == FAILURES_IN_A_ROW else ""
 
-    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[Answered]:
+    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[BatchResult]:
         """Hand in prompts, longest first, to be answered after those handed in before, if they are still wanted by then."""
 
-        def answer() -> Answered:
+        def answer() -> BatchResult:
             started = time.monotonic()
-            outcomes = self.answer(prompts) if wanted() else [None] * len(prompts)
-            return Answered(outcomes, time.monotonic() - started, self.engine.label)
+            outcomes = self.generate(prompts) if wanted() else [None] * len(prompts)
+            return BatchResult(outcomes, time.monotonic() - started, self.engine.label)
 
         return self._line.submit(answer)
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Completion | Failure | None]:
+    def generate(self, prompts: Sequence[Prompt]) -> list[Completion | Failure | None]:
         """Answer prompts, longest first; None for those that were not tried because the engine is broken.
 
         Raises:
@@ -134,7 +134,7 @@ class Guard:
         while todo and not self.broken:
             part = todo.popleft()
             longest = prompts[part[0]].tokens + self.max_tokens if part else 0
-            if part and len(part) > (rows := self.budget.rows(longest)):
+            if part and len(part) > (rows := self.token_budget.rows(longest)):
                 todo.extendleft([part[rows:], part[:rows]])
                 continue
             answered = self._try([prompts[n] for n in part])
@@ -147,8 +147,10 @@ class Guard:
             else:
                 half = len(part) // 2
                 if answered.reason.startswith("out of memory"):
-                    self.budget.tokens = longest * half
-                    logger.warning("out of memory with %d prompts; going on with %d tokens", len(part), self.budget.tokens)
+                    self.token_budget.tokens = longest * half
+                    logger.warning(
+                        "out of memory with %d prompts; going on with %d tokens", len(part), self.token_budget.tokens
+                    )
                 todo.extendleft([part[half:], part[:half]])
         return [outcomes.get(n) for n in range(len(prompts))]
 

@@ -9,15 +9,15 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from toolkit.checkpoints import fetch
-from toolkit.config import EngineConfig, ModelConfig
+from toolkit.core.errors import EngineError
+from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, Prompt, before_stop
-from toolkit.errors import EngineError
-from toolkit.prompts import Message
+from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.suites.prompts import Message
+from toolkit.suites.weights import fetch
 
 try:
     import openai
@@ -36,15 +36,14 @@ class OpenAIEngine:
     Args:
         config: Of the engine; `server` says where and how.
         model: The model.
-        base: Folder that relative paths start from.
-        store: Folder for fetched tokenizers.
+        workspace: The suite file's folder, and the folder of downloads.
 
     Raises:
         CheckpointError: The tokenizer cannot be had.
         EngineError: There is no API key, or the server does not know the model.
     """
 
-    def __init__(self, config: EngineConfig, model: ModelConfig, base: Path, store: Path) -> None:
+    def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         self.config = model
         self.server = config.server
         self.name = model.served or model.checkpoint.removeprefix("served:")
@@ -60,7 +59,7 @@ class OpenAIEngine:
         if not model.is_served:
             from toolkit.engines.tokenizer import ChatTokenizer
 
-            self.chat = ChatTokenizer(model, fetch(model, base, store, tokenizer_only=True))
+            self.chat = ChatTokenizer(model, fetch(model, workspace, tokenizer_only=True))
         self.context_length = self.chat.context_length if self.chat else model.context_length or UNLIMITED
 
     def render(self, messages: Sequence[Message]) -> str:

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from toolkit import __version__
-from toolkit.config import RayConfig
+from toolkit.core.errors import EngineError
 from toolkit.engines import Completion, Engine, Failure, LostError, Prompt
-from toolkit.engines.guard import AHEAD, Answered, Budget, Guard
-from toolkit.errors import EngineError
-from toolkit.prompts import Message
+from toolkit.engines.guard import PREFETCH_BATCHES, BatchResult, Guard, TokenBudget
+from toolkit.suites.config import RayConfig
+from toolkit.suites.prompts import Message
 
 try:
     import ray
@@ -29,11 +29,11 @@ try:
 except ImportError:
     raise EngineError("--executor ray needs Ray: pip install 'hierrouter-toolkit[ray]'") from None
 
-LOSSES = 3
+MAX_LOST_WORKERS = 3
 """Workers that a batch may lose before it is halved, or, as a prompt alone, given up."""
-STILLBORN = 5
+MAX_FAILED_STARTS = 5
 """Workers in a row that end before they have begun: something is wrong with all of them."""
-LOOK = 5.0
+POLL_SECONDS = 5.0
 """Seconds from one look at what the cluster has room for to the next."""
 
 logger = logging.getLogger("toolkit")
@@ -41,7 +41,7 @@ logger = logging.getLogger("toolkit")
 OpenModel = Callable[[], Engine]
 
 
-class Rate(NamedTuple):
+class WorkerStats(NamedTuple):
     """What one worker has done: `seconds` of work on so many answers and tokens of theirs."""
 
     worker: str
@@ -97,13 +97,13 @@ class RemoteEngine:
 
 
 @dataclass
-class _Asked:
+class _PendingBatch:
     """A batch on its way through the workers, whole or in parts."""
 
     prompts: Sequence[Prompt]
     wanted: Callable[[], bool]
     line: "RayLine"
-    answered: Future[Answered] = field(default_factory=Future)
+    answered: Future[BatchResult] = field(default_factory=Future)
     outcomes: dict[int, Completion | Failure | None] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -116,7 +116,7 @@ class _Asked:
             self.seconds += seconds
             whole = len(self.outcomes) == len(self.prompts)
         if whole:
-            self.answered.set_result(Answered([self.outcomes[n] for n in range(len(self.prompts))], self.seconds, label))
+            self.answered.set_result(BatchResult([self.outcomes[n] for n in range(len(self.prompts))], self.seconds, label))
 
     def fail(self, error: BaseException) -> None:
         """End with an error, unless a part has done so already."""
@@ -130,13 +130,13 @@ class _Task:
     """Prompts of a batch in line, by their places in it; without a batch, the end of the line."""
 
     number: float
-    asked: _Asked | None = field(default=None, compare=False)
+    asked: _PendingBatch | None = field(default=None, compare=False)
     places: Sequence[int] = field(default=(), compare=False)
     losses: int = field(default=0, compare=False)
 
     def after_a_loss(self) -> "list[_Task]":
         """Return what to put back into the line: all of it, two halves, or nothing."""
-        if self.losses + 1 < LOSSES:
+        if self.losses + 1 < MAX_LOST_WORKERS:
             return [_Task(self.number, self.asked, self.places, self.losses + 1)]
         half = len(self.places) // 2
         return [_Task(self.number, self.asked, part, self.losses) for part in (self.places[:half], self.places[half:])] * bool(
@@ -175,7 +175,7 @@ class RayWorkers:
         self._slots = 0
         self._looked = 0.0
         self._closed = False
-        self._rates: dict[str, Rate] = {}
+        self._rates: dict[str, WorkerStats] = {}
         self._alive: dict[int, Any] = {}
         self._error: EngineError | None = None
 
@@ -191,25 +191,25 @@ class RayWorkers:
             ray.shutdown()
 
     @property
-    def rates(self) -> list[Rate]:
+    def worker_stats(self) -> list[WorkerStats]:
         """What each worker has done so far, those that are gone included."""
         return sorted(self._rates.values())
 
     @property
     def ahead(self) -> int:
         """Batches worth handing in at a time."""
-        return AHEAD * max(1, len(self._alive))
+        return PREFETCH_BATCHES * max(1, len(self._alive))
 
-    def answering(self, open_model: OpenModel, max_tokens: int, budget: Budget, timeout: float) -> "RayLine":
+    def open_runner(self, open_model: OpenModel, max_tokens: int, token_budget: TokenBudget, timeout: float) -> "RayLine":
         """Have the batches of a hop and a model answered; the arguments are those of a guard."""
-        return RayLine(self, open_model, max_tokens, budget, timeout)
+        return RayLine(self, open_model, max_tokens, token_budget, timeout)
 
-    def put(self, asked: _Asked) -> None:
+    def put(self, asked: _PendingBatch) -> None:
         """Put a batch into the line."""
         if self._error:
             asked.fail(self._error)
             return
-        if time.monotonic() > self._looked + LOOK:
+        if time.monotonic() > self._looked + POLL_SECONDS:
             self._looked = time.monotonic()
             self._grow()
         self._numbers += 1
@@ -230,16 +230,16 @@ class RayWorkers:
 
     def _keep_one(self, slot: int) -> None:
         """Keep one worker at work, another one once it is gone."""
-        stillborn = 0
+        failed_starts = 0
         while not self._closed and not self._error:
             try:
                 worker = self._alive[slot] = self._begin()
                 name = self._greet(worker)
-                stillborn = 0
+                failed_starts = 0
                 self._work(worker, name)
             except LostError as error:
-                stillborn += 1
-                if stillborn == STILLBORN:
+                failed_starts += 1
+                if failed_starts == MAX_FAILED_STARTS:
                     self._give_up(f"Workers on the Ray cluster end as soon as they begin: {error}")
                 elif not self._closed:
                     logger.warning("a worker is gone: %s", error)
@@ -260,7 +260,7 @@ class RayWorkers:
         while not ray.wait([introduced], timeout=1.0)[0]:
             if self._closed:
                 raise LostError("closed")
-            if not told and time.monotonic() > began + 2 * LOOK:
+            if not told and time.monotonic() > began + 2 * POLL_SECONDS:
                 told = True
                 logger.warning("a worker waits for a node with %g CPUs and %g GPUs free", self._config.cpus, self._gpus)
         name, version = _get(introduced)
@@ -276,7 +276,7 @@ class RayWorkers:
             try:
                 if guard is None or asked.line is not line:
                     line, guard = asked.line, asked.line.guard(worker)
-                outcomes = guard.answer(prompts) if asked.wanted() else [None] * len(prompts)
+                outcomes = guard.generate(prompts) if asked.wanted() else [None] * len(prompts)
             except LostError as error:
                 self._lost(task, error)
                 raise
@@ -294,7 +294,7 @@ class RayWorkers:
         for part in left:
             self._tasks.put(part)
         if not left:
-            failure = Failure(f"its worker was gone {LOSSES} times before it had answered: {error}", True)
+            failure = Failure(f"its worker was gone {MAX_LOST_WORKERS} times before it had answered: {error}", True)
             task.asked.settle(task.places, [failure], 0.0, "ray")
 
     def _give_up(self, reason: str) -> None:
@@ -313,19 +313,21 @@ class RayWorkers:
 
     def _count(self, worker: str, outcomes: Sequence[Completion | Failure | None], seconds: float) -> None:
         right = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
-        before = self._rates.get(worker, Rate(worker))
+        before = self._rates.get(worker, WorkerStats(worker))
         tokens = before.tokens + sum(outcome.completion_tokens or 0 for outcome in right)
-        self._rates[worker] = Rate(worker, before.answers + len(right), tokens, before.seconds + seconds)
+        self._rates[worker] = WorkerStats(worker, before.answers + len(right), tokens, before.seconds + seconds)
 
 
 class RayLine:
     """What answers the batches of one hop with one model, on all workers."""
 
-    def __init__(self, workers: RayWorkers, open_model: OpenModel, max_tokens: int, budget: Budget, timeout: float) -> None:
+    def __init__(
+        self, workers: RayWorkers, open_model: OpenModel, max_tokens: int, token_budget: TokenBudget, timeout: float
+    ) -> None:
         self.engine = open_model()
         self.settling = threading.Lock()
         self._workers, self._open_model = workers, open_model
-        self._max_tokens, self._budget, self._timeout = max_tokens, budget, timeout
+        self._max_tokens, self._budget, self._timeout = max_tokens, token_budget, timeout
         self._guards: list[Guard] = []
 
     @property
@@ -338,9 +340,9 @@ class RayLine:
         """Why no further batch is answered, once one worker's engine is given up."""
         return next((guard.broken for guard in self._guards if guard.broken), "")
 
-    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[Answered]:
+    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[BatchResult]:
         """Hand in prompts, longest first, to be answered if they are still wanted by the time it is their turn."""
-        asked = _Asked(prompts, wanted, self)
+        asked = _PendingBatch(prompts, wanted, self)
         if prompts:
             self._workers.put(asked)
         else:

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from toolkit import __version__
-from toolkit.config import ModelConfig
 from toolkit.engines import Completion, Prompt, before_stop
-from toolkit.prompts import Message
+from toolkit.suites.config import ModelConfig
+from toolkit.suites.prompts import Message
 
 Script = Callable[[str, Prompt], str]
 """Model name and prompt to response."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from toolkit.config import ModelConfig
+from toolkit.core.errors import CheckpointError
 from toolkit.engines import Completion, before_stop
-from toolkit.errors import CheckpointError
-from toolkit.prompts import Message
+from toolkit.suites.config import ModelConfig
+from toolkit.suites.prompts import Message
 
 RENDER_DATE = datetime(2026, 1, 1)
 """Templates that ask for today's date get this one, so that a prompt is the same on every day."""

@@ -2,20 +2,20 @@
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import transformers
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from toolkit.checkpoints import fetch, local_path
-from toolkit.config import EngineConfig, ModelConfig
+from toolkit.core.errors import CheckpointError, EngineError
+from toolkit.core.workspace import Workspace
 from toolkit.engines import BatchTooLargeError, Completion, Prompt, before_stop
 from toolkit.engines.decoding import Decoder
 from toolkit.engines.tokenizer import ChatTokenizer
-from toolkit.errors import CheckpointError, EngineError
-from toolkit.prompts import Message
+from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.suites.prompts import Message
+from toolkit.suites.weights import fetch, local_path
 
 transformers_logging.disable_progress_bar()  # ours is the one on stderr
 
@@ -47,12 +47,12 @@ class SeededNoise:
 class TransformersEngine:
     """One checkpoint, with its adapter merged into the weights, decoding greedily or by seeded sampling."""
 
-    def __init__(self, config: EngineConfig, model: ModelConfig, base: Path, store: Path) -> None:
+    def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         self.label = f"transformers {transformers.__version__}, torch {torch.__version__}"
         self.config = model
         self.device = _device(config.device)
-        self.adapter = local_path(model.adapter, base) if model.adapter else None
-        self.path = fetch(model, base, store)
+        self.adapter = local_path(model.adapter, workspace) if model.adapter else None
+        self.path = fetch(model, workspace)
         self.chat = ChatTokenizer(model, self.path)
         self.tokenizer = self.chat.tokenizer
         self.context_length = self.chat.context_length

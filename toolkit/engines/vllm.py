@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.checkpoints import fetch, local_path
-from toolkit.config import EngineConfig, ModelConfig
+from toolkit.core.errors import CheckpointError, EngineError
+from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, Prompt, TransientError
 from toolkit.engines.tokenizer import ChatTokenizer
-from toolkit.errors import CheckpointError, EngineError
-from toolkit.prompts import Message
+from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.suites.prompts import Message
+from toolkit.suites.weights import fetch, local_path
 
 try:
     import vllm
@@ -41,15 +42,14 @@ class VllmEngine:
     Args:
         config: Of the engine; `vllm` holds further arguments of `vllm.LLM`.
         model: The model.
-        base: Folder that relative paths start from.
-        store: Folder for fetched weights.
+        workspace: The suite file's folder, and the folder of downloads.
 
     Raises:
         CheckpointError: The weights cannot be had.
         EngineError: vLLM does not run on that device, or does not know an argument.
     """
 
-    def __init__(self, config: EngineConfig, model: ModelConfig, base: Path, store: Path) -> None:
+    def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         self.label = f"vllm {vllm.__version__}"
         self.model = model
         if config.device not in ("auto", current_platform.device_type):
@@ -57,8 +57,8 @@ class VllmEngine:
                 f"The vLLM that is installed runs on {current_platform.device_type!r}; the suite asks for {config.device!r}. "
                 'Use device = "auto" under [engine]; which GPUs it sees is said by CUDA_VISIBLE_DEVICES.'
             )
-        adapter = local_path(model.adapter, base) if model.adapter else None
-        self.path = fetch(model, base, store)
+        adapter = local_path(model.adapter, workspace) if model.adapter else None
+        self.path = fetch(model, workspace)
         self.chat = ChatTokenizer(model, self.path)
         self.context_length = self.chat.context_length
         self._adapter = LoRARequest(model.name, 1, str(adapter)) if adapter else None

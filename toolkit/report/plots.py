@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
-from toolkit.exact import Curve
-from toolkit.sweep import Point
+from toolkit.replay.exact import Curve
+from toolkit.routing.sweep import Point
 
 BASELINES = {"kNN": "kNN", "linear": "linear predictor"}
 NAMED = 8

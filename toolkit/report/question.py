@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from toolkit.errors import CacheError
+from toolkit.core.errors import CacheError
+from toolkit.core.tree import path_of
 from toolkit.store import Cache
-from toolkit.tree import path_of
 
 
 def render(cache: Cache, question: str, suite: str | None, sample: int) -> str:

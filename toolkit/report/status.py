@@ -56,7 +56,7 @@ def render(cache: Cache, name: str | None) -> str:
         f"{row['dropped']} prompts left out earlier answers to fit."
         for row in cache.arrow(_SHARED, {"name": name}).to_pylist()
     ]
-    for title, query in (("Failed:", _ERRORS), ("Trained:", _RUNS)):
+    for title, query in (("Failed:", _ERRORS), ("TrainedRun:", _RUNS)):
         rows = table(query)
         if rows:
             parts.append(f"{title}\n{rows}")

@@ -8,7 +8,7 @@ from toolkit.store.rows import KEYS, Row
 from toolkit.store.runs import Runs
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
 from toolkit.store.spool import Batch
-from toolkit.store.suites import MeanGeneration, Progress, Suites
+from toolkit.store.suites import MeanGeneration, ProgressRow, Suites
 from toolkit.store.transfer import Prefer, Transfer
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Overview",
     "Parent",
     "Prefer",
-    "Progress",
+    "ProgressRow",
     "Row",
     "TableSize",
     "Unused",

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import duckdb
 
-from toolkit.errors import CacheError
+from toolkit.core.errors import CacheError
 
 HEADERS = 3 * 4096
 """Bytes at the head of a file: the main header and two that take turns; block 0 follows."""

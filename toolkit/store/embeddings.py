@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.suite import Suite
+from toolkit.suites.suite import Suite
 
 BATCH = 2048
 """Vectors that are fetched together: few enough for the processor's cache, where copying them costs nothing."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from toolkit import __version__
-from toolkit.errors import CacheBusyError, CacheError
+from toolkit.core.errors import CacheBusyError, CacheError
 from toolkit.store.checkpoint import checkpoint, copy_of, mend
 from toolkit.store.migrations import upgrade
 from toolkit.store.rewrite import free_name, rewrite

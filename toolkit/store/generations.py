@@ -8,13 +8,13 @@ from uuid import UUID
 
 import duckdb
 
-from toolkit.errors import CacheBusyError
+from toolkit.core.errors import CacheBusyError
 from toolkit.store.embeddings import decision_texts
 from toolkit.store.file import WAIT_SECONDS, CacheFile, Stamp
+from toolkit.store.key_index import KeyIndex
 from toolkit.store.rows import arrow_keys, insert
-from toolkit.store.seen import Seen
 from toolkit.store.spool import Batch, Spool
-from toolkit.suite import Suite
+from toolkit.suites.suite import Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +38,7 @@ class Generations(CacheFile):
 
     def __init__(self, path: Path | str, wait: float = WAIT_SECONDS) -> None:
         super().__init__(path, wait)
-        self._seen = Seen()
+        self._seen = KeyIndex()
         self._committed: Stamp | None = None
         """The file as the last `commit` left it: what `_seen` is true of."""
 
@@ -190,7 +190,7 @@ def _wanted(pairs: Sequence[tuple[UUID, str]]) -> "pa.Table":
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def _commit(con: duckdb.DuckDBPyConnection, batch: Batch, seen: Seen | None) -> None:
+def _commit(con: duckdb.DuckDBPyConnection, batch: Batch, seen: KeyIndex | None) -> None:
     if batch.generations:
         con.register("retried", arrow_keys([row["generation"] for row in batch.generations]))
         con.execute("DELETE FROM generations WHERE status = 'error' AND generation IN (SELECT key::UUID FROM retried)")

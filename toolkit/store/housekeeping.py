@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from toolkit.errors import CacheError
+from toolkit.core.errors import CacheError
 from toolkit.store.checkpoint import copy_of
 from toolkit.store.generations import Generations
 from toolkit.store.rewrite import free_name, rewrite

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from toolkit.errors import CacheError
+from toolkit.core.errors import CacheError
 from toolkit.store.checkpoint import checkpoint
 from toolkit.store.schema import STORAGE_VERSION
 

@@ -9,7 +9,7 @@ import duckdb
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from toolkit.store.seen import Seen
+    from toolkit.store.key_index import KeyIndex
 
 Row = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ def first(con: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] 
     return rows[0] if rows else None
 
 
-def insert(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row], seen: "Seen | None" = None) -> None:
+def insert(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row], seen: "KeyIndex | None" = None) -> None:
     """Insert rows whose key is not there yet; rows must not repeat a key among themselves.
 
     Args:

@@ -1,4 +1,4 @@
-"""Trained routers, what they score, and what they decide."""
+"""TrainedRun routers, what they score, and what they decide."""
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID

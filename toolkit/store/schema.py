@@ -15,7 +15,7 @@ STORAGE_VERSION = "v1.2.0"
 
 def schema() -> str:
     """Return the SQL that makes an empty cache."""
-    return (resources.files("toolkit") / "schema.sql").read_text("utf-8")
+    return (resources.files("toolkit.store") / "schema.sql").read_text("utf-8")
 
 
 def schema_comments(name: str | None = None) -> "pa.Table":

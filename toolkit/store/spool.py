@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import CacheError
+from toolkit.core.errors import CacheError
 from toolkit.store.rows import Row
 
 

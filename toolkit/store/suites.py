@@ -4,15 +4,15 @@ import json
 from typing import NamedTuple
 from uuid import UUID
 
-from toolkit.keys import canonical_json
-from toolkit.metrics import Reference
+from toolkit.core.hashing import canonical_json
 from toolkit.store.file import CacheFile, now
 from toolkit.store.rows import append, arrow_keys, first, insert
-from toolkit.suite import Model, Question, Suite
-from toolkit.suitefile import recorded_config
+from toolkit.suites.loading import recorded_config
+from toolkit.suites.suite import Model, Question, Suite
+from toolkit.tasks.metrics import Reference
 
 
-class Progress(NamedTuple):
+class ProgressRow(NamedTuple):
     """Counts of nodes of a suite, root nodes left out."""
 
     benchmark: str
@@ -192,7 +192,7 @@ class Suites(CacheFile):
                 {"suite": suite, "among_answered": among_answered},
             )
 
-    def progress(self, name: str) -> list[Progress]:
+    def progress(self, name: str) -> list[ProgressRow]:
         """Count done, failed and missing nodes of a suite by benchmark, depth and model."""
         with self.read() as con:
             rows = con.execute(
@@ -201,7 +201,7 @@ class Suites(CacheFile):
                 " WHERE p.suite = ? ORDER BY depth, m.position, benchmark",
                 [name],
             ).fetchall()
-        return [Progress(*row) for row in rows]
+        return [ProgressRow(*row) for row in rows]
 
     def nodes_by_benchmark(self, suite: Suite) -> dict[tuple[str, int, UUID], int]:
         """Count the answered nodes of a suite, recorded or not, by benchmark, depth and last model."""

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import duckdb
 
-from toolkit.errors import CacheError
-from toolkit.keys import content_sha256
+from toolkit.core.errors import CacheError
+from toolkit.core.hashing import content_sha256
 from toolkit.store.file import CacheFile, now
 from toolkit.store.migrations import upgrade_tables
 from toolkit.store.rewrite import quoted

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.env_checker import check_env as sb3_check
+
+from tests.toy import make_table
+from toolkit.core import tree
+from toolkit.replay.environments import RoutingEnv, RoutingVecEnv
+from toolkit.replay.table import TransitionTable
+from toolkit.store import Cache
+
+
+def random_table(n_models: int, horizon: int, rows: int, seed: int) -> TransitionTable:
+    rng = np.random.default_rng(seed)
+    shape = (rows, tree.n_nodes(n_models, horizon))
+    quality, cost = rng.random(shape), rng.random(shape)
+    quality[:, 0] = cost[:, 0] = 0
+    return make_table(quality, cost, horizon, [f"m{n}" for n in range(n_models)])
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # both checkers advise on bounds of the observation space
+def test_the_environment_checkers_pass(table: TransitionTable) -> None:
+    gymnasium_check(RoutingEnv(table), skip_render_check=True)
+    sb3_check(RoutingEnv(table))
+    gymnasium_check(RoutingEnv(table, allow_stop=True), skip_render_check=True)
+    sb3_check(RoutingEnv(table, alphas=(0.0, 0.5)))
+
+
+def test_the_registered_environment_loads_a_cache(cache: Cache) -> None:
+    env = gym.make("toolkit/Routing-v0", cache=str(cache.path), suite="scripted", alpha=0.1)
+    observation, info = env.reset(seed=1)
+    assert env.observation_space.contains(observation)
+    assert info["row"] in env.unwrapped.rows  # type: ignore[attr-defined]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.integers(0, 2**31),
+    st.sampled_from([0.0, 0.3, 5.0]),
+    st.booleans(),
+    st.sampled_from([(), (0.3,), (0.0, 0.7, 2.0)]),
+)
+def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
+    n_models: int, horizon: int, rows: int, n_envs: int, seed: int, alpha: float, allow_stop: bool, alphas: tuple[float, ...]
+) -> None:
+    table = random_table(n_models, horizon, rows, seed)
+    vec = RoutingVecEnv(table, n_envs, alpha, seed=seed, allow_stop=allow_stop, alphas=alphas)
+    plain = [RoutingEnv(table, alpha, allow_stop=allow_stop, alphas=alphas) for _ in range(n_envs)]
+    rng = np.random.default_rng(seed)
+    observations = np.asarray(vec.reset())
+    assert set(vec.price) <= set(alphas or (alpha,))
+    for n, (env, seen) in enumerate(zip(plain, observations, strict=True)):
+        np.testing.assert_array_equal(env.reset(options={"row": vec.row[n], "alpha": vec.price[n]})[0], seen)
+    for _ in range(3 * horizon):
+        actions = rng.integers(0, n_models + allow_stop, n_envs)
+        seen, rewards, dones, infos = vec.step(actions)
+        assert len(infos) == n_envs
+        for n, env in enumerate(plain):
+            expected, reward, terminated, truncated, _ = env.step(actions[n])
+            assert rewards[n] == np.float32(reward)
+            assert dones[n] == terminated
+            assert not truncated
+            if terminated:
+                expected = env.reset(options={"row": vec.row[n], "alpha": vec.price[n]})[0]
+            np.testing.assert_array_equal(np.asarray(seen)[n], expected)
+
+
+def test_returns_by_hand() -> None:
+    quality = np.array([[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
+    costs = np.array([[0, 1, 2, 3, 4, 5, 6.0]])
+    env = RoutingEnv(make_table(quality, costs, 2, ["a", "b"]), alpha=0.1)
+    first, _ = env.reset()
+    assert first[1:].tolist() == [1, 0, 0]  # after the embedding: hop one-hot, cost so far
+    second, reward, terminated, _, _ = env.step(1)
+    assert (round(reward, 12), terminated) == (-0.2, False)
+    assert second[1:].tolist() == [0, 1, 2]
+    _, reward, terminated, _, _ = env.step(0)  # node 2 * 2 + 1 = 5
+    assert (round(reward, 12), terminated) == (round(0.5 - 0.5, 12), True)
+
+
+def test_an_episode_s_alpha_is_observed_and_is_its_price() -> None:
+    quality = np.array([[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
+    costs = np.array([[0, 1, 2, 3, 4, 5, 6.0]])
+    env = RoutingEnv(make_table(quality, costs, 2, ["a", "b"]), alphas=(0.25, 0.5))
+    met = set()
+    for seed in range(20):
+        first, _ = env.reset(seed=seed)
+        alpha = float(first[-1])
+        met.add(alpha)
+        assert first[1:-1].tolist() == [1, 0, 0]
+        assert env.step(1)[1] == -2 * alpha
+        last, reward, *_ = env.step(0)
+        assert reward == 0.5 - 5 * alpha
+        assert last[-1] == 0  # nothing is observed past the last hop
+    assert met == {0.25, 0.5}
+    vec = RoutingVecEnv(make_table(np.tile(quality, (9, 1)), np.tile(costs, (9, 1)), 2, ["a", "b"]), 9, alphas=(0.25, 0.5))
+    vec.set_options([{"alpha": 0.125}] * 9)
+    assert (np.asarray(vec.reset())[:, -1] == 0.125).all()
+
+
+def test_stopping_costs_nothing_and_gives_the_current_answer() -> None:
+    quality = np.array([[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
+    costs = np.array([[0, 1, 2, 3, 4, 5, 6.0]])
+    env = RoutingEnv(make_table(quality, costs, 2, ["a", "b"]), alpha=0.1, allow_stop=True)
+    env.reset()
+    assert env.step(2)[1:3] == (0.0, True)  # at the root: no answer, no cost
+    env.reset()
+    env.step(1)
+    assert env.step(2)[1:3] == (0.2, True)
+
+
+def test_actions_that_are_none_and_steps_after_the_end_are_refused() -> None:
+    env = RoutingEnv(random_table(2, 1, 2, 0))
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(0)
+    env.reset()
+    for action in (-1, 2):
+        with pytest.raises(gym.error.InvalidAction):
+            env.step(action)
+    assert env.step(1)[2]
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(0)
+
+
+def test_every_question_is_replayed_equally_often() -> None:
+    vec = RoutingVecEnv(random_table(2, 1, 6, 0), 4, seed=3)
+    vec.reset()
+    rows = list(vec.row)
+    for _ in range(5):
+        vec.step(np.zeros(4, int))
+        rows += list(vec.row)
+    assert np.bincount(rows).tolist() == [4] * 6
+
+
+def test_the_newest_answer_is_observed(table: TransitionTable) -> None:
+    env = RoutingEnv(table)
+    dimensions = table.vectors.shape[1]
+    root, info = env.reset(seed=0)
+    assert not root[dimensions : 2 * dimensions].any()
+    after, *_ = env.step(0)
+    text = table.texts[info["row"], 1, 1]
+    np.testing.assert_array_equal(after[dimensions : 2 * dimensions], table.vectors[text])
+    np.testing.assert_array_equal(after[:dimensions], root[:dimensions])
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="test split has no question"):
+        RoutingEnv(random_table(2, 1, 2, 0), split="test")

@@ -1,0 +1,250 @@
+"""Everything that `evaluate` reports is recomputed from SQL over the public views and the recorded decisions."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toolkit.replay.table import TransitionTable
+from toolkit.report.evaluation import render
+from toolkit.routing.evaluate import OVERALL, Evaluation, estimate, evaluate, evaluate_together, record, resample, together
+from toolkit.routing.router import load_router
+from toolkit.routing.train import train
+from toolkit.store import Cache
+from toolkit.suites.config import TrainConfig
+from toolkit.suites.suite import Suite
+
+ALPHA = 0.1
+Path_ = tuple[str, ...]
+
+
+@pytest.fixture(params=[False, True], ids=["L hops", "allow_stop"])
+def allow_stop(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def evaluation(cache: Cache, suite: Suite, table: TransitionTable, tmp_path: Path, allow_stop: bool) -> Evaluation:
+    trained = train(suite, cache, TrainConfig(alpha=ALPHA, timesteps=4_000, allow_stop=allow_stop), 0, tmp_path)
+    generated = {"addition": True, "word_reversal": True, "geography": False}
+    result, probabilities = evaluate(table, load_router(trained.path), "test", generated)
+    record(cache, suite, table, result, probabilities)
+    return result
+
+
+class Recomputed:
+    """The test split, read back question by question through SQL."""
+
+    def __init__(self, cache: Cache, allow_stop: bool, split: str = "test") -> None:
+        self.allow_stop = allow_stop
+        self.nodes: dict[str, dict[Path_, dict[str, Any]]] = defaultdict(dict)
+        self.benchmark: dict[str, str] = {}
+        for row in cache.arrow(f"SELECT * FROM transitions WHERE suite = 'scripted' AND split = '{split}'").to_pylist():
+            self.nodes[row["question"]][tuple(row["path"])] = row
+            self.benchmark[row["question"]] = row["benchmark"]
+        self.models = sorted({path[0] for paths in self.nodes.values() for path in paths})
+        roots = {row["parent"]: q for q, paths in self.nodes.items() for p, row in paths.items() if len(p) == 1}
+        place = {row["node"]: (q, p) for q, paths in self.nodes.items() for p, row in paths.items()}
+        self.chance: dict[tuple[str, Path_, str], float] = {}
+        for row in cache.arrow("SELECT * FROM decisions").to_pylist():
+            node = place.get(row["node"]) or (roots.get(row["node"]), ())
+            if node[0]:
+                self.chance[node[0], node[1], row["action"]] = row["probability"]
+
+    @property
+    def ends(self) -> list[Path_]:
+        """Paths that an episode can take, shorter ones first."""
+        lengths = (0, 1, 2) if self.allow_stop else (2,)
+        return [path for length in lengths for path in product(self.models, repeat=length)]
+
+    def actions(self) -> list[str]:
+        return [*self.models, "stop"] if self.allow_stop else self.models
+
+    def taken(self, question: str, path: Path_) -> float:
+        """The probability that the router takes a path and no more."""
+        stops = self.chance[question, path, "stop"] if len(path) < 2 else 1.0
+        return math.prod(self.chance[question, path[:n], model] for n, model in enumerate(path)) * stops
+
+    def worth(self, question: str, path: Path_) -> tuple[float, float]:
+        if not path:
+            return 0.0, 0.0
+        hops = [self.nodes[question][path[:depth]] for depth in range(1, len(path) + 1)]
+        return hops[-1]["quality"], sum(hop["cost"] for hop in hops)
+
+    def means(self, weights: dict[str, dict[Path_, float]]) -> dict[str, tuple[float, float, float, dict[Path_, float]]]:
+        """Q, C, R and path shares by benchmark and overall, of a policy that weights paths per question."""
+        by_benchmark: dict[str, list[tuple[float, float, dict[Path_, float]]]] = defaultdict(list)
+        for question, paths in weights.items():
+            values = {path: self.worth(question, path) for path in paths}
+            quality = math.fsum(weight * values[path][0] for path, weight in paths.items())
+            cost = math.fsum(weight * values[path][1] for path, weight in paths.items())
+            by_benchmark[self.benchmark[question]].append((quality, cost, paths))
+        found = {}
+        for name, rows in by_benchmark.items():
+            q, c = (math.fsum(row[n] for row in rows) / len(rows) for n in (0, 1))  # type: ignore[misc]
+            shares = {p: math.fsum(r[2].get(p, 0.0) for r in rows) / len(rows) for r in rows for p in r[2]}
+            found[name] = (q, c, q - ALPHA * c, shares)
+        mean = [math.fsum(value[n] for value in found.values()) / len(found) for n in range(3)]  # type: ignore[misc]
+        every = {path for value in found.values() for path in value[3]}
+        shares = {path: math.fsum(v[3].get(path, 0.0) for v in found.values()) / len(found) for path in every}
+        return found | {OVERALL: (mean[0], mean[1], mean[2], shares)}
+
+
+def reward(data: Recomputed, question: str, path: Path_) -> float:
+    quality, cost = data.worth(question, path)
+    return quality - ALPHA * cost
+
+
+def best_of(data: Recomputed, paths: list[Path_], benchmark: str = OVERALL) -> Path_:
+    """The path with the highest R on a split, selected as a reader would: by the mean of every candidate."""
+    fixed = {p: data.means({q: {p: 1.0} for q in data.nodes})[benchmark][2] for p in paths}
+    return max(paths, key=lambda path: fixed[path])
+
+
+def weights(data: Recomputed, training: Recomputed, policy: str) -> dict[str, dict[Path_, float]]:
+    def greedy(question: str) -> Path_:
+        path: Path_ = ()
+        while len(path) < 2:
+            action = max(data.actions(), key=lambda name: data.chance[question, path, name])
+            if action == "stop":
+                break
+            path = (*path, action)
+        return path
+
+    def random(path: Path_) -> float:
+        return (1 / len(data.actions())) ** min(len(path) + 1, 2)
+
+    def oracle(question: str) -> Path_:
+        top = max(reward(data, question, path) for path in data.ends)
+        return next(path for path in data.ends if math.isclose(reward(data, question, path), top, abs_tol=1e-12))
+
+    match policy:
+        case "router":
+            return {q: {path: data.taken(q, path) for path in data.ends} for q in data.nodes}
+        case "router (greedy)":
+            return {q: {greedy(q): 1.0} for q in data.nodes}
+        case "random":
+            return {q: {path: random(path) for path in data.ends} for q in data.nodes}
+        case "best model":
+            best = best_of(training, [(model,) for model in data.models])
+            return {q: {best: 1.0} for q in data.nodes}
+        case "best fixed path":
+            best = best_of(training, data.ends)
+            return {q: {best: 1.0} for q in data.nodes}
+        case "best model per benchmark":
+            alone: list[Path_] = [(model,) for model in data.models]
+            apart = {name: best_of(training, alone, name) for name in set(data.benchmark.values())}
+            return {q: {apart[data.benchmark[q]]: 1.0} for q in data.nodes}
+        case "best path per benchmark":
+            apart = {name: best_of(training, data.ends, name) for name in set(data.benchmark.values())}
+            return {q: {apart[data.benchmark[q]]: 1.0} for q in data.nodes}
+        case "oracle":
+            return {q: {oracle(q): 1.0} for q in data.nodes}
+        case "abstained":
+            return {q: {(): 1.0} for q in data.nodes}
+    name, _, hops = policy.partition(" x")
+    path = tuple(policy.split(" > ")) if " > " in policy else (name,) * int(hops or 1)
+    return {q: {path: 1.0} for q in data.nodes}
+
+
+def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache, allow_stop: bool) -> None:
+    data, training = Recomputed(cache, allow_stop), Recomputed(cache, allow_stop, "train")
+    assert evaluation.best_fixed_path == (" > ".join(best_of(training, data.ends)) or "abstained")
+    assert evaluation.best_model == best_of(training, [(model,) for model in data.models])[0]
+    routed = weights(data, training, "router")
+    compared = 0
+    for policy in evaluation.policies:
+        if policy in ("kNN", "linear"):  # tests/test_baselines.py
+            continue
+        chosen = weights(data, training, policy)
+        expected = data.means(chosen)
+        for benchmark, (quality, cost, worth, shares) in expected.items():
+            result = evaluation.result(policy, benchmark)
+            assert result.quality.mean == pytest.approx(quality, abs=1e-9)
+            assert result.cost.mean == pytest.approx(cost, abs=1e-9)
+            assert result.reward.mean == pytest.approx(worth, abs=1e-9)
+            assert result.lead.mean == pytest.approx(data.means(routed)[benchmark][2] - worth, abs=1e-9)
+            if quality:
+                assert result.multiple.mean == pytest.approx(data.means(routed)[benchmark][0] / quality, abs=1e-9)
+            if worth > 0:
+                assert result.share.mean == pytest.approx(data.means(routed)[benchmark][2] / worth, abs=1e-9)
+            told = {() if path == "abstained" else tuple(path.split(" > ")): share for path, share in result.paths.items()}
+            for path in {*told, *shares}:
+                assert told.get(path, 0.0) == pytest.approx(shares.get(path, 0.0), abs=1e-9)
+            compared += 1
+        wins = defaultdict(list)
+        for question, paths in chosen.items():
+            ours, theirs = (
+                math.fsum(w * reward(data, question, path) for path, w in mix.items()) for mix in (routed[question], paths)
+            )
+            wins[data.benchmark[question]].append(0.5 if math.isclose(ours, theirs, abs_tol=1e-9) else float(ours > theirs))
+        mean = np.mean([np.mean(each) for each in wins.values()])
+        assert evaluation.result(policy).improvement.mean == pytest.approx(mean, abs=1e-9)
+    assert compared == (len(evaluation.policies) - 2) * 4
+    assert evaluation.policies == [
+        "router", "router (greedy)", "sums", "sums x2", "words", "words x2", "best model", "best fixed path",
+        "best model per benchmark", "best path per benchmark",
+        "kNN", "linear", "random", "oracle", *(["abstained"] if allow_stop else []),
+        "sums > words", "words > sums",
+    ]  # fmt: skip
+
+
+def test_probabilities_of_every_decision_add_up_to_1(evaluation: Evaluation, cache: Cache, allow_stop: bool) -> None:
+    rows = cache.arrow("SELECT node, sum(probability) AS total, count(*) AS n FROM decisions GROUP BY node").to_pylist()
+    assert len(rows) == evaluation.result("router").questions * 3
+    assert all(row["total"] == pytest.approx(1, abs=1e-12) and row["n"] == 2 + allow_stop for row in rows)
+
+
+def test_what_is_recorded_is_what_is_reported(evaluation: Evaluation, cache: Cache) -> None:
+    for row in cache.arrow("SELECT * FROM evaluations").to_pylist():
+        result = evaluation.result(row["policy"], row["benchmark"])
+        assert (row["quality"], row["quality_low"], row["quality_high"]) == pytest.approx(tuple(result.quality), nan_ok=True)
+        assert (row["reward"], row["reward_low"], row["reward_high"]) == pytest.approx(tuple(result.reward), nan_ok=True)
+        improvement = (row["improvement"], row["improvement_low"], row["improvement_high"])
+        assert improvement == pytest.approx(tuple(result.improvement), nan_ok=True)
+        assert json.loads(row["paths"]) == pytest.approx(dict(result.paths))
+        assert row["generated"] is (row["benchmark"] != "geography")
+
+
+def test_intervals_cover_the_mean_at_their_nominal_rate() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        parts = [resample(rng.normal(mean, 1.0, (1, 40)), seed) for mean, seed in ((1.0, trial), (3.0, 1000 + trial))]
+        found = estimate(together(parts))[0]
+        hits += found.low <= 2.0 <= found.high
+    assert 0.89 <= hits / 200 <= 0.99
+
+
+def test_routers_of_several_seeds_are_worth_the_mean_of_each(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
+) -> None:
+    config = TrainConfig(alpha=ALPHA, timesteps=1_000, allow_stop=True)
+    routers = [load_router(train(suite, cache, config, seed, tmp_path).path) for seed in range(3)]
+    synthetic_benchmarks = dict.fromkeys(table.benchmarks, True)
+    apart = [evaluate(table, router, "test", synthetic_benchmarks)[0] for router in routers]
+    joined, probabilities = evaluate_together(table, routers, "test", synthetic_benchmarks)
+    assert len(probabilities) == 3
+    assert len({evaluation.result("router").reward.mean for evaluation in apart}) == 3
+    for policy in ("router", "router (greedy)", "oracle"):
+        for benchmark in (*joined.benchmarks, OVERALL):
+            mean = np.mean([evaluation.result(policy, benchmark).reward.mean for evaluation in apart])
+            assert joined.result(policy, benchmark).reward.mean == pytest.approx(mean, abs=1e-12)
+
+
+def test_few_questions_get_no_verdict(evaluation: Evaluation) -> None:
+    text = render(evaluation)
+    questions = evaluation.result("router").questions
+    assert questions < 30
+    assert f"Only {questions} questions" in text
+    assert "the best fixed path." not in text
+    assert "addition*" in text
+    assert "geography*" not in text
+    assert "* generated questions" in text

@@ -1,0 +1,26 @@
+"""The two folders that commands work with, so that functions take one argument in place of two."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a suite's relative paths start and where downloads are kept.
+
+    Attributes:
+        folder: The suite file's folder.
+        downloads: Folder of fetched weights and packages, and of the hashes of local content.
+    """
+
+    folder: Path
+    downloads: Path
+
+    def absolute(self) -> Self:
+        """Return the same folders, independent of the current directory."""
+        return type(self)(self.folder.absolute(), self.downloads.absolute())
+
+    def path(self, reference: str) -> Path:
+        """Return the path that a reference of the suite file means."""
+        return self.folder / Path(reference).expanduser()

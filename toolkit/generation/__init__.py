@@ -1,0 +1,1 @@
+"""Fills a cache: generates, scores, plans, profiles and verifies."""

@@ -1,0 +1,1 @@
+"""Replays a cache without generating: the table, the environments, exact values."""

@@ -1,0 +1,1 @@
+"""Routers and their study: learners, baselines, training, evaluation, sweeps."""

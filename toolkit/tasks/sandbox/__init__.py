@@ -1,0 +1,327 @@
+"""Runs model-written code against tests, apart from everything else.
+
+A run is two processes: the candidate executes the program; the referee, which alone can write the verdict, runs the tests and
+asks the candidate for the value of each call. Under bubblewrap each has a sandbox of its own: no network, no files but the
+interpreter's and an empty temporary folder, no environment, own process and IPC namespaces. Knows nothing of benchmarks.
+"""
+
+import contextlib
+import itertools
+import json
+import marshal
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from toolkit.core.errors import SandboxError
+from toolkit.tasks.sandbox.inside import Refused, dump, load
+
+Process = subprocess.Popen[bytes]
+Mode = Literal["off", "bubblewrap", "process"]
+Word = Literal["passed", "failed", "timeout", "memory", "crashed", "refused"]
+
+INSIDE = "import marshal, sys; exec(marshal.loads(bytes.fromhex(sys.argv.pop(1))))"
+"""What a sandbox's interpreter is told: to run compiled code, since compiling it takes as long as it takes to start."""
+FIRST_UID = 1 << 30
+"""Under root each process runs as a user of its own from here on, so that limits and signals reach nobody else's."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a candidate may use, each of its two processes by itself.
+
+    Attributes:
+        cpu: Seconds of CPU time: the limit that endless loops meet, whatever the load of the machine.
+        wall: Seconds until a run that waits for something is ended.
+        memory: Bytes of address space.
+        scratch: Bytes that fit into the temporary folder.
+        file: Bytes of one file.
+        files: Open files.
+    """
+
+    cpu: int = 10
+    wall: int = 120
+    memory: int = 1 << 30
+    scratch: int = 1 << 25
+    file: int = 1 << 24
+    files: int = 64
+
+
+class Checks(NamedTuple):
+    """What a program has to pass.
+
+    Attributes:
+        code: The tests: Python statements that raise where the program is wrong.
+        names: What the tests take from the program: its functions and classes.
+        setup: Trusted code that the tests need first, such as imports and helper functions.
+    """
+
+    code: str
+    names: tuple[str, ...]
+    setup: str = ""
+
+
+class Verdict(NamedTuple):
+    """How a run ended, and why.
+
+    `passed`, `failed` (a test, or the program itself, raised), `timeout`, `memory`, `crashed` (the process ended before the
+    tests did), `refused` (what it answered is not plain data).
+    """
+
+    word: Word
+    reason: str = ""
+
+
+def check(mode: Mode) -> None:
+    """Make sure that programs can be run as the mode says.
+
+    Raises:
+        SandboxError: Running is off, or there is no bubblewrap, or it cannot make a sandbox here.
+    """
+    if mode == "off":
+        raise SandboxError(
+            "This suite scores answers by running them, and running model-written code is off: it can do whatever you can. "
+            'To allow it in a sandbox, write  sandbox = "bubblewrap"  under [code] in the suite, or give --sandbox bubblewrap.'
+        )
+    if not sys.platform.startswith("linux"):
+        raise SandboxError("Model-written code runs on Linux only: its limits and namespaces are the kernel's.")
+    if mode == "bubblewrap" and (reason := _no_bubblewrap()):
+        raise SandboxError(
+            f"Model-written code cannot be isolated here: {reason}. Install bubblewrap (apt-get install bubblewrap), or, where "
+            'nothing of value is in reach of such code, choose  sandbox = "process"  under [code] with open eyes: that sets '
+            "limits, but shares files and network with it."
+        )
+    if mode == "process" and os.getuid() == 0 and (closed := _closed_to_others()):
+        raise SandboxError(
+            f'sandbox = "process" drops root, and the interpreter\'s files are then out of reach: {closed} is private. '
+            "Use bubblewrap, another user, or an interpreter outside of it."
+        )
+
+
+def _closed_to_others() -> Path | None:
+    home = Path(os.path.realpath(sys.base_prefix))
+    return next((folder for folder in [home, *home.parents] if not folder.stat().st_mode & 0o001), None)
+
+
+@cache
+def _no_bubblewrap() -> str | None:
+    if not shutil.which("bwrap"):
+        return "there is no bwrap"
+    with _running([*_bubblewrap(Limits()), *_python(), "pass"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as trial:
+        said = trial.communicate()[1].decode(errors="replace").strip()
+    return f"bwrap makes no sandbox ({said or 'exit code ' + str(trial.returncode)})" if trial.returncode else None
+
+
+def run(program: str, tests: Checks, mode: Mode, limits: Limits = Limits()) -> Verdict:
+    """Run a program's tests and return the verdict; every process of the run has ended then.
+
+    Raises:
+        SandboxError: See `check`.
+    """
+    check(mode)
+    job = dump({"program": program, "setup": tests.setup, "names": tests.names, "tests": tests.code})
+    with tempfile.TemporaryDirectory(prefix="toolkit-") as nowhere:
+        os.chmod(nowhere, 0o777)
+        questions, answers = _Pipe(), _Pipe()
+        started = time.monotonic()
+        with (
+            questions,
+            answers,
+            _running(
+                _command(mode, limits, "candidate"),
+                cwd=nowhere,
+                stdin=questions.reader,
+                stdout=answers.writer,
+            ) as candidate,
+            _running(
+                _command(mode, limits, "referee", questions.writer, answers.reader),
+                cwd=nowhere,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(questions.writer, answers.reader),
+            ) as referee,
+        ):
+            questions.close()
+            answers.close()
+            try:
+                said, _ = referee.communicate(len(job).to_bytes(8, "big") + job, limits.wall)
+            except subprocess.TimeoutExpired:
+                return Verdict("timeout", f"{limits.wall} s passed")
+            return _verdict(said, referee, candidate, started, limits)
+
+
+def run_all(programs: Sequence[tuple[str, Checks]], mode: Mode, limits: Limits = Limits()) -> Iterator[Verdict]:
+    """Begin to run several programs, as many at a time as there are cores for; the verdicts come in their order.
+
+    Raises:
+        SandboxError: See `check`; when a verdict is asked for.
+    """
+    if not programs:
+        return iter(())
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    verdicts = pool.map(lambda one: run(one[0], one[1], mode, limits), programs)
+    pool.shutdown(wait=False)
+    return verdicts
+
+
+def _verdict(said: bytes, referee: Process, candidate: Process, started: float, limits: Limits) -> Verdict:
+    try:
+        word, reason = load(said[8:])
+    except Refused:
+        if _ran_out(referee, started, limits):
+            return Verdict("timeout", f"{limits.cpu} s of CPU time, in the tests")
+        return Verdict("crashed", "the tests' process ended before the tests did")
+    if word == "gone":
+        if _ran_out(candidate, started, limits):
+            return Verdict("timeout", f"{limits.cpu} s of CPU time")
+        return Verdict("crashed", reason)
+    return Verdict(word, reason)
+
+
+def _ran_out(process: Process, started: float, limits: Limits) -> bool:
+    """Tell whether the limit of CPU time ended a process: by its signal or, where that is ignored, by killing it."""
+    code = process.wait()
+    if code in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
+        return True
+    return code in (-signal.SIGKILL, 128 + signal.SIGKILL) and time.monotonic() - started >= limits.cpu
+
+
+@contextmanager
+def _running(command: Sequence[str], **options: Any) -> Iterator[Process]:
+    """Start a process in a session of its own and leave nothing of it."""
+    settings: dict[str, Any] = {"stderr": subprocess.DEVNULL, "env": {"PATH": os.defpath}, "start_new_session": True} | options
+    info = _Pipe()
+    with info:
+        if command[0] == "bwrap":
+            command = ["bwrap", "--info-fd", str(info.writer), *command[1:]]
+            settings["pass_fds"] = (info.writer, *settings.get("pass_fds", ()))
+        process = subprocess.Popen(command, **settings)
+        info.close_writer()
+        first = _first_process(info.reader) if command[0] == "bwrap" else None
+    try:
+        yield process
+    finally:
+        if first is not None:
+            _end_sandbox(first)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def _first_process(info: int) -> int | None:
+    """Return a descriptor of the first process of a sandbox, as bubblewrap tells it."""
+    said = b""
+    while part := os.read(info, 4096):
+        said += part
+    try:
+        return os.pidfd_open(json.loads(said)["child-pid"])
+    except (ValueError, KeyError, ProcessLookupError):
+        return None
+
+
+def _end_sandbox(first: int) -> None:
+    """End a sandbox and wait until all its processes are gone: the kernel ends a PID namespace with its first process."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(first, signal.SIGKILL)
+    ended = select.poll()
+    ended.register(first, select.POLLIN)
+    ended.poll()
+    os.close(first)
+
+
+class _Pipe:
+    """Both ends of a pipe."""
+
+    def __enter__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        self._open = {self.reader, self.writer}
+
+    def close_writer(self) -> None:
+        """Close our copy of the end that is written to."""
+        self._close(self.writer)
+
+    def close(self) -> None:
+        """Close our copies; the processes keep theirs."""
+        self._close(self.reader)
+        self._close(self.writer)
+
+    def _close(self, end: int) -> None:
+        if end in self._open:
+            self._open.remove(end)
+            os.close(end)
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+
+_uids = itertools.count()
+_uids_lock = threading.Lock()
+
+
+def _uid() -> int:
+    """Return a user id that no other run of this machine has just now: process ids are unique, and so are our counts."""
+    with _uids_lock:
+        return FIRST_UID + (os.getpid() % (1 << 20)) * 512 + next(_uids) % 512
+
+
+def _python() -> list[str]:
+    """Return the bare interpreter: no site packages, no environment, no bytecode written."""
+    return [os.path.realpath(getattr(sys, "_base_executable", sys.executable)), "-I", "-S", "-B", "-c"]
+
+
+def _command(mode: Mode, limits: Limits, role: str, *descriptors: int) -> list[str]:
+    """Return the command that plays a role within its limits."""
+    prefix = _bubblewrap(limits) if mode == "bubblewrap" else []
+    numbers = (_uid(), limits.cpu, limits.memory, limits.file, limits.files, *descriptors)
+    return [*prefix, *_python(), INSIDE, _inside(), role, *map(str, numbers)]
+
+
+@cache
+def _inside() -> str:
+    """Return `inside.py` as compiled code, in hexadecimal digits."""
+    source = Path(__file__).with_name("inside.py").read_text("utf-8")
+    return marshal.dumps(compile(source, "<inside>", "exec")).hex()
+
+
+def _bubblewrap(limits: Limits) -> list[str]:
+    """Return the command that makes a sandbox: the interpreter's files and an empty /tmp, nothing else."""
+    command = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
+    command += [f"--unshare-{namespace}" for namespace in ("net", "ipc", "pid", "uts", "cgroup-try")]
+    if os.getuid() == 0:  # the process itself goes on to drop root, for which it needs these two
+        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        command += ["--unshare-user", "--cap-drop", "ALL"]
+    command += ["--ro-bind", "/usr", "/usr"]
+    for name in ("/lib", "/lib64", "/lib32", "/bin"):
+        path = Path(name)
+        if path.is_symlink():
+            command += ["--symlink", str(path.readlink()), name]
+        elif path.is_dir():
+            command += ["--ro-bind", name, name]
+    home = Path(os.path.realpath(sys.base_prefix))
+    if not home.is_relative_to("/usr"):
+        for parent in [*list(home.parents)[-2::-1], home]:  # else they would be as private as they are outside
+            command += ["--perms", "0755", "--dir", str(parent)]
+        command += ["--ro-bind", str(home), str(home)]
+    command += ["--dev", "/dev", "--remount-ro", "/dev"]
+    command += ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+    return command
+
+
+__all__ = ["Checks", "Limits", "Mode", "Verdict", "Word", "check", "run", "run_all"]
