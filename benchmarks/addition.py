@@ -1,4 +1,4 @@
-"""Generated: add or subtract two one-digit numbers.
+"""Synthetic: add or subtract two one-digit numbers.
 
 Example:
     What is 4 - 8?

@@ -10,13 +10,13 @@ Example (dev):
     Answer with the letter of the right choice.
     -> A
 
-Scored by choice match. Licence Apache-2.0. The test split is asked, the development split holds the few-shot examples.
+Scored by choice match. Licence Apache-2.0. The questions are those of the test split, the few-shot examples
+those of the development split.
 """
 
 import re
 
-from toolkit.tasks.base import Benchmark, Item, lettered
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record, lettered
 
 
 def _item(row: Record, split: str) -> Item:

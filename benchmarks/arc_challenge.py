@@ -1,4 +1,4 @@
-"""ARC-Challenge: grade-school science questions that retrieval and word statistics get wrong (Clark et al. 2018).
+"""ARC-Challenge: grade-school science questions that retrieval and word co-occurrence get wrong (Clark et al. 2018).
 
 Example (test, Mercury_7175875):
     An astronomer observes that a planet rotates faster after a meteorite impact. Which is the most likely effect of this
@@ -10,12 +10,12 @@ Example (test, Mercury_7175875):
     Answer with the letter of the right choice.
     -> C
 
-Scored by choice match. Licence CC-BY-SA-4.0. The test split is asked, the training split holds the few-shot examples.
+Scored by choice match. Licence CC-BY-SA-4.0. The questions are those of the test split, the few-shot examples
+those of the training split.
 """
 
 from benchmarks.choices import labelled
-from toolkit.tasks.base import Benchmark, Item, lettered
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record, lettered
 
 
 def _item(row: Record, split: str) -> Item:
@@ -30,7 +30,7 @@ ARC_CHALLENGE = Benchmark(
     field="qa",
     metric="choice_match",
     licence="CC-BY-SA-4.0",
-    citation="Clark et al., Think you have solved question open_runner? Try ARC, arXiv 1803.05457",
+    citation="Clark et al., Think you have solved question answering? Try ARC, arXiv 1803.05457",
     size=1172,
     dataset=Dataset(
         "allenai/ai2_arc",

@@ -1,57 +1,67 @@
-"""Generated: relations and words in either order. Look up somebody's things and rearrange them, or find a thing and its owner.
+"""Synthetic: relations and words, in either order. Look up somebody's things and rearrange them, or find a thing and its owner.
 
-Examples (level 1), of one wording:
+Examples (level 1), worded alike:
     Ann has sun, pen. Tom has hat, cup. Eve has ice, key. Ann's boss is Tom. Eve's boss is Ann. Task: sort things of Ann's boss
     cup, hat
 
     (the same) Task: owner of the first of pen, key, hat
     Tom
 
-Scored by exact match after SQuAD normalisation. Two skills: which comes first has to be read from the task.
+Scored by exact match after SQuAD normalisation. Tests two skills; only the task says which comes first.
 """
 
 import random
 
-from benchmarks.problems import MARK, NAMES, Problem, benchmark, draw_bosses, draw_words, told, with_initials
+from benchmarks.problems import (
+    MARK,
+    NAMES,
+    Problem,
+    benchmark,
+    boss_sentences,
+    draw_bosses,
+    draw_words,
+    with_initials,
+)
 from benchmarks.word_lists import manipulate
 
 LEVELS = (1, 2, 3)
 
 
 def draw(rng: random.Random, level: int) -> Problem:
-    """Draw who has what, two to four things each with the level, and a task that begins with either skill."""
+    """Draw who has what, two to four things each depending on the level, and a task that begins with either skill."""
     people = rng.sample(NAMES, 3)
     things = draw_words(rng, 3 * (level + 1))
-    has = {one: things[place :: len(people)] for place, one in enumerate(people)}
+    belongings = {person: things[place :: len(people)] for place, person in enumerate(people)}
+    listed = {person: ", ".join(words) for person, words in belongings.items()}
     bosses = draw_bosses(rng, people)
-    premises = " ".join(f"{one} has {', '.join(words)}." for one, words in has.items()) + f" {told(bosses)} Task: "
+    sentences = " ".join(f"{person} has {words}." for person, words in listed.items())
+    premises = f"{sentences} {boss_sentences(bosses)} Task: "
     if rng.random() < 0.5:
         task = rng.choice(("sort", "reverse"))
-        asked, person = rng.choice(list(bosses.items()))
-        listed = {one: ", ".join(words) for one, words in has.items()}
+        employee, boss = rng.choice(list(bosses.items()))
         return Problem(
-            f"{premises}{task} things of {asked}'s boss",
-            level,
-            ("relations", "words"),
-            (
-                lambda _: f"{asked}'s boss is {person}; {person} has {listed[person]}. {MARK}{listed[person]}",
-                lambda found: manipulate(task, found.split(", ")),
+            prompt=f"{premises}{task} things of {employee}'s boss",
+            level=level,
+            skills=("relations", "words"),
+            work=(
+                lambda _: f"{employee}'s boss is {boss}; {boss} has {listed[boss]}. {MARK}{listed[boss]}",
+                lambda result: manipulate(task, result.split(", ")),
             ),
-            tuple(listed[one] for one in people if one != person),
+            mistakes=tuple(listed[person] for person in people if person != boss),
         )
-    candidates = [rng.choice(words) for words in has.values()]
+    candidates = [rng.choice(words) for words in belongings.values()]
     rng.shuffle(candidates)
-    owners = {thing: one for one, words in has.items() for thing in words}
+    owners = {thing: person for person, words in belongings.items() for thing in words}
     return Problem(
-        f"{premises}owner of the first of {', '.join(candidates)}",
-        level,
-        ("words", "relations"),
-        (
+        prompt=f"{premises}owner of the first of {', '.join(candidates)}",
+        level=level,
+        skills=("words", "relations"),
+        work=(
             lambda _: f"{with_initials(candidates)}. {MARK}{min(candidates)}",
-            lambda found: f"{owners[found]} has {found}. {MARK}{owners[found]}",
+            lambda result: f"{owners[result]} has {result}. {MARK}{owners[result]}",
         ),
-        tuple(one for one in candidates if one != min(candidates)),
+        mistakes=tuple(thing for thing in candidates if thing != min(candidates)),
     )
 
 
-BELONGINGS = benchmark("belongings", "code", "exact_match", draw, levels=LEVELS, seed=16)
+BELONGINGS = benchmark("belongings", "words", "exact_match", draw, levels=LEVELS, seed=16)

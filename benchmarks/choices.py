@@ -1,12 +1,12 @@
-"""What multiple-choice benchmarks share: reading a question with labelled choices in the layouts that releases use."""
+"""What multiple-choice benchmarks share: reading questions with labelled choices in the layouts of the releases."""
 
 import re
 from typing import Any, NamedTuple
 
-from toolkit.tasks.data import Record
+from toolkit.tasks import Record
 
 
-class Asked(NamedTuple):
+class LabelledQuestion(NamedTuple):
     """A question, its choices in order, and the right one."""
 
     question: str
@@ -14,11 +14,11 @@ class Asked(NamedTuple):
     answer: str
 
 
-def labelled(row: Record) -> Asked:
+def labelled(row: Record) -> LabelledQuestion:
     """Read a row with labelled choices: AI2's official layout, the hub's, or the instruction layout of LLM-Adapters.
 
     Raises:
-        ValueError: The right label is none of the choices' labels.
+        ValueError: No choice has the label of the right answer.
     """
     if "instruction" in row:
         return _instruction(row)
@@ -30,11 +30,13 @@ def labelled(row: Record) -> Asked:
         labels, texts = choices["label"], choices["text"]
     else:
         labels, texts = [choice["label"] for choice in choices], [choice["text"] for choice in choices]
-    return Asked(question, tuple(texts), texts[labels.index(row["answerKey"])])
+    return LabelledQuestion(question, tuple(texts), texts[labels.index(row["answerKey"])])
 
 
-def _instruction(row: Record) -> Asked:
+def _instruction(row: Record) -> LabelledQuestion:
     head, _, rest = row["instruction"].partition("\n\nAnswer1: ")
     question = head.partition("Please choose the correct answer to the question: ")[2]
     texts = re.split(r"\s*Answer\d+: ", rest.rpartition("\n\nAnswer format:")[0])
-    return Asked(question, tuple(text.strip() for text in texts), texts[int(row["answer"].removeprefix("answer")) - 1].strip())
+    return LabelledQuestion(
+        question, tuple(text.strip() for text in texts), texts[int(row["answer"].removeprefix("answer")) - 1].strip()
+    )

@@ -1,13 +1,13 @@
-"""Generated: relations and mathematics in either order. Look up a number and calculate with it, or calculate it and look it up.
+"""Synthetic: relations and mathematics, in either order. Look up a number and calculate with it, or the reverse.
 
-Examples (level 1), of one wording:
+Examples (level 1), worded alike:
     Coins: Ann 7, Tom 12, Eve 3. Ann's boss is Tom. Eve's boss is Ann. Task: coins of Ann's boss + 7 - 2
     17
 
     Coins: Ann 7, Tom 12, Eve 3. Ann's boss is Tom. Eve's boss is Ann. Task: who has 12 - 18 + 9
     Eve
 
-Scored by exact match after SQuAD normalisation. Two skills: which comes first has to be read from the task.
+Scored by exact match after SQuAD normalisation. Tests two skills; only the task says which comes first.
 """
 
 import random
@@ -17,53 +17,54 @@ from benchmarks.problems import (
     NAMES,
     Problem,
     benchmark,
+    boss_sentences,
     calculate,
     draw_bosses,
+    draw_calculation_of,
+    draw_operations,
     expression,
-    operations,
-    reaching,
     result_of,
-    told,
 )
 
 LEVELS = (1, 2)
 
 
 def draw(rng: random.Random, level: int) -> Problem:
-    """Draw who has how many coins, who is whose boss, and a task that begins with either skill."""
+    """Draw the coins and the bosses of some people, and a task that begins with either skill."""
     people = rng.sample(NAMES, rng.randint(4, 5))
     coins = dict(zip(people, rng.sample(range(2, 20), len(people)), strict=True))
     bosses = draw_bosses(rng, people)
-    premises = f"Coins: {', '.join(f'{one} {count}' for one, count in coins.items())}. {told(bosses)} Task: "
-    asked, person = rng.choice(list(bosses.items()))
-    count = coins[person]
-    others = tuple(str(other) for other in coins.values() if other != count)
+    amounts = ", ".join(f"{person} {count}" for person, count in coins.items())
+    premises = f"Coins: {amounts}. {boss_sentences(bosses)} Task: "
+    employee, boss = rng.choice(list(bosses.items()))
+    count = coins[boss]
+    mistakes = tuple(str(other) for other in coins.values() if other != count)
     if rng.random() < 0.5:
-        steps = operations(rng, level + 1)
+        steps = draw_operations(rng, level + 1)
         if int(result_of(calculate(str(count), steps))) < 0:
             return draw(rng, level)
         return Problem(
-            f"{premises}coins of {asked}'s boss {expression('', steps).strip()}",
-            level,
-            ("relations", "mathematics"),
-            (
-                lambda _: f"{asked}'s boss is {person}; {person} has {count}. {MARK}{count}",
-                lambda found: calculate(found, steps),
+            prompt=f"{premises}coins of {employee}'s boss {expression('', steps).strip()}",
+            level=level,
+            skills=("relations", "mathematics"),
+            work=(
+                lambda _: f"{employee}'s boss is {boss}; {boss} has {count}. {MARK}{count}",
+                lambda result: calculate(result, steps),
             ),
-            others,
+            mistakes=mistakes,
         )
-    start, steps = reaching(rng, level + 1, count)
+    start, steps = draw_calculation_of(rng, level + 1, count)
 
     def look_up(result: str) -> str:
-        owner = next((one for one, has in coins.items() if str(has) == result), "nobody")
+        owner = next((person for person, count in coins.items() if str(count) == result), "nobody")
         return f"{owner} has {result}. {MARK}{owner}"
 
     return Problem(
-        f"{premises}who has {expression(start, steps)}",
-        level,
-        ("mathematics", "relations"),
-        (lambda _: calculate(str(start), steps), look_up),
-        others,
+        prompt=f"{premises}who has {expression(start, steps)}",
+        level=level,
+        skills=("mathematics", "relations"),
+        work=(lambda _: calculate(str(start), steps), look_up),
+        mistakes=mistakes,
     )
 
 

@@ -10,13 +10,12 @@ Example (dev):
     Answer with the letter of the right choice.
     -> A
 
-Scored by choice match. Licence MIT. The test labels are secret: the development split is
-asked, the training split holds the few-shot examples.
+Scored by choice match. Licence MIT. The test labels are secret: the questions are those of the
+development split, the few-shot examples those of the training split.
 """
 
 from benchmarks.choices import labelled
-from toolkit.tasks.base import Benchmark, Item, lettered
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record, lettered
 
 
 def _item(row: Record, split: str) -> Item:

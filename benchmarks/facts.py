@@ -5,7 +5,7 @@ Example of `geography`:
     What is the capital of France?
     Paris
 
-Scored by SQuAD token F1, so that `The capital is Paris.` earns part of the point.
+Scored by SQuAD token F1, so `The capital is Paris.` scores between 0 and 1.
 """
 
 import json
@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import resources
 
-from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks import Benchmark, Item
 
 
-def _load(wanted: Callable[[str], bool]) -> Iterator[Item]:
+def _load(has_topic: Callable[[str], bool]) -> Iterator[Item]:
     lines = (resources.files("benchmarks") / "facts.jsonl").read_text("utf-8").splitlines()
     for fact in map(json.loads, lines):
-        if wanted(fact["topic"]):
+        if has_topic(fact["topic"]):
             yield Item(fact["id"], fact["question"], tuple(fact["answers"]))
 
 

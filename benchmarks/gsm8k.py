@@ -1,4 +1,4 @@
-"""GSM8K: grade-school word problems with a number for an answer (Cobbe et al. 2021).
+"""GSM8K: grade-school word problems whose answer is a number (Cobbe et al. 2021).
 
 Example (test, row 2):
     A robe takes 2 bolts of blue fiber and half that much white fiber.  How many bolts in total does it take?
@@ -6,13 +6,13 @@ Example (test, row 2):
     -> 3
 
 The reference is what follows `####` in the release's solution. Scored by numeric match on the last number of the answer.
-Licence MIT. The test split is asked, the training split holds the few-shot examples.
+Licence MIT. The questions are those of the test split, the few-shot examples
+those of the training split.
 """
 
 import re
 
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record
 
 REQUEST = 'Think step by step, then end with "Answer: " and the number.'
 _CALCULATOR = re.compile(r"<<[^>]*>>")

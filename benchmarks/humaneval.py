@@ -14,13 +14,11 @@ Example (HumanEval/2):
         """
     -> a function that passes `check`
 
-Scored by running the tests (pass@1). The prompt's own imports and helper functions are the tests', not the answer's.
-Licence MIT. There is one split only, so no few-shot examples.
+Scored by running the tests (pass@1). The imports and helper functions of the prompt belong to the tests, not to the response.
+Licence MIT. There is only one split, so there are no few-shot examples.
 '''
 
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
-from toolkit.tasks.sandbox import Checks
+from toolkit.tasks import Benchmark, Checks, Dataset, DataSplit, Item, Record
 
 
 def _item(row: Record, split: str) -> Item:

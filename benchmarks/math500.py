@@ -6,11 +6,11 @@ Example (test/precalculus/807.json):
     Think step by step and put the final answer in \boxed{}.
     -> \left( 3, \frac{\pi}{2} \right)
 
-Scored by symbolic equivalence (the `math-verify` package). Licence MIT. There is no other split, so no few-shot examples.
+Scored by symbolic equivalence (the `math-verify` package). Licence MIT. There is no other split, so there are no
+few-shot examples.
 """
 
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record
 
 
 def _item(row: Record, split: str) -> Item:

@@ -1,4 +1,4 @@
-"""MBPP: basic Python problems with three tests each (Austin et al. 2021), and the part of it that was checked by hand.
+"""MBPP: basic Python problems with three tests each (Austin et al. 2021), and its hand-verified subset.
 
 Example (task 11):
     Write a python function to remove first and last occurrence of a given character from the string.
@@ -9,8 +9,8 @@ Example (task 11):
     Answer with the whole function in a code block.
     -> a function that passes them
 
-Scored by running the tests (pass@1). Licence CC-BY-4.0. Asked are tasks 11 to 510, the official test split; tasks 1 to 10 are
-the few-shot examples. `mbpp_sanitized` also reads the HumanEval-like layout of CodeT.
+Scored by running the tests (pass@1). Licence CC-BY-4.0. The questions are tasks 11 to 510, the official test split;
+tasks 1 to 10 are the few-shot examples. `mbpp_sanitized` also reads the HumanEval-like layout of CodeT.
 """
 
 import ast
@@ -18,11 +18,9 @@ import re
 import warnings
 from functools import partial
 
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
-from toolkit.tasks.sandbox import Checks
+from toolkit.tasks import Benchmark, Checks, Dataset, DataSplit, Item, Record
 
-_DOCSTRING = re.compile(r" *'''.*?'''\n", re.DOTALL)  # CodeT indents it otherwise than the solution
+_DOCSTRING = re.compile(r" *'''.*?'''\n", re.DOTALL)  # CodeT indents it differently from the solution
 SPLITS = {"prompt": range(1, 11), "test": range(11, 511)}
 
 

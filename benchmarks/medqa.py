@@ -10,11 +10,11 @@ Example (test, row 1), the case shortened:
     Answer with the letter of the right choice.
     -> B
 
-Scored by choice match. Licence MIT. The test split is asked, the training split holds the few-shot examples.
+Scored by choice match. Licence MIT. The questions are those of the test split, the few-shot examples
+those of the training split.
 """
 
-from toolkit.tasks.base import Benchmark, Item, lettered
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record, lettered
 
 
 def _item(row: Record, split: str) -> Item:

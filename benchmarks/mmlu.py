@@ -1,4 +1,4 @@
-"""MMLU: 57 subjects from school to profession, four choices (Hendrycks et al. 2021); `mmlu_SUBJECT` is one of them.
+"""MMLU: 57 subjects from school to profession with four choices (Hendrycks et al. 2021); `mmlu_SUBJECT` is one of them.
 
 Example of `mmlu_abstract_algebra` (test, row 1):
     Find the degree for the given field extension Q(sqrt(2), sqrt(3), sqrt(18)) over Q.
@@ -9,13 +9,13 @@ Example of `mmlu_abstract_algebra` (test, row 1):
     Answer with the letter of the right choice.
     -> B
 
-Scored by choice match. Licence MIT. The test split is asked, the development split holds the few-shot examples of each subject.
+Scored by choice match. Licence MIT. The questions are those of the test split, the few-shot examples
+those of the development split, by subject.
 """
 
 from functools import partial
 
-from toolkit.tasks.base import Benchmark, Item, lettered
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record, lettered
 
 SUBJECTS = [
     "abstract_algebra",
@@ -78,9 +78,9 @@ SUBJECTS = [
 ]
 
 
-def _item(row: Record, split: str, only: str = "") -> Item | None:
+def _item(row: Record, split: str, only_subject: str = "") -> Item | None:
     subject = row["subject"] if "subject" in row else row["file"].rpartition("_")[0]
-    if only and subject != only:
+    if only_subject and subject != only_subject:
         return None
     choices = tuple(row["choices"]) if "choices" in row else tuple(row[letter] for letter in "ABCD")
     position = row["answer"] if isinstance(row["answer"], int) else "ABCD".index(row["answer"])
@@ -89,8 +89,8 @@ def _item(row: Record, split: str, only: str = "") -> Item | None:
 
 
 def _files(split: str) -> tuple[str, ...]:
-    inside = f"data/{split}/*_{split}.csv"
-    return (f"mmlu/mmlu.zip::{inside}", f"mmlu/{inside}", f"mmlu/{split}/*_{split}.csv")
+    pattern = f"data/{split}/*_{split}.csv"
+    return (f"mmlu/mmlu.zip::{pattern}", f"mmlu/{pattern}", f"mmlu/{split}/*_{split}.csv")
 
 
 DATASET = Dataset(
@@ -112,5 +112,6 @@ _mmlu = partial(
     dataset=DATASET,
 )
 MMLU = _mmlu(name="mmlu", size=14042, item=_item)
-BY_SUBJECT = {f"mmlu_{subject}": _mmlu(name=f"mmlu_{subject}", item=partial(_item, only=subject)) for subject in SUBJECTS}
-globals().update(BY_SUBJECT)
+BY_SUBJECT = {
+    f"mmlu_{subject}": _mmlu(name=f"mmlu_{subject}", item=partial(_item, only_subject=subject)) for subject in SUBJECTS
+}

@@ -1,4 +1,4 @@
-"""Generated: multiply two one-digit numbers.
+"""Synthetic: multiply two one-digit numbers.
 
 Example:
     What is 6 * 5?

@@ -5,12 +5,11 @@ Example (dev, row 2):
     Answer with a few words.
     -> Bobby Scott, or Bob Russell
 
-Scored by exact match after SQuAD normalisation, as published. Licence CC-BY-SA-3.0. The test answers are elsewhere: the
-development split is asked, and the training split holds the few-shot examples.
+Scored by exact match after SQuAD normalisation, as published. Licence CC-BY-SA-3.0. The test answers are not in the
+release: the questions are those of the development split, the few-shot examples those of the training split.
 """
 
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record
 
 
 def _item(row: Record, split: str) -> Item:
@@ -23,7 +22,7 @@ NQ_OPEN = Benchmark(
     field="qa",
     metric="exact_match",
     licence="CC-BY-SA-3.0",
-    citation="Lee et al., Latent retrieval for weakly supervised open domain question open_runner, ACL 2019",
+    citation="Lee et al., Latent retrieval for weakly supervised open domain question answering, ACL 2019",
     size=3610,
     dataset=Dataset(
         "google-research-datasets/nq_open",

@@ -1,4 +1,4 @@
-"""OpenBookQA: elementary science questions that need a fact and common knowledge (Mihaylov et al. 2018), without the book.
+"""OpenBookQA: elementary science questions that need a fact and common knowledge, without the book (Mihaylov et al. 2018).
 
 Example (test):
     There is most likely going to be fog around:
@@ -9,12 +9,12 @@ Example (test):
     Answer with the letter of the right choice.
     -> A
 
-Scored by choice match. Licence Apache-2.0. The test split is asked, the training split holds the few-shot examples.
+Scored by choice match. Licence Apache-2.0. The questions are those of the test split, the few-shot examples
+those of the training split.
 """
 
 from benchmarks.choices import labelled
-from toolkit.tasks.base import Benchmark, Item, lettered
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record, lettered
 
 
 def _item(row: Record, split: str) -> Item:

@@ -1,19 +1,18 @@
 """PubMedQA: does an abstract answer the question of its title with yes, no or maybe (Jin et al. 2019)?
 
-Example (21645374), the abstract left out here:
+Example (21645374), abstract omitted here:
     Do mitochondria play a role in remodelling lace plant leaves during programmed cell death?
     Answer yes, no or maybe.
     -> yes
 
-Scored by choice match. Licence MIT. Asked are all 1,000 that experts labelled, which the hub has as one split (the official
-test set is the 500 of them in `test_ground_truth.json`); so there are no few-shot examples.
+Scored by choice match. Licence MIT. The questions are all 1,000 that experts labelled, which the hub has as one split (the
+official test set is the 500 of them in `test_ground_truth.json`), so there are no few-shot examples.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record
 
 CHOICES = ("yes", "no", "maybe")
 

@@ -1,9 +1,9 @@
-"""Where the reference cache is: the quickstart suite, whole, as `toolkit export` wrote it."""
+"""Where the reference cache is: the whole quickstart suite, as `toolkit export` wrote it."""
 
 from pathlib import Path
 
 REFERENCE = "reference"
-"""What `toolkit import` calls it."""
+"""The name by which `toolkit import` knows it."""
 SUITE = "quickstart"
 """The suite that it holds."""
 

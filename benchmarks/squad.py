@@ -1,18 +1,18 @@
 """SQuAD in the English part of XQuAD: 240 paragraphs of SQuAD v1.1's development set (Artetxe et al. 2020).
 
-Example (56beb4343aeaaa14008c925b), the paragraph left out here:
+Example (56beb4343aeaaa14008c925b), paragraph omitted here:
     How many points did the Panthers defense surrender?
     Answer with a few words, from the paragraph above.
     -> 308
 
-Scored by SQuAD token F1; exact match is kept too. Licence CC-BY-SA-4.0. There is no training split, so no few-shot examples.
+Scored by SQuAD token F1; exact match is scored too. Licence CC-BY-SA-4.0. There is no training split, so there are no few-shot
+examples.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record
 
 
 def _records(document: Any) -> Iterable[Record]:
@@ -23,8 +23,8 @@ def _records(document: Any) -> Iterable[Record]:
 
 
 def _item(row: Record, split: str) -> Item:
-    given = row["answers"]
-    texts = given["text"] if isinstance(given, dict) else [answer["text"] for answer in given]
+    answers = row["answers"]
+    texts = answers["text"] if isinstance(answers, dict) else [answer["text"] for answer in answers]
     prompt = f"{row['context'].strip()}\n\n{row['question'].strip()}\nAnswer with a few words, from the paragraph above."
     return Item(row["id"], prompt, tuple(dict.fromkeys(texts)))
 

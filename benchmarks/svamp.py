@@ -6,13 +6,12 @@ Example (chal-1):
     Think step by step, then end with "Answer: " and the number.
     -> 51
 
-Scored by numeric match. Licence MIT. The release is one challenge set of 1,000, which the hub's copy cuts in two; all of it is
-asked, so there are no few-shot examples.
+Scored by numeric match. Licence MIT. The release is one challenge set of 1,000, which the hub's copy splits in two; all of
+it is used, so there are no few-shot examples.
 """
 
 from benchmarks.gsm8k import REQUEST
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record
 
 
 def _item(row: Record, split: str) -> Item:

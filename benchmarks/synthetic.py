@@ -1,24 +1,25 @@
-"""What benchmarks made by the `reasoning-gym` generators share: a fixed seed, the generator's version, no question twice."""
+"""What benchmarks made by `reasoning-gym` share: a fixed seed, the generator's version, and no question twice."""
 
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from toolkit.tasks.base import Benchmark, Item
+from toolkit.tasks import Benchmark, Item
+from toolkit.tasks.base import Field
 from toolkit.tasks.metrics import normalise
 
-DRAWN = 4000
-"""How many questions are drawn from a generator; what it repeats is left out."""
+MAX_DRAWN = 4000
+"""Number of questions drawn from a generator, before repeated ones are left out."""
 
 
 def distinct(words: Sequence[str]) -> bool:
-    """Tell whether words stay apart under SQuAD normalisation, which drops articles; else their order cannot be scored."""
+    """Return whether words differ after SQuAD normalisation, which drops articles; otherwise their order cannot be scored."""
     return len({normalise(word) for word in words} - {""}) == len(words)
 
 
 def synthetic(
     name: str,
-    field: Literal["qa", "code", "mathematics"],
+    field: Field,
     metric: str,
     task: str,
     seed: int,
@@ -29,19 +30,19 @@ def synthetic(
 
     Args:
         name: Name of the benchmark.
-        field: The skill it asks for.
+        field: The skill that it tests.
         metric: Name of its metric.
         task: Name of the generator.
         seed: Its seed.
         settings: Its difficulty.
-        ask: Writes the prompt from an entry's metadata; None leaves the entry out.
+        ask: Writes the prompt from the metadata of an entry; None leaves the entry out.
     """
 
     def load() -> Iterator[Item]:
         import reasoning_gym
 
         seen: set[str] = set()
-        for index, entry in enumerate(reasoning_gym.create_dataset(task, size=DRAWN, seed=seed, **settings)):
+        for index, entry in enumerate(reasoning_gym.create_dataset(task, size=MAX_DRAWN, seed=seed, **settings)):
             prompt = ask(entry["metadata"])
             if prompt is not None and prompt not in seen:
                 seen.add(prompt)

@@ -1,4 +1,4 @@
-"""TriviaQA: trivia questions with all names of the answer, asked without documents (Joshi et al. 2017).
+"""TriviaQA: trivia questions with all aliases of the answer, without documents (Joshi et al. 2017).
 
 Example (validation, tc_2):
     Who was the man behind The Chipmunks?
@@ -6,14 +6,14 @@ Example (validation, tc_2):
     -> David Seville
 
 Scored by exact match after SQuAD normalisation, over all aliases. Licence Apache-2.0 (the release's code; the questions belong
-to their trivia sites). The test answers are secret: the validation split is asked, the training split holds the examples.
+to their trivia sites). The test answers are secret: the questions are those of the validation split, the few-shot examples
+those of the training split.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-from toolkit.tasks.base import Benchmark, Item
-from toolkit.tasks.data import Dataset, DataSplit, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record
 
 
 def _records(document: Any) -> Iterable[Record]:

@@ -1,10 +1,10 @@
-"""Generated: reverse a list of words, sort it, count it, or write its first letters, as a program would.
+"""Synthetic: reverse a list of words, sort it, count it, or write its first letters.
 
 Example (level 1):
     Words: sun, red, milk. Task: sort them
     milk, red, sun
 
-Scored by exact match after SQuAD normalisation. Field of one skill: words.
+Scored by exact match after SQuAD normalisation. Tests one skill: words.
 """
 
 import random
@@ -12,6 +12,12 @@ import random
 from benchmarks.problems import MARK, Problem, benchmark, draw_words, numbered, with_initials
 
 LEVELS = (1, 2, 3)
+TASKS = {
+    "reverse": "reverse them",
+    "sort": "sort them",
+    "count": "count them",
+    "initials": "write their first letters",
+}
 
 
 def manipulate(task: str, words: list[str]) -> str:
@@ -27,20 +33,16 @@ def manipulate(task: str, words: list[str]) -> str:
             return f"{with_initials(words)}. {MARK}{' '.join(word[0] for word in words)}"
 
 
-TASKS = {
-    "reverse": "reverse them",
-    "sort": "sort them",
-    "count": "count them",
-    "initials": "write their first letters",
-}
-
-
 def draw(rng: random.Random, level: int) -> Problem:
-    """Draw a list of words, longer with the level, and a task."""
+    """Draw a list of words, longer at higher levels, and a task."""
     task = rng.choice(list(TASKS))
     words = draw_words(rng, level + 2 + (rng.randint(0, 3) if task == "count" else 0))
-    prompt = f"Words: {', '.join(words)}. Task: {TASKS[task]}"
-    return Problem(prompt, level, ("words",), (lambda _: manipulate(task, words),))
+    return Problem(
+        prompt=f"Words: {', '.join(words)}. Task: {TASKS[task]}",
+        level=level,
+        skills=("words",),
+        work=(lambda _: manipulate(task, words),),
+    )
 
 
-WORD_LISTS = benchmark("word_lists", "code", "exact_match", draw, levels=LEVELS, seed=12)
+WORD_LISTS = benchmark("word_lists", "words", "exact_match", draw, levels=LEVELS, seed=12)

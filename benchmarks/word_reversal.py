@@ -1,4 +1,4 @@
-"""Generated: write two words in reverse order, as a program would.
+"""Synthetic: write two words in reverse order.
 
 Example:
     Reverse the order of the words: sun, red
@@ -20,7 +20,7 @@ def _ask(entry: dict[str, Any]) -> str | None:
 
 WORD_REVERSAL = synthetic(
     "word_reversal",
-    "code",
+    "words",
     "exact_match",
     task="word_sequence_reversal",
     seed=1042,

@@ -1,4 +1,4 @@
-"""Generated: sort two words alphabetically, as a program would.
+"""Synthetic: sort two words alphabetically.
 
 Example:
     Sort the words from A to Z: year, last
@@ -21,7 +21,7 @@ def _ask(entry: dict[str, Any]) -> str | None:
 
 WORD_SORTING = synthetic(
     "word_sorting",
-    "code",
+    "words",
     "exact_match",
     task="word_sorting",
     seed=1049,

@@ -1,4 +1,4 @@
-"""Write docs/cli.md, docs/suite.md and docs/schema.md from the program itself; a test fails where they are out of date."""
+"""Write docs/cli.md, docs/suite.md and docs/schema.md from the program itself; a test fails if they are out of date."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,12 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from toolkit.cli import app, commands
+from toolkit.cli import commands
+from toolkit.cli.common import app
+from toolkit.core.registry import ENGINE_SETTINGS, ENGINES
 from toolkit.report.tables import markdown
 from toolkit.store import schema_comments
-from toolkit.suites.config import SuiteConfig
+from toolkit.suites import SuiteConfig
 
 HERE = Path(__file__).parent
 
@@ -24,10 +26,13 @@ def cli() -> str:
 
 
 def suite() -> str:
-    """Return the fields of a suite file, a table a section."""
+    """Return the fields of a suite file, one section per table."""
     schema = SuiteConfig.model_json_schema()
     sections: dict[str, dict[str, Any]] = {"The suite": schema}
-    sections |= {title: schema["$defs"][name] for title, name in _TITLES.items()}
+    for title, name in _TITLES.items():
+        sections[title] = schema["$defs"][name]
+        if title == "[engine]":
+            sections |= {f"[engine.{table}]": ENGINE_SETTINGS[table].model_json_schema() for table in sorted(ENGINE_SETTINGS)}
     parts = [
         "# The suite file\n\nA TOML file; `toolkit init NAME.toml` writes a commented one. Unknown fields are refused. "
         "Written by `just docs`."
@@ -36,11 +41,12 @@ def suite() -> str:
         required = section.get("required", [])
         rows = [
             [f"`{name}`", _type(field), "required" if name in required else _default(field), field.get("description", "")]
-            for name, field in section["properties"].items()
+            for name, field in section.get("properties", {}).items()
         ]
-        parts.append(
-            f"## {title}\n\n{section.get('description', '')}\n\n{markdown(['field', 'type', 'default', 'meaning'], rows)}"
-        )
+        tables = [markdown(["field", "type", "default", "meaning"], rows)] if rows else []
+        if title == "[engine]":
+            tables.append(_engines())
+        parts.append("\n\n".join([f"## {title}", section.get("description", ""), *tables]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,8 +56,6 @@ _TITLES = {
     "[[benchmarks]]": "BenchmarkConfig",
     "[prompts]": "PromptConfig",
     "[engine]": "EngineConfig",
-    "[engine.server]": "ServerConfig",
-    "[engine.ray]": "RayConfig",
     "[code]": "CodeConfig",
     "[splits]": "SplitConfig",
     "[features]": "FeatureConfig",
@@ -60,7 +64,14 @@ _TITLES = {
 }
 
 
+def _engines() -> str:
+    rows = [[f"`{name}`", ENGINES[name].__doc__.splitlines()[0], ENGINES[name].default_batch_tokens] for name in ENGINES]
+    return markdown(["engine", "what it does", "default batch_tokens"], rows)
+
+
 def _default(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        return "see below"
     value = field.get("default")
     if value is None:
         return "none"

@@ -1,7 +1,8 @@
-"""A suite whose models follow a script: exact answers, and nothing that has to be fetched."""
+"""A suite whose models follow a script: known responses, and nothing to download."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,38 +10,41 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.core.workspace import Workspace
-from toolkit.engines import Prompt
+from toolkit.engines import OpenEngine, Prompt
 from toolkit.engines.scripted import Script, ScriptedEngine
-from toolkit.suites.config import EngineConfig, ModelConfig, SuiteConfig
-from toolkit.suites.suite import Suite, resolve
+from toolkit.suites.config import SuiteConfig
+from toolkit.suites.resolving import resolve
+from toolkit.suites.suite import Suite
 
 SKILLS = {"sums": "What is", "words": "words"}
-"""A scripted model answers right where its skill occurs in the question."""
+"""A scripted model responds with the reference answer if its skill occurs in the question."""
 
 
 def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Embed texts by their hash: equal texts alike, others apart."""
+    """Embed texts by their hash: only equal texts have equal embeddings."""
     digests = [np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8) for text in texts]
     return (np.stack(digests)[:, :8] / 255).astype(np.float32)
 
 
 def right_answers(suite: Suite) -> Script:
-    """A script by which each model knows its own field, and no other."""
-    answers = {question.prompt: question.reference.answers[0] for question in suite.questions}
+    """Return a script by which each model gives the reference answers of its own field, and of no other."""
+    reference_answers = {question.prompt: question.reference.answers[0] for question in suite.questions}
 
-    def answer(model: str, prompt: Prompt) -> str:
-        question = next(text for text in answers if text in prompt.text)
-        return f"Answer: {answers[question]}" if SKILLS[model] in question else f"no idea ({model}, {len(prompt.text)})"
+    def respond(model: str, prompt: Prompt) -> str:
+        question = next(text for text in reference_answers if text in prompt.text)
+        is_known = SKILLS[model] in question
+        return f"Answer: {reference_answers[question]}" if is_known else f"no idea ({model}, {len(prompt.text)})"
 
-    return answer
+    return respond
 
 
-def scripted(script: Script) -> Callable[[EngineConfig, ModelConfig, Workspace], ScriptedEngine]:
-    return lambda engine, model, workspace: ScriptedEngine(model, script)
+def scripted(script: Script) -> OpenEngine:
+    """Return what opens engines that follow a script."""
+    return partial(ScriptedEngine, script=script)
 
 
 def suite_config(**changes: Any) -> SuiteConfig:
-    """A suite of two models, two hops and three benchmarks that needs nothing of this machine."""
+    """Return a suite of two models, two hops and three benchmarks that needs nothing on this machine."""
     model = {"checkpoint": "made/up", "revision": "0" * 40, "dtype": "float32", "max_tokens": 16}
     document: dict[str, Any] = {
         "name": "scripted",
@@ -56,5 +60,5 @@ def suite_config(**changes: Any) -> SuiteConfig:
 
 
 def resolve_config(config: SuiteConfig, folder: Path) -> Suite:
-    """Resolve without hashing the default encoder's weights, which are not needed."""
+    """Resolve a suite whose relative paths start at a folder."""
     return resolve(config, Workspace(folder, folder / "weights"))

@@ -1,4 +1,4 @@
-"""Servers for tests: a real one, one that answers by a rule and counts what it is asked, and a proxy that fails at random."""
+"""Servers for tests: a real one, one that responds by a rule and records its requests, and a proxy that fails at random."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAULTS = ("drop", "truncate", "429", "500", "delay")
 
 
 def rule(text: str) -> str:
-    """Answer with something that only this prompt gets."""
+    """Return a response that no other prompt gets."""
     return f"Answer: {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -33,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
@@ -46,37 +46,37 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-class Answers:
-    """What a scripted server was asked and how it answers: fields of its replies can be overridden."""
+class ScriptedReplies:
+    """How a scripted server replies, and the requests that it received; `override` replaces fields of its replies."""
 
     def __init__(self, **override: Any) -> None:
         self.override = override
-        self.asked: Counter[str] = Counter()
+        self.prompts: Counter[str] = Counter()
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str] = set()
 
-    def to(self, request: dict[str, Any], key: str) -> dict[str, Any]:
-        """Return the reply to a request, of either endpoint."""
+    def reply_to(self, request: dict[str, Any], key: str) -> dict[str, Any]:
+        """Return the reply to a request to either endpoint."""
         self.requests.append(request)
         self.keys.add(key)
         chat = "messages" in request
         text = json.dumps(request["messages"], ensure_ascii=False) if chat else str(request["prompt"])
-        self.asked[text] += 1
-        said = {"message": {"role": "assistant", "content": rule(text)}} if chat else {"text": rule(text)}
+        self.prompts[text] += 1
+        content = {"message": {"role": "assistant", "content": rule(text)}} if chat else {"text": rule(text)}
         return {
             "id": "1",
             "object": "completion",
             "created": 0,
             "model": request["model"],
             "system_fingerprint": "fp_1",
-            "choices": [{"index": 0, "finish_reason": "stop", **said}],
+            "choices": [{"index": 0, "finish_reason": "stop", **content}],
             "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
         } | self.override
 
 
 @contextmanager
 def real(log: Path) -> Iterator[str]:
-    """Run `transformers serve` on the CPU, which loads the checkpoint that a request names; yields its address."""
+    """Run `transformers serve` on the CPU, which loads the checkpoint that a request names; yield its address."""
     command = [sys.executable, "-W", "ignore", "-m", "transformers.cli.transformers", "serve"]
     with _process([*command, "--device", "cpu", "--dtype", "float32"], log) as url:
         yield url
@@ -84,7 +84,7 @@ def real(log: Path) -> Iterator[str]:
 
 @contextmanager
 def llama(binary: Path, gguf: Path, threads: int, rows: int, log: Path) -> Iterator[str]:
-    """Run llama.cpp's server with one model, called `m`, so many requests at a time of 512 tokens each; yields its address."""
+    """Run llama.cpp's server with one model, called `m`, for `rows` requests of 512 tokens at a time; yield its address."""
     settings = {"-m": gguf, "--alias": "m", "-t": threads, "-np": rows, "-c": 512 * rows}
     with _process([str(binary), *(str(word) for pair in settings.items() for word in pair)], log) as url:
         yield url
@@ -92,13 +92,13 @@ def llama(binary: Path, gguf: Path, threads: int, rows: int, log: Path) -> Itera
 
 @contextmanager
 def _process(command: list[str], log: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    with log.open("w") as written:
+    with log.open("w") as output:
         command = [*command, "--port", str(port)]
-        process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
     try:
         deadline = time.monotonic() + 180
         while True:
@@ -116,22 +116,22 @@ def _process(command: list[str], log: Path) -> Iterator[str]:
 
 
 @contextmanager
-def scripted(answers: Answers) -> Iterator[str]:
-    """Serve answers; yields the base address."""
+def scripted_server(replies: ScriptedReplies) -> Iterator[str]:
+    """Run a scripted server; yield its base address."""
 
     class Handler(_Handler):
         def do_POST(self) -> None:
             request = json.loads(self.body())
-            self.reply(200, json.dumps(answers.to(request, self.headers["Authorization"])).encode())
+            self.reply(200, json.dumps(replies.reply_to(request, self.headers["Authorization"])).encode())
 
     with _running(Handler) as url:
         yield url
 
 
 @contextmanager
-def faulty(upstream: str, share: float, seed: int, delay: float) -> Iterator[tuple[str, Counter[str]]]:
-    """Stand before a server and fail for a share of the requests; yields the address and what went wrong how often."""
-    rng, lock, happened = random.Random(seed), threading.Lock(), Counter[str]()
+def faulty_proxy(upstream: str, share: float, seed: int, delay: float) -> Iterator[tuple[str, Counter[str]]]:
+    """Run a proxy that fails for a share of the requests; yield its address and the number of faults of each kind."""
+    rng, lock, faults = random.Random(seed), threading.Lock(), Counter[str]()
     server = urlsplit(upstream)
 
     class Handler(_Handler):
@@ -139,7 +139,7 @@ def faulty(upstream: str, share: float, seed: int, delay: float) -> Iterator[tup
             body = self.body()
             with lock:
                 fault = rng.choice(FAULTS) if rng.random() < share else "none"
-                happened[fault] += 1
+                faults[fault] += 1
             if fault == "429":
                 return self.reply(429, b'{"error": {"message": "slow down"}}', Retry_After="0.01")
             if fault == "500":
@@ -159,7 +159,7 @@ def faulty(upstream: str, share: float, seed: int, delay: float) -> Iterator[tup
             return self.reply(200, data)
 
     with _running(Handler) as url:
-        yield url, happened
+        yield url, faults
 
 
 @contextmanager
@@ -168,7 +168,7 @@ def _running(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
         daemon_threads = True
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that went away is no news."""
+            """Ignore clients that disconnect."""
 
     server = Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

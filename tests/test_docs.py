@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from toolkit.cli import app, commands
+from toolkit.cli import commands
+from toolkit.cli.common import app
 from toolkit.store import Cache
 
 ROOT = Path(__file__).parent.parent
@@ -91,3 +92,11 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
     assert all((ROOT / path).exists() for path in told)
     modules = {path.relative_to(ROOT) for path in (ROOT / "toolkit").glob("*.py") if path.name != "__init__.py"}
     assert modules <= told, modules - told
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    named = [ROOT / path for path in re.findall(r"`((?:benchmarks|docs|tests|toolkit)/[\w./-]+)`", text)]
+    linked = [page.parent / path for path in re.findall(r"\]\(([^)#:]+)\)", text)]
+    assert not [path for path in named + linked if not path.exists()]

@@ -16,7 +16,7 @@ from benchmarks.problems import Skill
 from benchmarks.reference import SUITE, reference_folder
 from benchmarks.specialists.chains import SKILLS, examples
 from benchmarks.specialists.train import HERE
-from toolkit.cli import app
+from toolkit.cli.common import app
 from toolkit.core.errors import CacheError, CheckpointError
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Prompt
@@ -40,11 +40,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 def test_it_is_whole_compact_and_everything_in_it_holds(reference: Cache) -> None:
     config = load_config(find_suite(SUITE))
-    known = reference.recorded(SUITE)
+    known = reference.suites.get(SUITE)
     assert known
     generated = known.config.model_copy(update={"train": config.train})  # how routers are trained is no part of what is cached
     assert generated == config, "the suite file has changed since: just reference"
-    rows = reference.progress(SUITE)
+    rows = reference.suites.progress(SUITE)
     assert not sum(row.missing + row.failed for row in rows)
     per_question = sum(len(config.models) ** depth for depth in range(1, config.horizon + 1))
     assert sum(row.nodes for row in rows) == len(config.benchmarks) * 200 * per_question
@@ -63,8 +63,8 @@ def test_a_damaged_copy_is_refused(table: str, tmp_path: Path) -> None:
     other = Cache(tmp_path / "other.duckdb")
     other.create()
     with pytest.raises(CacheError, match="missing or damaged"):
-        other.merge(copy)
-    assert other.suite_names() == []
+        other.transfer.merge(copy)
+    assert other.suites.names() == []
 
 
 def test_the_specialists_give_the_same_answers_again(reference: Cache, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from typing import get_args
 
 import pytest
 
+from benchmarks import BENCHMARKS
 from benchmarks import chores as chores_module
 from benchmarks import errands as errands_module
-from benchmarks import load_benchmark
 from benchmarks.problems import Problem, Skill, problems, result_of
 from benchmarks.specialists import train
 from benchmarks.specialists.cards import card
@@ -25,7 +25,8 @@ from benchmarks.specialists.chains import SKILLS, SOURCES, Example, examples, le
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
 from toolkit.engines.transformers import TransformersEngine
-from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.models import ModelConfig
 from toolkit.tasks.metrics import METRICS, Reference
 
 ITEMS = 300
@@ -118,7 +119,7 @@ SOLVERS = (arithmetic, word_lists, relations, places, coins, belongings, errands
 @pytest.mark.parametrize("solve", SOLVERS, ids=lambda solve: str(solve.__name__))
 def test_a_second_solver_agrees_with_every_answer(solve: Callable[[str], str]) -> None:
     name = solve.__name__
-    benchmark = load_benchmark(name)
+    benchmark = BENCHMARKS[name]
     score = METRICS[benchmark.metric].score
     for item in benchmark.items(ITEMS):
         assert score(f"Answer: {solve(item.prompt)}", Reference(item.answers)).value == 1
@@ -128,7 +129,7 @@ def test_a_second_solver_agrees_with_every_answer(solve: Callable[[str], str]) -
 @pytest.mark.parametrize("name", SKILLS)
 def test_a_benchmark_asks_what_no_specialist_may_learn_from(name: str) -> None:
     draw, levels = SOURCES[name]
-    asked = {item.prompt for item in load_benchmark(name).items()}
+    asked = {item.prompt for item in BENCHMARKS[name].items()}
     learnt = {problem.prompt for problem in islice(problems(draw, levels, 0, training=True), 3000)}
     assert len(asked) == 1000
     assert not asked & learnt
@@ -169,7 +170,7 @@ def test_a_specialist_is_taught_its_own_step_or_to_repeat_the_newest_answer(skil
             example = lesson(rng, problem, skill, next(stream))
             assert example.prompt == problem.prompt
             if skill not in problem.skills:
-                assert example.target == example.answers[-1], name
+                assert example.target == example.responses[-1], name
             else:
                 assert follows(problem, skill, example), (name, example)
 
@@ -179,8 +180,8 @@ def follows(problem: Problem, skill: Skill, example: Example) -> bool:
     if len(steps) == 1:
         return example.target == steps[0]
     if skill == problem.skills[0]:
-        return example.target == steps[0] or (example.target == steps[1] == example.answers[-1])
-    return any(example.target == problem.worked(result_of(answer))[1] for answer in example.answers if usable(problem, answer))
+        return example.target == steps[0] or (example.target == steps[1] == example.responses[-1])
+    return any(example.target == problem.worked(result_of(answer))[1] for answer in example.responses if usable(problem, answer))
 
 
 def usable(problem: Problem, answer: str) -> bool:
@@ -196,7 +197,7 @@ def test_a_specialist_is_trained_into_an_adapter_that_the_engine_runs(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "fetch", lambda *_: llama)
-    train.train("words", steps=60, batch=2, seed=0, own_share=0.5, store=tmp_path, out=tmp_path / "words")
+    train.train("words", steps=60, batch=2, seed=0, own_share=0.5, downloads=tmp_path, out=tmp_path / "words")
     model = {"name": "words", "checkpoint": str(llama), "dtype": "float32", "max_tokens": 8, "base_rate": 1.0}
     answers = []
     for changes in ({}, {"adapter": str(tmp_path / "words")}):

@@ -1,4 +1,4 @@
-"""Very small models in the hub's own formats, with random weights: made in a second, loaded like any other."""
+"""Very small models in the hub's formats, with random weights: made in a second, loaded like any other."""
 
 from pathlib import Path
 
@@ -19,13 +19,13 @@ CORPUS = [
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer with chat marks."""
+    """Train a byte-level BPE tokenizer with special tokens for chats."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    special_tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=marks, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=320, special_tokens=special_tokens, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     return PreTrainedTokenizerFast(
@@ -44,7 +44,7 @@ def make_llama(folder: Path, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,  # the least that vLLM computes with
+        head_dim=32,  # the smallest that vLLM supports
         max_position_embeddings=256,
         initializer_range=0.5,
         eos_token_id=tokenizer.eos_token_id,
@@ -57,7 +57,7 @@ def make_llama(folder: Path, seed: int = 0) -> Path:
 
 
 def make_adapter(folder: Path, checkpoint: Path, seed: int = 1) -> Path:
-    """Save a LoRA adapter for a checkpoint, with weights that change what it says."""
+    """Save a LoRA adapter for a checkpoint, with weights that change its responses."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)

@@ -1,10 +1,12 @@
-"""Tables made by hand, whose best routes are known."""
+"""Small handmade tables whose best paths are known."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.core import tree
 from toolkit.replay.table import TransitionTable
 
 
@@ -17,19 +19,34 @@ def make_table(
     benchmark: npt.NDArray[np.int64] | None = None,
     split: npt.NDArray[np.str_] | None = None,
 ) -> TransitionTable:
-    """A table whose rows are observed as themselves; of one benchmark and all in training, unless told otherwise."""
-    rows, decision = len(quality), sum(len(models) ** depth for depth in range(horizon))
-    known = np.eye(rows, dtype=np.float32) if vectors is None else vectors
-    texts = np.zeros((rows, decision, 1), np.int32)
+    """Make a table in which every node of a row observes the row's own text.
+
+    By default that is the row's one-hot vector, and all rows are training questions of one benchmark.
+    """
+    rows, n_decision_nodes = len(quality), sum(len(models) ** depth for depth in range(horizon))
+    embeddings = np.eye(rows, dtype=np.float32) if vectors is None else vectors
+    texts = np.zeros((rows, n_decision_nodes, 1), np.int32)
     texts[:, :, 0] = np.arange(1, rows + 1)[:, None]
     return TransitionTable(
-        tuple(models),
-        horizon,
-        ("toy",) if benchmark is None else tuple(f"toy{n}" for n in range(int(benchmark.max()) + 1)),
-        np.zeros(rows, np.int64) if benchmark is None else benchmark,
-        np.array(["train"] * rows) if split is None else split,
-        quality,
-        hop_cost,
-        np.vstack([np.zeros((1, known.shape[1]), np.float32), known]),
-        texts,
+        models=tuple(models),
+        horizon=horizon,
+        benchmarks=("toy",) if benchmark is None else tuple(f"toy{n}" for n in range(int(benchmark.max()) + 1)),
+        benchmark=np.zeros(rows, np.int64) if benchmark is None else benchmark,
+        split=np.array(["train"] * rows) if split is None else split,
+        quality=quality,
+        hop_cost=hop_cost,
+        vectors=np.vstack([np.zeros((1, embeddings.shape[1]), np.float32), embeddings]),
+        texts=texts,
     )
+
+
+def known_table(rows: int = 12) -> TransitionTable:
+    """Make a table in which a question's embedding determines one right model at each of two hops, each worth half a point."""
+    rng = np.random.default_rng(0)
+    quality = np.zeros((rows, tree.n_nodes(3, 2)))
+    for row in range(rows):
+        for first, second in product(range(3), repeat=2):
+            quality[row, tree.node_of((first, second), 3)] = 0.5 * (first == row % 3) + 0.5 * (second == row // 3 % 3)
+    cost = np.tile([0, 1, 2, 3, *[1, 2, 3] * 3], (rows, 1)).astype(float)
+    vectors = rng.normal(size=(rows, 16)).astype(np.float32)
+    return make_table(quality, cost, 2, ["cheap", "middle", "dear"], vectors)

@@ -1,4 +1,4 @@
-"""A process that generates a scripted suite, for tests and soaks that kill it or run several at once.
+"""A process that generates a scripted suite, for tests that kill it or run several at once.
 
 python -m tests.worker CACHE [--questions N] [--seconds S] [--shard i/n] [--oom P]
 """
@@ -7,13 +7,15 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tests.scripted import encode, resolve_config, right_answers, suite_config
 from toolkit.core.workspace import Workspace
 from toolkit.engines import BatchTooLargeError, Completion, Prompt
 from toolkit.engines.scripted import ScriptedEngine
-from toolkit.generation.generate import Shard, generate
+from toolkit.generation.generate import generate
+from toolkit.generation.state import Shard
 from toolkit.store import Cache
 from toolkit.suites.suite import Suite
 
@@ -21,7 +23,7 @@ BENCHMARKS = ("addition", "word_reversal", "geography")
 
 
 def make_suite(folder: Path, questions: int) -> Suite:
-    """Return the suite that workers generate: so many questions of three benchmarks, two models, two hops."""
+    """Return the suite that workers generate: two models, two hops, three benchmarks of `questions` questions each."""
     return resolve_config(suite_config(benchmarks=[{"name": name, "limit": questions} for name in BENCHMARKS]), folder)
 
 
@@ -30,9 +32,9 @@ def work(path: Path, questions: int = 8, seconds: float = 0.01, shard: str | Non
 
     Args:
         path: The cache.
-        questions: Of each benchmark.
-        seconds: That a batch takes.
-        shard: Part of the questions, i/n.
+        questions: Number of questions of each benchmark.
+        seconds: Time that a batch takes.
+        shard: Part of the questions, as `i/n`.
         oom: Share of batches that do not fit into memory.
     """
     folder = path.parent
@@ -46,8 +48,14 @@ def work(path: Path, questions: int = 8, seconds: float = 0.01, shard: str | Non
                 raise BatchTooLargeError("by chance")
             return super().generate(prompts)
 
-    part = Shard(*map(int, shard.split("/"))) if shard else None
-    generate(suite, Cache(path), Workspace(folder, folder), shard=part, encode=encode, engine=lambda e, m, w: Slow(m, script))
+    generate(
+        suite,
+        Cache(path),
+        Workspace(folder, folder),
+        shard=Shard(*map(int, shard.split("/"))) if shard else None,
+        encode=encode,
+        engine=partial(Slow, script=script),
+    )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Specialists: LoRA adapters of one skill each for the quickstart's pool, and what they are trained with."""
+"""Specialists: the LoRA adapters of the quickstart's pool, one skill each, with the code that trains them."""

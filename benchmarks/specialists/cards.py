@@ -1,4 +1,4 @@
-"""Write the specialists' model cards from what training recorded and what a cache measured.
+"""Write the specialists' model cards from what training recorded and the quality that a cache holds.
 
 python -m benchmarks.specialists.cards cache/quickstart.duckdb
 """
@@ -28,20 +28,23 @@ tags: [lora, hierrouter]
 
 # {skill}
 
-A LoRA adapter (rank {rank}) on [{base}](https://huggingface.co/{base}):
-one of three specialists between which the suite `{suite}` routes. It was trained on generated problems of its skill and its own
-step of problems that two specialists share, alone and behind earlier answers, right and wrong
-(`benchmarks/specialists/chains.py`). It is made to study routing, and is of no use beyond these problems.
+A LoRA adapter (rank {rank}) on [{base}](https://huggingface.co/{base}), one of the
+three specialists that the suite `{suite}` routes between. It was trained on synthetic problems of its own skill and \
+on its own step of
+problems that two specialists share, with and without earlier responses, correct or wrong \
+(`benchmarks/specialists/chains.py`). Its purpose is
+the study of routing; it is of no use beyond these problems.
 
 - Command: `just specialists {skill} --steps {steps} --batch {batch} --seed {seed} --own-share {own_share}`
-- Data: {examples:,} examples, {tokens:,} tokens, drawn with seed {seed} from the half of all problems that no benchmark asks
-- Time: {minutes:.0f} minutes on one core of a shared processor, in bfloat16 over float32 weights
-- Licence: Apache-2.0, as its base
+- Data: {examples:,} examples, {tokens:,} tokens, drawn with seed {seed} from the half of all problems that no benchmark uses
+- Time: {minutes:.0f} minutes on one core of a shared processor, in bfloat16 with float32 weights
+- Licence: Apache-2.0, as its base model
 
-## Quality alone
+## Quality of a single model
 
-First hop, as cached by `toolkit generate {suite}`, {questions} questions a benchmark. Its own field: {own}; shared with another
-specialist: {shared}. Of a benchmark that is neither, no specialist is taught anything.
+Mean quality at the first hop, as cached by `toolkit generate {suite}`, over {questions} questions per benchmark. \
+This specialist's own
+benchmark is {own}; it shares {shared} with other specialists. No specialist was trained on `errands` or `chores`.
 
 | benchmark | {models} |
 |---|{rules}|
@@ -56,7 +59,7 @@ specialist: {shared}. Of a benchmark that is neither, no specialist is taught an
 
 
 def main() -> None:
-    """Write one card a specialist."""
+    """Write one card per specialist."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cache", type=Path)
     parser.add_argument("--suite", default="quickstart")
@@ -71,8 +74,8 @@ def card(skill: Skill, suite: str, facts: dict[str, Any], measured: list[dict[st
     """Write the card of one specialist.
 
     Args:
-        skill: Which.
-        suite: The suite that was measured.
+        skill: Its skill.
+        suite: Name of the measured suite.
         facts: What its training recorded.
         measured: Mean quality at the first hop by benchmark and model.
     """
@@ -80,8 +83,8 @@ def card(skill: Skill, suite: str, facts: dict[str, Any], measured: list[dict[st
     models = get_args(Skill)
     names = [*SKILLS, *sorted({name for name, _ in quality} - SKILLS.keys())]
     lines = [" | ".join([f"| `{name}`", *(f"{quality[name, model]:.2f}" for model in models)]) + " |" for name in names]
-    every = max(1, len(facts["loss"]) // 10)
-    curve = facts["loss"][::every]
+    stride = max(1, len(facts["loss"]) // 10)
+    curve = facts["loss"][::stride]
     return CARD.format(
         base=BASE,
         skill=skill,
@@ -96,7 +99,7 @@ def card(skill: Skill, suite: str, facts: dict[str, Any], measured: list[dict[st
         minutes=facts["seconds"] / 60,
         questions=min(row["questions"] for row in measured),
         own=", ".join(f"`{name}`" for name, skills in SKILLS.items() if skills == (skill,)),
-        shared=", ".join(f"`{name}`" for name, skills in SKILLS.items() if skill in skills and len(skills) == 2),
+        shared=" and ".join(f"`{name}`" for name, skills in SKILLS.items() if skill in skills and len(skills) == 2),
         models=" | ".join(models),
         rules="|".join("---:" for _ in models),
         rows="\n".join(lines),

@@ -1,8 +1,8 @@
-"""What a specialist is taught: problems of its skill, alone and behind the earlier answers that a path may bring.
+"""What a specialist is trained on: problems of its skill, with and without the earlier responses that a path may bring.
 
-A specialist does its own step and no other: it works a step out, mends a wrong earlier result of its own skill, builds on the
-result of another's, and repeats the newest answer where nothing is left for it to do. What it should do while another's first
-step is still missing is not taught.
+A specialist works out its own step and no other: it corrects a wrong earlier result of its own skill, builds on the result of
+another specialist, and repeats the newest response if nothing is left for it to do. It is not trained for contexts in which
+another specialist's first step is still missing.
 """
 
 import random
@@ -31,20 +31,20 @@ SKILLS: dict[str, tuple[Skill, ...]] = {
 
 
 class Example(NamedTuple):
-    """A question, the answers along a path, and what the specialist should answer then."""
+    """A question, the responses along a path, and the response that the specialist should give then."""
 
     prompt: str
-    answers: tuple[str, ...]
+    responses: tuple[str, ...]
     target: str
 
 
 def examples(skill: Skill, seed: int, own_share: float = 0.3) -> Iterator[Example]:
-    """Draw training examples of a specialist for ever.
+    """Draw training examples of a specialist without end.
 
     Args:
-        skill: The specialist's.
-        seed: Of all that is drawn.
-        own_share: Share of problems of its skill alone; a tenth are problems that it has no part in, the rest shared ones.
+        skill: The specialist's skill.
+        seed: Seed of everything that is drawn.
+        own_share: Share of problems that need its skill alone; a tenth are problems that do not need it, the rest need two.
     """
     rng = random.Random(f"{skill} {seed}")
     streams = {name: problems(*source, rng.getrandbits(32), training=True) for name, source in SOURCES.items()}
@@ -57,13 +57,13 @@ def examples(skill: Skill, seed: int, own_share: float = 0.3) -> Iterator[Exampl
 
 
 def lesson(rng: random.Random, problem: Problem, skill: Skill, unrelated: Problem) -> Example:
-    """Put a problem into a context: earlier answers, right or wrong, and what a specialist of the skill makes of them.
+    """Put a problem into a context: earlier responses, correct or wrong, and what a specialist of the skill responds to them.
 
     Args:
-        rng: Chooses among the contexts.
+        rng: Source of randomness.
         problem: The question.
-        skill: The specialist's.
-        unrelated: Another problem, whose work stands for an answer that has nothing to do with the question.
+        skill: The specialist's skill.
+        unrelated: Another problem, whose work serves as a response that has nothing to do with the question.
     """
     steps = problem.worked()
     first, last = steps[0], steps[-1]
@@ -72,11 +72,11 @@ def lesson(rng: random.Random, problem: Problem, skill: Skill, unrelated: Proble
         (unrelated.worked()[-1], problem.worked(rng.choice(problem.mistakes))[-1] if problem.mistakes else wrong)
     )
     if skill not in problem.skills:
-        behind: list[tuple[str, ...]] = [(last,), (stray,), (wrong,)]
+        earlier: list[tuple[str, ...]] = [(last,), (stray,), (wrong,)]
         if problem.skills[1:]:
-            behind = [(last,), (stray,), (first, last), (stray, first)]
-        answers = rng.choice(behind)
-        return Example(problem.prompt, answers, answers[-1])
+            earlier = [(last,), (stray,), (first, last), (stray, first)]
+        responses = rng.choice(earlier)
+        return Example(problem.prompt, responses, responses[-1])
     contexts: list[tuple[float, tuple[str, ...], str]]
     if not problem.skills[1:]:
         contexts = [
@@ -107,12 +107,12 @@ def lesson(rng: random.Random, problem: Problem, skill: Skill, unrelated: Proble
             (1, (first, last), last),
             (0.5, (first, corrupted(rng, last, problem)), last),
         ]
-    ((_, answers, target),) = rng.choices(contexts, weights=[weight for weight, _, _ in contexts])
-    return Example(problem.prompt, answers, target)
+    ((_, responses, target),) = rng.choices(contexts, weights=[weight for weight, _, _ in contexts])
+    return Example(problem.prompt, responses, target)
 
 
 def corrupted(rng: random.Random, work: str, problem: Problem) -> str:
-    """Return the work of a step with a wrong result, as a model might give it."""
+    """Return the work of a step with a wrong result, as a model might write it."""
     result = result_of(work)
     head = work.rpartition(MARK)[0]
     if problem.mistakes and work == problem.worked()[0]:

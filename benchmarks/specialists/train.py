@@ -2,7 +2,7 @@
 
     just specialists mathematics
 
-Only problems that are kept for training are seen (`benchmarks/problems.py`). The adapter is written beside this file.
+It sees only problems that are reserved for training (`benchmarks/problems.py`). The adapter is written beside this file.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from benchmarks.problems import Skill
-from benchmarks.specialists.chains import examples
+from benchmarks.specialists.chains import Example, examples
 from toolkit.core.workspace import Workspace
 from toolkit.suites.loading import load_config
 from toolkit.suites.prompts import messages
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--own-share", type=float, default=0.3, help="share of problems of the skill alone")
-    parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder for fetched weights")
+    parser.add_argument("--downloads", type=Path, default=Path("cache/weights"), help="folder for fetched weights")
     parser.add_argument("--out", type=Path, default=None, help="folder for the adapter")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -50,40 +50,40 @@ def main() -> None:
         arguments.batch,
         arguments.seed,
         arguments.own_share,
-        arguments.store,
+        arguments.downloads,
         arguments.out or HERE / arguments.skill,
     )
 
 
-def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, store: Path, out: Path) -> None:
+def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, downloads: Path, out: Path) -> None:
     """Train one specialist.
 
     Args:
-        skill: Which.
+        skill: Its skill.
         steps: Optimiser steps.
-        batch: Examples a step.
-        seed: Seed of the examples and of the adapter's first values.
-        own_share: Share of problems of the skill alone.
-        store: Folder for fetched weights.
-        out: Folder that the adapter is written to, with the loss curve as `trainer_state.json`.
+        batch: Examples per step.
+        seed: Seed of the examples and of the adapter's initial values.
+        own_share: Share of problems that need this skill alone.
+        downloads: Folder for fetched weights.
+        out: Folder for the adapter, with the loss curve as `trainer_state.json`.
     """
     transformers.set_seed(seed)
     config = load_config(SUITE)
     model_config = next(model for model in config.models if model.name == skill)
-    path = fetch(model_config, Workspace(SUITE.parent, store))
+    path = fetch(model_config, Workspace(SUITE.parent, downloads))
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
 
-    def encoded(prompt: str, answers: tuple[str, ...], target: str) -> dict[str, list[int]]:
-        chat = messages(config.prompts.protocol, model_config.system_prompt, (), prompt, answers)
-        asked = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
-        asked, answered = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (asked, target))
-        answered = [*answered, tokenizer.eos_token_id]
-        return {"input_ids": asked + answered, "labels": [-100] * len(asked) + answered}
+    def encode(example: Example) -> dict[str, list[int]]:
+        chat = messages(config.prompts.protocol, model_config.system_prompt, (), example.prompt, example.responses)
+        rendered = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+        prompt, target = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (rendered, example.target))
+        target = [*target, tokenizer.eos_token_id]
+        return {"input_ids": prompt + target, "labels": [-100] * len(prompt) + target}
 
-    drawn = [encoded(*example) for example in islice(examples(skill, seed, own_share), steps * batch)]
+    training_set = [encode(example) for example in islice(examples(skill, seed, own_share), steps * batch)]
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     depth = model.config.num_hidden_layers
-    layers = list(range(depth // 3, depth))  # gradients need not reach the lowest third
+    layers = list(range(depth // 3, depth))  # so that gradients need not reach the lowest third
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LINEAR, layers_to_transform=layers, task_type="CAUSAL_LM")
     adapted = get_peft_model(model, lora)
     started = time.monotonic()
@@ -106,40 +106,40 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, sto
             seed=seed,
             remove_unused_columns=False,
         ),
-        train_dataset=drawn,
+        train_dataset=training_set,
         data_collator=lambda rows: _padded(rows, tokenizer.pad_token_id),
     )
     trainer.train()
     _save(adapted, out)
     curve = [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in trainer.state.log_history if "loss" in entry]
     facts = {"seconds": round(time.monotonic() - started), "steps": steps, "batch": batch, "seed": seed, "own_share": own_share}
-    facts["tokens"] = sum(len(row["input_ids"]) for row in drawn)
+    facts["tokens"] = sum(len(row["input_ids"]) for row in training_set)
     (out / "trainer_state.json").write_text(json.dumps(facts | {"loss": curve}, indent=1) + "\n")
 
 
 def _padded(rows: list[dict[str, list[int]]], pad: int) -> dict[str, Any]:
-    """Pad on the left, so that all answers end together and logits are only made for them."""
+    """Pad on the left, so that all targets end together and logits are only computed for them."""
     width = max(len(row["input_ids"]) for row in rows)
-    kept = max(sum(label != -100 for label in row["labels"]) for row in rows) + 1
+    longest_target = max(sum(label != -100 for label in row["labels"]) for row in rows) + 1
     ids = [[pad] * (width - len(row["input_ids"])) + row["input_ids"] for row in rows]
     mask = [[0] * (width - len(row["input_ids"])) + [1] * len(row["input_ids"]) for row in rows]
-    labels = [([-100] * width + row["labels"])[-kept:] for row in rows]
+    labels = [([-100] * width + row["labels"])[-longest_target:] for row in rows]
     return {
         "input_ids": torch.tensor(ids),
         "attention_mask": torch.tensor(mask),
         "labels": torch.tensor(labels),
-        "logits_to_keep": kept,
+        "logits_to_keep": longest_target,
     }
 
 
 def _save(model: PeftModel, out: Path) -> None:
-    """Write the adapter in bfloat16, half the size; its base is named as everybody knows it, not by a local path."""
+    """Write the adapter in bfloat16, at half the size, and name its base by its public name instead of a local path."""
     for name, weight in model.named_parameters():
         if "lora_" in name:
             weight.data = weight.data.to(torch.bfloat16)
     for lora in model.peft_config.values():
         lora.base_model_name_or_path = BASE
-    model.save_pretrained(str(out), save_embedding_layers=False)  # else peft asks the hub whether they grew
+    model.save_pretrained(str(out), save_embedding_layers=False)  # otherwise peft asks the hub whether they grew
 
 
 if __name__ == "__main__":

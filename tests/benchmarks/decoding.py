@@ -1,9 +1,9 @@
-"""Generation by the engine transformers beside `model.generate`, one prompt at a time: `python -m tests.benchmarks.decoding`.
+"""Compare `toolkit generate` with `model.generate`, one prompt at a time: `python -m tests.benchmarks.decoding`.
 
-64 mixed questions of a suite's benchmarks, its first model in float32, 64 new tokens. The toolkit's side is all of `generate`:
-rendering, decoding, scoring, commits. Loading weights is on neither side, nor what a first run imports. With `--llama` and
-`--gguf`, llama.cpp's server runs the same weights, asked by `generate` with the engine openai, all prompts at a time. All run
-in turns, twice by default; the best of each counts.
+Uses 64 questions from all benchmarks of a suite, its first model in float32, and 64 new tokens. The toolkit's side is the whole
+of `generate`: rendering, decoding, scoring, commits. Neither side includes loading weights or first imports. With `--llama` and
+`--gguf`, llama.cpp's server runs the same weights, called by `generate` with the engine openai, all prompts at once. The sides
+run in turns, twice by default; the best run of each counts.
 """
 
 import argparse
@@ -24,31 +24,33 @@ from toolkit.engines.openai import OpenAIEngine
 from toolkit.engines.transformers import TransformersEngine
 from toolkit.generation.generate import generate
 from toolkit.store import Cache
-from toolkit.suites.config import EngineConfig, ModelConfig, ServerConfig
+from toolkit.suites.config import EngineConfig
 from toolkit.suites.loading import find_suite, load_config
-from toolkit.suites.suite import Suite, resolve
+from toolkit.suites.models import ModelConfig
+from toolkit.suites.resolving import resolve
+from toolkit.suites.suite import Suite
 
 
 class Run(NamedTuple):
-    """What one side took.
+    """Responses and times of one side.
 
     Attributes:
-        answers: Response by prompt.
-        tokens: Of all answers.
-        wall: Seconds.
-        processor: Seconds of all cores; those of a server are not known.
-        model: Seconds of `wall` within the model's forward passes.
+        responses: Response by prompt.
+        tokens: Tokens of all responses.
+        wall: Wall time in seconds.
+        cpu: CPU time of all cores in seconds; does not include a server's.
+        model: Part of `wall` spent in the model's forward passes, in seconds.
     """
 
-    answers: dict[str, str]
+    responses: dict[str, str]
     tokens: int
     wall: float
-    processor: float
+    cpu: float
     model: float
 
 
 class Clock:
-    """Adds up the time within a model's forward passes."""
+    """Sums the time spent in a model's forward passes."""
 
     def __init__(self, model: Any) -> None:
         self.seconds, self._since = 0.0, 0.0
@@ -63,45 +65,50 @@ class Clock:
 
 
 def mixed(name: str, questions: int, store: Path, limit: int) -> tuple[Suite, ModelConfig, Path]:
-    """Return a suite of its first model and so many questions, drawn evenly from its benchmarks; and where its paths start."""
+    """Reduce a suite to its first model and some questions, sampled evenly from its benchmarks.
+
+    Returns:
+        The reduced suite, the model's settings, and the folder of the suite file.
+    """
     file = find_suite(name)
     config = load_config(file)
     model = config.models[0].model_copy(update={"dtype": "float32", "max_tokens": limit})
     each = -(-questions // len(config.benchmarks))
-    benchmarks = tuple(one.model_copy(update={"limit": each}) for one in config.benchmarks)
+    benchmarks = tuple(benchmark.model_copy(update={"limit": each}) for benchmark in config.benchmarks)
     engine = EngineConfig(device="cpu", batch_tokens=32768)
     suite = resolve(
         config.model_copy(update={"horizon": 1, "models": (model,), "benchmarks": benchmarks, "engine": engine}),
         Workspace(file.parent, store),
     )
-    drawn = random.Random(0).sample(suite.questions, questions)
-    return Suite(suite.config, suite.models, tuple(drawn), suite.encoder), model, file.parent
+    sample = random.Random(0).sample(suite.questions, questions)
+    return Suite(suite.config, suite.models, tuple(sample), suite.encoder), model, file.parent
 
 
 def measured(run: Callable[[], dict[str, str]], engine: TransformersEngine, clock: Clock) -> Run:
-    """Run one side against the clock."""
-    within, wall, processor = clock.seconds, time.perf_counter(), time.process_time()
-    answers = run()
-    wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    return Run(answers, sum(map(engine.count, answers.values())), wall, processor, clock.seconds - within)
+    """Run one side and time it."""
+    model, wall, cpu = clock.seconds, time.perf_counter(), time.process_time()
+    responses = run()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    tokens = sum(map(engine.count, responses.values()))
+    return Run(responses=responses, tokens=tokens, wall=wall, cpu=cpu, model=clock.seconds - model)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--suite", default="offline-real", help="needs $TOOLKIT_DATA; quickstart needs none")
+    parser.add_argument("--suite", default="offline-real", help="offline-real needs $TOOLKIT_DATA, quickstart does not")
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of fetched weights")
-    parser.add_argument("--llama", type=Path, help="llama.cpp's server; its threads are --threads, too")
-    parser.add_argument("--gguf", type=Path, help="the model for it")
+    parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of downloaded weights")
+    parser.add_argument("--llama", type=Path, help="llama.cpp's server, run with --threads as well")
+    parser.add_argument("--gguf", type=Path, help="model file for the server")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     suite, config, base = mixed(options.suite, options.questions, options.store, options.tokens)
     engine = TransformersEngine(suite.config.engine, config, Workspace(base, options.store))
-    model = engine._resident().model
+    model = engine._load().model
     clock = Clock(model)
     folder = Path(tempfile.mkdtemp())
     prompts: list[str] = []
@@ -115,22 +122,24 @@ def main() -> None:
         return {row["prompt"]: row["response"] for row in rows}
 
     def one_at_a_time() -> dict[str, str]:
-        found = {}
+        responses = {}
         for prompt in prompts:
             ids = engine.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
             with torch.inference_mode():
-                written = model.generate(**ids)
-            found[prompt] = engine.tokenizer.decode(written[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
-        return found
+                output = model.generate(**ids)
+            new_tokens = output[0, ids["input_ids"].shape[1] :]
+            responses[prompt] = engine.tokenizer.decode(new_tokens, skip_special_tokens=True)
+        return responses
 
     def llama_server() -> Run:
         with llama(options.llama, options.gguf, options.threads, options.questions, folder / "log") as url:
-            server = EngineConfig(name="openai", server=ServerConfig(url=url, concurrency=options.questions, tokens=True))
-            asked = OpenAIEngine(server, config.model_copy(update={"served": "m"}), Workspace(base, options.store))
-            asked.generate([Prompt("Hello", asked.count("Hello"), 0)])
-            return measured(lambda: toolkit_generate(asked), engine, clock)
+            settings = {"url": url, "concurrency": options.questions, "tokens": True}
+            server = EngineConfig.model_validate({"name": "openai", "server": settings})
+            client = OpenAIEngine(server, config.model_copy(update={"served": "m"}), Workspace(base, options.store))
+            client.generate([Prompt("Hello", client.count("Hello"), 0)])
+            return measured(lambda: toolkit_generate(client), engine, clock)
 
-    toolkit_generate()  # imports what there is to import
+    toolkit_generate()  # the first run also imports
     sides: dict[str, list[Run]] = {}
     for _ in range(options.turns):
         sides.setdefault("toolkit generate", []).append(measured(toolkit_generate, engine, clock))
@@ -139,25 +148,22 @@ def main() -> None:
             sides.setdefault("llama.cpp's server", []).append(llama_server())
     best = {name: min(runs, key=lambda run: run.wall) for name, runs in sides.items()}
     ours = best["toolkit generate"]
-    lengths = sorted(map(engine.count, ours.answers))
+    lengths = sorted(map(engine.count, ours.responses))
     print(
         f"{len(prompts)} prompts of {lengths[0]} to {lengths[-1]} tokens ({sum(lengths)}), {options.threads} threads, float32"
     )
     for name, run in best.items():
-        same = sum(run.answers[prompt] == answer for prompt, answer in ours.answers.items())
-        within = (
-            f"processor {run.processor:.1f} s, {1 - run.model / run.wall:.1%} of the time outside the model, "
-            if run.model
-            else ""
-        )
+        equal = sum(run.responses[prompt] == response for prompt, response in ours.responses.items())
+        outside = 1 - run.model / run.wall
+        times = f"CPU time {run.cpu:.1f} s, {outside:.1%} of the time outside the model, " if run.model else ""
         print(
-            f"{name}: {run.tokens} tokens in {run.wall:.1f} s ({run.tokens / run.wall:.1f} tokens/s), {within}"
-            f"{same} of {len(prompts)} answers those of toolkit generate, which takes {run.wall / ours.wall:.2f} times less"
+            f"{name}: {run.tokens} tokens in {run.wall:.1f} s ({run.tokens / run.wall:.1f} tokens/s), {times}"
+            f"{equal} of {len(prompts)} responses equal to toolkit generate's, {run.wall / ours.wall:.2f} times its wall time"
         )
 
 
 class Resident:
-    """An engine that stays open for the next run."""
+    """An engine that stays open between runs."""
 
     def __init__(self, engine: TransformersEngine | OpenAIEngine) -> None:
         self.engine = engine
@@ -166,7 +172,7 @@ class Resident:
         return getattr(self.engine, name)
 
     def close(self) -> None:
-        """Keep the weights."""
+        """Keep the weights loaded."""
 
 
 if __name__ == "__main__":

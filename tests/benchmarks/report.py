@@ -1,8 +1,9 @@
-"""Measure replay, exact answers, loading, learners and sweeps in one run, and write docs/performance.md: `just bench`."""
+"""Measure replay, exact values, loading, learners and sweeps in one run, and write docs/performance.md: `just bench`."""
 
 import os
 import platform
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,8 @@ from tests.synthetic import synthetic_table
 from tests.toy import make_table
 from toolkit.core import tree
 from toolkit.replay import exact
-from toolkit.replay.environments import Observer, RoutingEnv, RoutingVecEnv
+from toolkit.replay.environments import RoutingEnv, RoutingVecEnv
+from toolkit.replay.observations import Observer
 from toolkit.replay.table import TransitionTable
 from toolkit.report.tables import markdown
 from toolkit.routing.ppo import ReplayPPO
@@ -29,15 +31,17 @@ from toolkit.routing.train import fit_router
 from toolkit.suites.config import TrainConfig
 
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
+WIDTH = 148
+"""Width of prose."""
 LANES = 2048
 NODES = 1_000_000
 ROWS, ALPHAS = 100_000, 101
 STEPS = 4 * 6 * LANES
-"""Steps of PPO that are timed: four rollouts."""
+"""Timed PPO steps: four rollouts."""
 
 
 def seconds(run: Callable[[], object], repeat: int = 3) -> float:
-    """Return the shortest time of some runs, in seconds of the processor: other work on the machine does not count."""
+    """Return the shortest CPU time of several runs, in seconds: other work on the machine does not count."""
     times = []
     for _ in range(repeat):
         started = time.process_time()
@@ -80,16 +84,16 @@ def environments() -> list[list[str]]:
     return rows
 
 
-def answers() -> tuple[float, list[str]]:
-    """Return the seconds that exact answers take, and their ratio to a plain oracle's."""
+def exact_values() -> tuple[float, list[str]]:
+    """Return the CPU time of the exact values in seconds, and a row that compares them with a plain oracle."""
     rows, alphas = np.arange(ROWS), np.linspace(0, 1, ALPHAS)
     table = random_table(len(rows), 2)
     _ = table.cost
 
     def envelopes() -> None:
-        found = exact.frontier(table, rows)
-        found.at(alphas)
-        exact.curve(table, rows, found)
+        frontier = exact.frontier(table, rows)
+        frontier.at(alphas)
+        exact.curve(table, rows, frontier)
         exact.best_fixed_path(table, rows, alphas)
 
     def grid() -> None:
@@ -99,36 +103,37 @@ def answers() -> tuple[float, list[str]]:
 
     ours, plain = seconds(envelopes, 2), seconds(grid, 1)
     name = f"oracle, frontier and best fixed path at {ALPHAS} alphas"
-    return ours, [name, "the oracle alone, alpha by alpha", f"{plain / ours:.1f}"]
+    return ours, [name, "the oracle alone, one alpha at a time", f"{plain / ours:.1f}"]
 
 
 def policy_value() -> list[list[str]]:
-    """Time the exact value of a policy over all rows beside its network's forward pass over observations gathered before."""
+    """Compare the exact value of a policy with its network's forward passes over observations gathered beforehand."""
     table = synthetic_table(noise=0.5)
     model = fit_router(table, TrainConfig(alpha=ALPHA, timesteps=1), 0)
     router = Router(model, {"run": "", "models": list(table.models), "horizon": table.horizon})
     rows = np.arange(len(table.split))
-    parts = [Observer(table).everywhere(part) for part in np.array_split(rows, 32)]
+    parts = [Observer(table).all_nodes(part) for part in np.array_split(rows, 32)]
     policy: Any = model.policy
 
     def forward() -> None:
         with torch.inference_mode():
-            for seen in parts:
-                policy.get_distribution(torch.from_numpy(seen))
+            for observations in parts:
+                policy.get_distribution(torch.from_numpy(observations))
 
     def value() -> None:
         exact.outcome(table, rows, exact.path_shares(table, router.probabilities(table, rows)))
 
-    took = np.array([(seconds(value, 1), seconds(forward, 1)) for _ in range(9)]).min(0)
-    return [["exact value of a policy on 2,000 questions", "its network's forward passes alone", f"{took[1] / took[0]:.2f}"]]
+    exact_time, forward_time = np.array([(seconds(value, 1), seconds(forward, 1)) for _ in range(9)]).min(0)
+    ratio = f"{forward_time / exact_time:.2f}"
+    return [["exact value of a policy on 2,000 questions", "its network's forward passes alone", ratio]]
 
 
 def share_of_ceiling(table: TransitionTable, batch_size: int) -> float:
-    """Return how near PPO's `learn()` at 4 epochs comes to forward and backward passes alone, as a share of steps/s.
+    """Return the speed of PPO's `learn()` with 4 epochs, in steps/s, relative to forward and backward passes alone.
 
-    The ceiling is autograd's forward and backward pass of the same network over one minibatch of the features that it learns
-    from, again and again: no rollout, no optimiser, no gathering. `learn()` is all of that, with features extracted anew.
-    Both are timed in turn; the shortest of each counts.
+    The ceiling repeats autograd's forward and backward pass of the same network over one minibatch of features: no rollout, no
+    optimiser, no gathering. `learn()` does all of these and extracts features anew. Both are timed in turns; the fastest run of
+    each counts.
     """
     settings = {"n_epochs": 4, "batch_size": batch_size, "n_steps": 6}
     model = fit_router(table, TrainConfig(alpha=ALPHA, timesteps=1, n_envs=LANES, ppo=settings), 0)
@@ -141,13 +146,13 @@ def share_of_ceiling(table: TransitionTable, batch_size: int) -> float:
     def alone() -> None:
         for _ in range(passes):
             pi, vf = policy.mlp_extractor(features)
-            chosen = torch.log_softmax(policy.action_net(pi), -1).gather(-1, actions)
-            loss = chosen.mean() + functional.mse_loss(policy.value_net(vf)[:, 0], target)
+            log_probabilities = torch.log_softmax(policy.action_net(pi), -1).gather(-1, actions)
+            loss = log_probabilities.mean() + functional.mse_loss(policy.value_net(vf)[:, 0], target)
             policy.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
 
-    took = np.array([(seconds(partial(model.learn, STEPS), 1), seconds(alone, 1)) for _ in range(5)]).min(0)
-    return float(took[1] / (passes * batch_size / 4) / (took[0] / model.num_timesteps))
+    learn_time, alone_time = np.array([(seconds(partial(model.learn, STEPS), 1), seconds(alone, 1)) for _ in range(5)]).min(0)
+    return float(alone_time / (passes * batch_size / 4) / (learn_time / model.num_timesteps))
 
 
 def ppo() -> list[list[str]]:
@@ -159,7 +164,7 @@ def ppo() -> list[list[str]]:
 
 
 def machine() -> str:
-    """Say what this runs on."""
+    """Describe the machine and the versions of the main packages."""
     facts = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
     name = facts.partition("model name")[2].partition("\n")[0].strip("\t :") or platform.machine()
     packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "numpy", "stable-baselines3", "duckdb"))
@@ -168,37 +173,39 @@ def machine() -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    took, ratio = answers()
+    exact_seconds, ratio = exact_values()
     ratios = [*environments(), ratio, *policy_value(), *ppo()]
     with tempfile.TemporaryDirectory() as folder:
-        slower, peak = loading.shares(loading.make(Path(folder) / "large.duckdb", NODES))
-    ratios.append([f"table of {NODES:,} nodes from DuckDB", "bare Arrow fetch of its embeddings", f"{1 / slower:.2f}"])
-    taken = sweep.swept()
-    told, conditions = conditioned.compare()
+        load_time, peak = loading.shares(loading.make(Path(folder) / "large.duckdb", NODES))
+    ratios.append([f"table of {NODES:,} nodes from DuckDB", "bare Arrow fetch of its embeddings", f"{1 / load_time:.2f}"])
+    sweep_timing = sweep.time_sweep()
+    conditioned_times, conditioned_rewards = conditioned.compare()
     parts = [
         "# Performance",
-        "Written by `just bench`: what is compared is measured side by side in one run, on generated tables. Times are the "
-        f"processor's with one thread, but for DuckDB's and the sweep's. The machine: {machine()}.",
-        "## Replay, exact answers, loading",
-        markdown(["this", "compared with", "times as fast"], ratios),
-        f"Oracle, frontier and best fixed path of {ROWS:,} questions of 40 nodes at {ALPHAS} alphas take {took:.2f} s. Loading "
-        f"the table takes at its peak {peak:.1f} times the memory of its arrays, Python and libraries included.",
+        "Written by `just bench`. The programs of a comparison run side by side, on synthetic tables. Times are CPU time with "
+        f"one thread; DuckDB and the sweep use all cores and are measured in wall time. The machine: {machine()}.",
+        "## Replay, exact values, loading",
+        markdown(["program", "compared with", "times as fast"], ratios),
+        f"Oracle, frontier and best fixed path of {ROWS:,} questions of 40 nodes at {ALPHAS} alphas take {exact_seconds:.2f} "
+        f"s. Loading the table needs at its peak {peak:.1f} times the memory of its arrays, Python and libraries included.",
         "## Learners",
-        f"1,400 training questions, M = 3, L = 3, 384-dimensional embeddings, alpha = {ALPHA}, 5 seeds; reward on 400 test "
-        "questions, exact, after every update. The target is the best that stable-baselines3's PPO with its defaults on "
-        "`DummyVecEnv(8)` ever reaches within 200,000 steps. Seconds are medians over seeds, differences means with their 95% "
-        "interval (`just race` runs this alone).",
+        "The table has 1,400 training questions, M = 3, L = 3 and 384-dimensional embeddings. Learners run with "
+        f"alpha = {ALPHA} and 5 seeds; the exact reward on 400 test questions is computed after every update. The target is "
+        "the best test reward that stable-baselines3's PPO with its defaults on `DummyVecEnv(8)` reaches within 200,000 steps. "
+        "Seconds are medians over seeds; differences are means with a 95% interval. `just race` runs this comparison alone.",
         race.race(),
         "## Sweep",
-        f"`toolkit sweep --algorithm exact` of 21 alphas and 5 seeds over as many questions, from its start to the last row in "
-        f"the cache: {taken.wall:.0f} s by the clock, {taken.processor:.0f} s of the processors.",
+        "`toolkit sweep --algorithm exact` with 21 alphas and 5 seeds on 2,000 questions, from its start to the last row in "
+        f"the cache, takes {sweep_timing.wall:.0f} s of wall time and {sweep_timing.cpu:.0f} s of CPU time.",
         "## One policy for every alpha",
-        f"{len(conditioned.TABLES)} tables that nothing was chosen on, 5 seeds each: {told} Test rewards, mean over seeds and "
-        "tables, and the difference with its 95% interval over tables; every table has 21 alphas of its own, of which the mean "
-        "is shown (`python -m tests.benchmarks.conditioned` runs this alone):",
-        conditions,
+        f"Training on {len(conditioned.TABLES)} tables on which no setting was chosen, with 5 seeds each: {conditioned_times}",
+        "The table shows test rewards as means over seeds and tables, and the difference with its 95% interval over tables. "
+        "Each table has 21 alphas of its own, of which the mean is shown. `python -m tests.benchmarks.conditioned` runs this "
+        "comparison alone.",
+        conditioned_rewards,
     ]
-    page = "\n\n".join(parts) + "\n"
+    wrap = partial(textwrap.fill, width=WIDTH, break_on_hyphens=False)
+    page = "\n\n".join(part if part.startswith("|") else wrap(part) for part in parts) + "\n"
     PAGE.write_text(page, "utf-8")
     print(page)
 

@@ -1,7 +1,7 @@
-"""Time a whole sweep of exact learners over made-up questions of 40 nodes each: `python -m tests.benchmarks.sweep`.
+"""Time a whole sweep of exact learners on synthetic questions of 40 nodes each: `python -m tests.benchmarks.sweep`.
 
-All that the command does counts: start, reading the cache, training in as many processes as there are cores, evaluation beside
-the baselines, and the rows that it leaves. Of the questions 70% are for training, as in any suite.
+The time includes everything that the command does: start-up, reading the cache, training in one process per core, evaluation
+with the baselines, and writing the results. As in any suite, 70% of the questions are for training.
 """
 
 import argparse
@@ -30,21 +30,21 @@ LEARNABLE = (
     """UPDATE embeddings SET vector = asked.vector FROM asked JOIN suite_questions AS s USING (position)
        JOIN questions AS q USING (question) WHERE text = left(sha256(q.prompt), 32)::UUID""",
 )
-"""Puts a generated table's qualities and embeddings in the place of those that tell nothing."""
+"""Replaces the uninformative qualities and embeddings of a filled cache with those of a synthetic table."""
 SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of Linux."""
 
 
-class Taken(NamedTuple):
-    """What a command took, its processes included, in seconds by the clock and of the processors."""
+class Timing(NamedTuple):
+    """Wall time and CPU time of a command and its child processes, in seconds, and its output."""
 
     wall: float
-    processor: float
+    cpu: float
     output: str
 
 
 def learnable(path: Path, questions: int) -> Cache:
-    """Make a cache with qualities and embeddings that a router can learn from."""
+    """Make a cache whose qualities and embeddings a router can learn from."""
     table = synthetic_table(questions, noise=0.5, seed=1)
     cache = make(path, 39 * questions)
     position, number = (axis.ravel() for axis in np.indices(table.quality.shape))
@@ -61,8 +61,8 @@ def learnable(path: Path, questions: int) -> Cache:
     return cache
 
 
-def timed(command: list[str]) -> Taken:
-    """Run a command; the processes that it leaves behind are waited for and count, too (Linux)."""
+def timed(command: list[str]) -> Timing:
+    """Run a command, then wait for processes that it leaves behind; their time counts, too (Linux)."""
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -71,17 +71,17 @@ def timed(command: list[str]) -> Taken:
         while True:
             os.wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Taken(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout)
+    return Timing(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout)
 
 
-def swept(questions: int = 2000, alphas: int = 21, seeds: int = 5) -> Taken:
-    """Run the command on a cache that is made for it."""
+def time_sweep(questions: int = 2000, alphas: int = 21, seeds: int = 5) -> Timing:
+    """Run `toolkit sweep` on a cache made for it."""
     with tempfile.TemporaryDirectory() as folder:
         cache = learnable(Path(folder) / "made.duckdb", questions)
         prices = ",".join(f"{alpha:.3g}" for alpha in np.linspace(0, 0.5, alphas))
         toolkit = str(Path(sys.executable).with_name("toolkit"))
-        where = ["--cache", str(cache.path), "--out", folder]
-        return timed([toolkit, "sweep", NAME, *where, "--algorithm", "exact", "--alphas", prices, "--seeds", str(seeds)])
+        places = ["--cache", str(cache.path), "--runs-dir", folder]
+        return timed([toolkit, "sweep", NAME, *places, "--algorithm", "exact", "--alphas", prices, "--seeds", str(seeds)])
 
 
 def main() -> None:
@@ -91,10 +91,10 @@ def main() -> None:
     parser.add_argument("--alphas", type=int, default=21)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    taken = swept(options.questions, options.alphas, options.seeds)
-    print(taken.output)
+    timing = time_sweep(options.questions, options.alphas, options.seeds)
+    print(timing.output)
     routers = options.alphas * options.seeds
-    print(f"{routers} routers in {taken.wall:.1f} s by the clock, {taken.processor:.1f} s of the processors.")
+    print(f"{routers} routers take {timing.wall:.1f} s of wall time and {timing.cpu:.1f} s of CPU time.")
 
 
 if __name__ == "__main__":

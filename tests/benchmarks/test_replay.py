@@ -1,6 +1,6 @@
-"""Steps per second of the replay environments, side by side: `just bench`. Nothing here is asserted about time."""
+"""Compare the steps per second of the replay environments (`just bench`). Times are reported, not asserted."""
 
-from __future__ import annotations  # pytest keeps fixtures, and so their annotations, beyond the end of DuckDB
+from __future__ import annotations  # pytest keeps fixtures, with their annotations, alive longer than DuckDB
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ STEPS = 4096
 
 @pytest.fixture(scope="module")
 def table() -> TransitionTable:
-    """2,000 questions, three models, three hops, 384 features."""
+    """Make a table of 2,000 questions, three models, three hops and 384 features."""
     rng = np.random.default_rng(0)
     shape = (2000, tree.n_nodes(3, 3))
     quality, cost = rng.random(shape), rng.random(shape)
@@ -43,8 +43,8 @@ def vectorised(table: TransitionTable, n_envs: int) -> Callable[[], None]:
 
     def run() -> None:
         env.reset()
-        for chosen in actions:
-            env.step(chosen)
+        for step_actions in actions:
+            env.step(step_actions)
 
     return run
 

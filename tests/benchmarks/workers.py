@@ -1,7 +1,7 @@
-"""Generation by one worker of a Ray cluster beside several, on this machine: `python -m tests.benchmarks.workers`.
+"""Compare one worker of a Ray cluster with several on this machine: `python -m tests.benchmarks.workers`.
 
-Mixed questions of the quickstart suite, its first model in float32, one thread a worker. Both sides run in turns, workers and
-their weights loaded beforehand; the best of each counts.
+Uses questions from all benchmarks of the quickstart suite, its first model in float32, and one thread per worker. The sides run
+in turns, after the workers have loaded their weights; the best run of each counts.
 """
 
 import argparse
@@ -14,15 +14,14 @@ from tests.benchmarks.decoding import mixed
 from tests.content import content
 from tests.scripted import encode
 from toolkit.core.workspace import Workspace
-from toolkit.engines.ray import RayWorkers
+from toolkit.engines.ray import RaySettings, RayWorkers
 from toolkit.generation.generate import generate
 from toolkit.store import Cache
-from toolkit.suites.config import RayConfig
 from toolkit.suites.suite import Suite
 
 
-def answered(workers: RayWorkers, suite: Suite, cache: Cache, workspace: Workspace) -> float:
-    """Generate a suite; return answers a second."""
+def response_rate(workers: RayWorkers, suite: Suite, cache: Cache, workspace: Workspace) -> float:
+    """Generate a suite; return the responses per second."""
     started = time.perf_counter()
     report = generate(suite, cache, workspace, open_runner=workers.open_runner, encode=encode)
     assert not report.failed
@@ -35,10 +34,10 @@ def main() -> None:
     parser.add_argument("--suite", default="quickstart")
     parser.add_argument("--questions", type=int, default=240)
     parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=2048, help="tokens of a batch")
+    parser.add_argument("--batch", type=int, default=2048, help="tokens per batch")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of fetched weights")
+    parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of downloaded weights")
     options = parser.parse_args()
     suite, _, base = mixed(options.suite, options.questions, options.store.absolute(), options.tokens)
     engine = suite.config.engine.model_copy(update={"batch_tokens": options.batch})
@@ -48,22 +47,23 @@ def main() -> None:
     rates: dict[int, list[float]] = {1: [], options.workers: []}
     contents = []
     for turn in range(options.turns):
-        for replicas, found in rates.items():
-            with RayWorkers(RayConfig(replicas=replicas)) as workers:
+        for replicas, measured in rates.items():
+            with RayWorkers(RaySettings(replicas=replicas)) as workers:
                 few = suite.questions[: 8 * replicas]
-                answered(
+                response_rate(
                     workers,
                     whole(questions=few),
                     Cache(folder / f"{turn}-{replicas}-few.duckdb"),
                     Workspace(base, options.store),
                 )
                 cache = Cache(folder / f"{turn}-{replicas}.duckdb")
-                found.append(answered(workers, whole(questions=suite.questions), cache, Workspace(base, options.store)))
+                workspace = Workspace(base, options.store)
+                measured.append(response_rate(workers, whole(questions=suite.questions), cache, workspace))
                 contents.append(content(cache))
-                print(f"{replicas} workers: {found[-1]:.2f} answers/s; {workers.worker_stats}", flush=True)
+                print(f"{replicas} workers: {measured[-1]:.2f} responses/s; {workers.worker_stats}", flush=True)
     one, many = map(max, rates.values())
-    same = all(found == contents[0] for found in contents)
-    print(f"{options.workers} workers: {many / one:.2f} times the rate of one; caches {'equal' if same else 'DIFFER'}")
+    same = all(rows == contents[0] for rows in contents)
+    print(f"{options.workers} workers: {many / one:.2f} times the rate of one; the caches {'are equal' if same else 'DIFFER'}")
 
 
 if __name__ == "__main__":

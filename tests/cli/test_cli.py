@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, llama: Path, encoder: Path)
     (folder / "small.toml").write_text(SUITE.format(llama=llama, encoder=encoder))
     done = toolkit(folder, "generate", "small.toml")
     assert done.returncode == 0, done.stderr
-    assert "answers generated" in done.stdout
+    assert "responses generated" in done.stdout
     return folder
 
 
@@ -104,7 +104,7 @@ def test_a_limit_gives_a_first_look_that_the_whole_suite_contains(folder: Path) 
     assert few.returncode == 0, few.stderr
     assert "all 24 nodes" in toolkit(folder, "generate", "small.toml", "--limit", "2", "--cache", "few.duckdb").stdout
     whole = toolkit(folder, "generate", "small.toml", "--cache", "few.duckdb")
-    generated, shared = map(int, re.findall(r"(\d+) (?:answers|shared)", whole.stdout))
+    generated, shared = map(int, re.findall(r"(\d+) (?:responses|shared)", whole.stdout))
     assert generated + shared == 48
     assert content(Cache(folder / "few.duckdb"))["generations"] == content(Cache(folder / "cache/small.duckdb"))["generations"]
 
@@ -146,14 +146,14 @@ def test_a_router_is_not_evaluated_on_questions_it_has_learned_from(folder: Path
         refused = toolkit(folder, "evaluate", policy[1])
         (folder / "small.toml").write_text(text.replace("rate_out = 4.0", "rate_out = 5.0"))
         assert toolkit(folder, "train", "small.toml").returncode == 0
-        told = toolkit(folder, "evaluate", policy[1])
+        evaluated = toolkit(folder, "evaluate", policy[1])
     finally:
         (folder / "small.toml").write_text(text)
         assert toolkit(folder, "train", "small.toml").returncode == 0
     assert refused.returncode == 2
     assert "has learned from" in refused.stderr
-    assert told.returncode == 0
-    assert "has changed since" in told.stderr
+    assert evaluated.returncode == 0
+    assert "has changed since" in evaluated.stderr
 
 
 def test_more_hops_in_the_file_ask_for_generate(folder: Path) -> None:
@@ -212,7 +212,7 @@ def test_sql_speaks_every_format(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (["sql", ""], "no query that returns rows"),
+        (["sql", ""], "not a query that returns rows"),
         (["schema", "--format", "csv", "--output", "nowhere/o.csv"], "cannot be written"),
         (["init", "a b.toml"], "letters, digits"),
         (["sql", "SELEC 1"], "syntax error"),
@@ -234,7 +234,7 @@ def test_a_mistake_is_one_paragraph_and_exit_code_2(folder: Path, arguments: lis
     assert "Traceback" not in done.stderr
 
 
-def test_init_writes_a_suite_that_plan_takes_and_overwrites_nothing(tmp_path: Path) -> None:
+def test_init_writes_a_valid_suite_and_overwrites_nothing(tmp_path: Path) -> None:
     assert toolkit(tmp_path, "init", "mine.toml").returncode == 0
     planned = toolkit(tmp_path, "plan", "mine.toml")
     assert "Suite mine: 40 questions, 2 models, 2 hops." in planned.stdout
@@ -245,27 +245,26 @@ def test_init_writes_a_suite_that_plan_takes_and_overwrites_nothing(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
-def test_plan_works_with_what_calibrate_measured(folder: Path, tmp_path: Path) -> None:
+def test_plan_uses_what_profile_measured(folder: Path, tmp_path: Path) -> None:
     text = (folder / "small.toml").read_text().replace("max_tokens = 6", "max_tokens = 100")
     (tmp_path / "small.toml").write_text(text.replace("[engine]", "[engine]\nusd_per_hour = 3.0"))
     before = toolkit(tmp_path, "plan", "small.toml")
-    assert "not measured yet. Measure on this machine: toolkit calibrate small.toml" in before.stdout, before.stderr
-    done = toolkit(tmp_path, "calibrate", "small.toml", "--prompts", "4")
+    assert "not measured yet. To measure on this machine: toolkit profile small.toml" in before.stdout, before.stderr
+    done = toolkit(tmp_path, "profile", "small.toml", "--prompts", "4")
     assert done.returncode == 0, done.stderr
-    assert "rates.jsonl; toolkit plan small.toml works with it" in done.stdout
+    assert "profiles.jsonl; toolkit plan small.toml uses it" in done.stdout
     after = toolkit(tmp_path, "plan", "small.toml").stdout
-    assert re.search(r"Missing: about [\d,]+ tokens of prompts and [\d,]+ of answers, by the means of a calibration", after)
-    assert re.search(r"(?m)^transformers .* calibrated on .* \d+ s +\d+\.\d\d$", after), after
+    assert re.search(r"Missing: about [\d,]+ tokens of prompts and [\d,]+ of responses, by the means of a profile", after)
+    assert re.search(r"(?m)^transformers .* profile of .* \d+ s +\d+\.\d\d$", after), after
     assert re.search(r"(?m)^two +[\d,]+ +[\d.]+ \w+ +[\d.]+ \w+ +[\d.]+ \w+ +(-|[\d.]+ \w+)$", after), after
-    rates = toolkit(
-        tmp_path, "sql", "SELECT name, read > 0 AS fast FROM 'cache/rates.jsonl'", "--cache", str(folder / "cache/small.duckdb")
-    )
-    assert rates.returncode == 0, rates.stderr
+    query = "SELECT name, read > 0 AS fast FROM 'cache/profiles.jsonl'"
+    profiles = toolkit(tmp_path, "sql", query, "--cache", str(folder / "cache/small.duckdb"))
+    assert profiles.returncode == 0, profiles.stderr
 
 
-def test_the_cache_is_found_through_the_environment(folder: Path, tmp_path: Path) -> None:
-    found = toolkit(tmp_path, "sql", "SELECT 1 AS one", TOOLKIT_CACHE=str(folder / "cache"))
-    assert found.returncode == 0, found.stderr
+def test_the_environment_names_the_folder_of_caches(folder: Path, tmp_path: Path) -> None:
+    queried = toolkit(tmp_path, "sql", "SELECT 1 AS number", TOOLKIT_CACHE=str(folder / "cache"))
+    assert queried.returncode == 0, queried.stderr
     assert "There is no cache in cache" in toolkit(tmp_path, "sql", "SELECT 1").stderr
 
 
@@ -280,6 +279,16 @@ def test_quick_commands_import_nothing_heavy(folder: Path, arguments: list[str])
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_nothing_but_the_command_line() -> None:
+    program = (
+        "import sys; import toolkit.cli\n"
+        "heavy = {'torch', 'transformers', 'polars', 'pyarrow', 'numpy', 'duckdb', 'pydantic', 'tabulate'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -313,7 +322,7 @@ def test_ctrl_c_stops_after_the_batch_and_the_same_command_continues(folder: Pat
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Stopping after what is in flight" in err
+    assert "Stopping after the work in flight" in err
     assert "the same command continues" in out
     assert "Traceback" not in err
     counted = toolkit(tmp_path, "sql", "SELECT count(*) AS n FROM transitions", "--format", "csv").stdout
@@ -321,7 +330,7 @@ def test_ctrl_c_stops_after_the_batch_and_the_same_command_continues(folder: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_sweep_that_is_asked_to_stop_says_how_far_it_came(folder: Path, tmp_path: Path, number: int) -> None:
+def test_a_stopped_sweep_reports_its_progress(folder: Path, tmp_path: Path, number: int) -> None:
     shutil.copytree(folder, here := tmp_path / "copy", ignore=shutil.ignore_patterns("runs"))
     words = ["sweep", "small.toml", "--alphas", "0,0.1,0.2", "--seeds", "40", "--processes", "2"]
     with subprocess.Popen(
@@ -375,7 +384,7 @@ def committed(folder: Path) -> int:
     return cache.arrow("FROM nodes WHERE depth > 0").num_rows if cache.exists() else 0
 
 
-def test_what_is_wrong_in_a_suite_names_file_and_line(tmp_path: Path) -> None:
+def test_a_mistake_in_a_suite_is_reported_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(GOOD.replace("horizon = 2", "horizon = 0"))
     done = toolkit(tmp_path, "generate", "mine.toml")
     assert done.returncode == 2
@@ -383,7 +392,7 @@ def test_what_is_wrong_in_a_suite_names_file_and_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
-def test_a_suite_that_is_not_there_is_told_from_a_cache_that_is_not_made_yet(tmp_path: Path) -> None:
+def test_a_missing_suite_is_distinguished_from_a_missing_cache(tmp_path: Path) -> None:
     mistyped = toolkit(tmp_path, "train", "quickstrat")
     assert "There is no suite 'quickstrat' either: did you mean 'quickstart'?" in mistyped.stderr
     assert "toolkit generate prompts\n" in toolkit(tmp_path, "evaluate", "prompts").stderr

@@ -1,4 +1,4 @@
-"""The openai engine against servers that fail in every way; tests/test_contract.py has a real one with real weights."""
+"""The engine openai with servers that fail in every way; test_contract.py runs it with a real server and real weights."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pytest
 
 from tests.engines.test_transformers import prompts
 from tests.scripted import encode, resolve_config, suite_config
-from tests.serving import Answers, faulty, rule, scripted
+from tests.serving import ScriptedReplies, faulty_proxy, rule, scripted_server
 from toolkit.core.errors import EngineError
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, Prompt
 from toolkit.engines.openai import OpenAIEngine
 from toolkit.generation.generate import generate
 from toolkit.store import Cache
-from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.models import ModelConfig
 
 SERVED = {"name": "hosted", "checkpoint": "served:some-model", "base_rate": 1.0}
 
@@ -31,15 +32,14 @@ def chat(number: int) -> Prompt:
     return Prompt(json.dumps([{"role": "user", "content": f"Question {number}, ü?"}], ensure_ascii=False), 0, number)
 
 
-def test_a_thousand_requests_through_a_faulty_proxy_are_right_or_say_why_not(tmp_path: Path) -> None:
-    answers = Answers()
-    with scripted(answers) as upstream, faulty(upstream, 0.4, seed=1, delay=1.0) as (url, happened):
+def test_a_thousand_requests_through_a_faulty_proxy_get_the_right_response_or_a_reason(tmp_path: Path) -> None:
+    with scripted_server(ScriptedReplies()) as upstream, faulty_proxy(upstream, 0.4, seed=1, delay=1.0) as (url, faults):
         engine = open_engine(url, tmp_path, {"retries": 2, "timeout": 0.5, "concurrency": 16})
-        asked = [chat(number) for number in range(1000)]
-        outcomes = engine.generate(asked)
+        requests = [chat(number) for number in range(1000)]
+        outcomes = engine.generate(requests)
         engine.close()
     assert len(outcomes) == 1000
-    for prompt, outcome in zip(asked, outcomes, strict=True):
+    for prompt, outcome in zip(requests, outcomes, strict=True):
         if isinstance(outcome, Completion):
             assert outcome == Completion(rule(prompt.text), 5, "stop", 7)
         else:
@@ -47,37 +47,41 @@ def test_a_thousand_requests_through_a_faulty_proxy_are_right_or_say_why_not(tmp
             assert outcome.reason
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     assert 0 < len(failed) < 300
-    assert all(happened[fault] > 20 for fault in ("drop", "truncate", "429", "500", "delay", "none"))
+    assert all(faults[fault] > 20 for fault in ("drop", "truncate", "429", "500", "delay", "none"))
 
 
-def test_what_the_server_says_of_tokens_and_model_is_kept_and_checked(tmp_path: Path) -> None:
-    with scripted(Answers()) as url:
+def test_the_tokens_and_the_model_that_the_server_reports_are_recorded_and_checked(tmp_path: Path) -> None:
+    with scripted_server(ScriptedReplies()) as url:
         assert open_engine(url, tmp_path, fingerprint="fp_1").generate([chat(1)]) == [
             Completion(rule(chat(1).text), 5, "stop", 7)
         ]
         with pytest.raises(EngineError, match="fp_2"):
             open_engine(url, tmp_path, fingerprint="fp_2").generate([chat(1)])
-    with scripted(Answers(model="another-model")) as url, pytest.raises(EngineError, match="served:another-model"):
+    with (
+        scripted_server(ScriptedReplies(model="another-model")) as url,
+        pytest.raises(EngineError, match="served:another-model"),
+    ):
         open_engine(url, tmp_path).generate([chat(1)])
-    with scripted(Answers(usage=None)) as url, pytest.raises(EngineError, match="how many tokens"):
+    with scripted_server(ScriptedReplies(usage=None)) as url, pytest.raises(EngineError, match="how many tokens"):
         open_engine(url, tmp_path).generate([chat(1)])
 
 
-def test_a_server_that_reads_other_tokens_than_ours_is_refused(llama: Path, tmp_path: Path) -> None:
-    with scripted(Answers()) as url:
+def test_a_server_with_another_tokenizer_is_refused(llama: Path, tmp_path: Path) -> None:
+    with scripted_server(ScriptedReplies()) as url:
         engine = open_engine(url, tmp_path, checkpoint=str(llama), dtype="float32")
         with pytest.raises(EngineError, match="add_special_tokens"):
-            engine.generate(prompts(engine))  # type: ignore[arg-type]
+            engine.generate(prompts(engine))
 
 
-def test_prompts_go_as_tokens_where_the_suite_says_so(llama: Path, tmp_path: Path) -> None:
-    answers = Answers(usage=None)
-    with scripted(answers) as url:
+def test_prompts_are_sent_as_token_ids_if_the_suite_says_so(llama: Path, tmp_path: Path) -> None:
+    replies = ScriptedReplies(usage=None)
+    with scripted_server(replies) as url:
         engine = open_engine(url, tmp_path, {"tokens": True}, checkpoint=str(llama), dtype="float32")
-        (prompt, *_) = prompts(engine)  # type: ignore[arg-type]
+        (prompt, *_) = prompts(engine)
         assert isinstance(engine.generate([prompt])[0], Completion)
-    (request,) = answers.requests
+    (request,) = replies.requests
     assert len(request["prompt"]) == prompt.tokens
+    assert engine.chat
     assert engine.chat.tokenizer.decode(request["prompt"]) == prompt.text
 
 
@@ -88,21 +92,21 @@ def test_prompts_go_as_tokens_where_the_suite_says_so(llama: Path, tmp_path: Pat
         ({"choices": [{"index": 0, "finish_reason": "content_filter", "message": {"role": "assistant"}}]}, "content_filter"),
     ],
 )
-def test_a_reply_that_is_no_answer_is_none(tmp_path: Path, override: dict[str, Any], reason: str) -> None:
-    with scripted(Answers(**override)) as url:
+def test_a_reply_without_a_response_is_a_failure(tmp_path: Path, override: dict[str, Any], reason: str) -> None:
+    with scripted_server(ScriptedReplies(**override)) as url:
         (outcome,) = open_engine(url, tmp_path).generate([chat(1)])
     assert isinstance(outcome, Failure)
     assert reason in outcome.reason
 
 
 def test_settings_reach_the_server_and_the_seed_is_the_prompt_s(tmp_path: Path) -> None:
-    answers = Answers()
-    with scripted(answers) as url:
+    replies = ScriptedReplies()
+    with scripted_server(replies) as url:
         open_engine(url, tmp_path, {"extra": {"top_k": 5}}, temperature=0.7, top_p=0.9, stop=["\n"], max_tokens=9).generate(
             [chat(41)]
         )
         open_engine(url, tmp_path, {"limit": "max_completion_tokens"}, max_tokens=9).generate([chat(41)])
-    sampled, greedy = answers.requests
+    sampled, greedy = replies.requests
     assert {
         "temperature": 0.7,
         "top_p": 0.9,
@@ -120,11 +124,11 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path: Path
     with pytest.raises(EngineError, match="MY_KEY"):
         open_engine("https://api.example.org/v1", tmp_path, {"api_key": "MY_KEY"})
     monkeypatch.setenv("MY_KEY", "sk-secret")
-    answers = Answers()
-    with scripted(answers) as url:
+    replies = ScriptedReplies()
+    with scripted_server(replies) as url:
         engine = open_engine(url, tmp_path, {"api_key": "MY_KEY"})
         engine.generate([chat(1)])
-    assert answers.keys == {"Bearer sk-secret"}
+    assert replies.keys == {"Bearer sk-secret"}
     assert "sk-secret" not in engine.label
     engine.client.base_url = "http://127.0.0.1:1/v1"
     (outcome,) = engine.generate([chat(1)])
@@ -133,12 +137,10 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path: Path
     assert "sk-secret" not in outcome.reason
 
 
-def test_a_suite_is_generated_at_a_server_and_what_failed_is_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_suite_is_generated_by_a_server_and_failures_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    answers = Answers()
-    with scripted(answers) as upstream, faulty(upstream, 0.5, seed=2, delay=0.0) as (url, _):
+    replies = ScriptedReplies()
+    with scripted_server(replies) as upstream, faulty_proxy(upstream, 0.5, seed=2, delay=0.0) as (url, _):
         server = {"url": url, "retries": 0, "timeout": 5.0}
         models = [{"name": name, "checkpoint": f"served:{name}", "base_rate": 1.0} for name in ("one", "two")]
         config = suite_config(models=models, engine={"name": "openai", "server": server, "batch_tokens": 500})
@@ -151,5 +153,7 @@ def test_a_suite_is_generated_at_a_server_and_what_failed_is_asked_again(
     for row in rows.to_pylist():
         assert (row["status"], row["prompt_tokens"], row["completion_tokens"]) == ("ok", 7, 5)
         if row["depth"] == 1:
-            assert row["response"] in {rule(text) for text in answers.asked if json.dumps(row["question_prompt"])[1:-1] in text}
+            assert row["response"] in {
+                rule(text) for text in replies.prompts if json.dumps(row["question_prompt"])[1:-1] in text
+            }
     assert b"sk-secret" not in cache.path.read_bytes()

@@ -23,16 +23,16 @@ from toolkit.core.progress import Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
 from toolkit.engines.scripted import Script
-from toolkit.generation.generate import GenerationReport, generate
+from toolkit.generation.generate import generate
+from toolkit.generation.state import GenerationReport
 from toolkit.store import Cache
-from toolkit.suites.config import RayConfig
 from toolkit.suites.suite import Suite
 
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from toolkit.engines.ray import RayWorkers  # noqa: E402
+from toolkit.engines.ray import RaySettings, RayWorkers  # noqa: E402
 
 Generate = Callable[..., GenerationReport]
 
@@ -40,11 +40,11 @@ Generate = Callable[..., GenerationReport]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Two nodes with room for two workers each."""
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    found.add_node(num_cpus=2)
-    yield found
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    yield cluster
     ray.shutdown()
-    found.shutdown()
+    cluster.shutdown()
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def suite(tmp_path: Path) -> Suite:
 
 @pytest.fixture
 def undisturbed(suite: Suite, tmp_path: Path) -> dict[str, Any]:
-    """What one process makes of the suite."""
+    """The content of a cache that one process generated."""
     cache = Cache(tmp_path / "one.duckdb")
     generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(right_answers(suite)), encode=encode)
     return content(cache)
 
 
 def on_ray(
-    suite: Suite, cache: Cache, cluster: Cluster, script: Script, config: RayConfig, progress: Progress | None = None
+    suite: Suite, cache: Cache, cluster: Cluster, script: Script, config: RaySettings, progress: Progress | None = None
 ) -> tuple[GenerationReport, RayWorkers]:
     with RayWorkers(config, cluster.address) as workers:
         report = generate(
@@ -77,21 +77,21 @@ def on_ray(
 
 
 def leaving_tracks(script: Script, folder: Path, seconds: float) -> Script:
-    """A script that takes its time, and leaves a file named after its process and node."""
+    """Slow a script down, and have it leave a file named after its process and node."""
     folder.mkdir()
 
-    def answer(model: str, prompt: Prompt) -> str:
+    def respond(model: str, prompt: Prompt) -> str:
         (folder / f"{os.getpid()} {ray.get_runtime_context().get_node_id()}").touch()
         time.sleep(seconds)
         return script(model, prompt)
 
-    return answer
+    return respond
 
 
 def tracks(folder: Path) -> list[tuple[int, str]]:
-    """Processes and nodes that have answered."""
-    found = [file.name.split() for file in folder.iterdir()]
-    return [(int(pid), node) for pid, node in found]
+    """Return the processes and nodes that have responded."""
+    names = [file.name.split() for file in folder.iterdir()]
+    return [(int(pid), node) for pid, node in names]
 
 
 def test_a_cluster_generates_what_one_process_does(
@@ -99,15 +99,15 @@ def test_a_cluster_generates_what_one_process_does(
 ) -> None:
     cache, folder = Cache(tmp_path / "ray.duckdb"), tmp_path / "tracks"
     script = leaving_tracks(right_answers(suite), folder, 0.02)
-    report, workers = on_ray(suite, cache, cluster, script, RayConfig())
+    report, workers = on_ray(suite, cache, cluster, script, RaySettings())
     assert content(cache) == undisturbed
-    assert report.generated == len(undisturbed["generations"]) == sum(rate.answers for rate in workers.worker_stats)
+    assert report.generated == len(undisturbed["generations"]) == sum(stats.responses for stats in workers.worker_stats)
     assert len(workers.worker_stats) == 4
-    assert all(re.fullmatch(r"[\d.]+ process \d+", rate.worker) for rate in workers.worker_stats)
+    assert all(re.fullmatch(r"[\d.]+ process \d+", stats.worker) for stats in workers.worker_stats)
     assert len({node for _, node in tracks(folder)}) == 2
 
 
-def test_killed_workers_cost_only_what_was_in_flight(
+def test_killed_workers_cost_only_batches_in_flight(
     suite: Suite, undisturbed: dict[str, Any], cluster: Cluster, tmp_path: Path
 ) -> None:
     cache, folder = Cache(tmp_path / "ray.duckdb"), tmp_path / "tracks"
@@ -124,7 +124,7 @@ def test_killed_workers_cost_only_what_was_in_flight(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    report, _ = on_ray(suite, cache, cluster, script, RayConfig(replicas=3))
+    report, _ = on_ray(suite, cache, cluster, script, RaySettings(replicas=3))
     over.set()
     killer.join()
     assert len(killed) > 1
@@ -142,7 +142,7 @@ def test_a_lost_node_is_replaced_by_one_that_joins(
     joined: list[Any] = []
 
     class Watch:
-        """Takes a node away once it has been of use, and gives another."""
+        """Removes a node once it has responded, and adds another."""
 
         def stage(self, title: str) -> None:
             pass
@@ -155,25 +155,25 @@ def test_a_lost_node_is_replaced_by_one_that_joins(
         def stopped(self) -> bool:
             return False
 
-    on_ray(suite, cache, cluster, script, RayConfig(replicas=5), Watch())
+    on_ray(suite, cache, cluster, script, RaySettings(replicas=5), Watch())
     assert content(cache) == undisturbed
     assert joined[0].node_id in {node for _, node in tracks(folder)}
     cluster.remove_node(joined[0])
 
 
-def test_a_prompt_that_takes_its_worker_down_fails_alone(suite: Suite, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_prompt_that_brings_its_worker_down_fails_alone(suite: Suite, cluster: Cluster, tmp_path: Path) -> None:
     cache, script = Cache(tmp_path / "ray.duckdb"), right_answers(suite)
     poison = suite.questions[3].prompt
 
-    def answer(model: str, prompt: Prompt) -> str:
+    def respond(model: str, prompt: Prompt) -> str:
         if model == "words" and prompt.text.count(poison) and "Earlier" not in prompt.text:
             os._exit(1)
         return script(model, prompt)
 
-    report, _ = on_ray(suite, cache, cluster, answer, RayConfig(replicas=2))
+    report, _ = on_ray(suite, cache, cluster, respond, RaySettings(replicas=2))
     assert report.failed == 1
     errors = cache.arrow("SELECT error, transient FROM generations WHERE status = 'error'").to_pylist()
-    assert "was gone 3 times" in errors[0]["error"]
+    assert "lost its worker 3 times" in errors[0]["error"]
     assert errors[0]["transient"]
     assert cache.arrow("SELECT count(*) AS n FROM nodes WHERE depth = 1").to_pylist() == [{"n": 2 * len(suite.questions)}]
 
@@ -181,7 +181,7 @@ def test_a_prompt_that_takes_its_worker_down_fails_alone(suite: Suite, cluster: 
 def test_a_worker_that_hangs_is_replaced(suite: Suite, undisturbed: dict[str, Any], cluster: Cluster, tmp_path: Path) -> None:
     cache, script, hung = Cache(tmp_path / "ray.duckdb"), right_answers(suite), tmp_path / "hung"
 
-    def answer(model: str, prompt: Prompt) -> str:
+    def respond(model: str, prompt: Prompt) -> str:
         if not hung.exists():
             hung.touch()
             time.sleep(3600)
@@ -189,22 +189,22 @@ def test_a_worker_that_hangs_is_replaced(suite: Suite, undisturbed: dict[str, An
 
     engine = suite.config.engine.model_copy(update={"batch_timeout": 2.0})
     short = Suite(suite.config.model_copy(update={"engine": engine}), suite.models, suite.questions, suite.encoder)
-    on_ray(short, cache, cluster, answer, RayConfig(replicas=2))
+    on_ray(short, cache, cluster, respond, RaySettings(replicas=2))
     assert content(cache)["generations"] == undisturbed["generations"]
 
 
-def test_a_stopped_run_goes_on_where_it_was(
+def test_a_stopped_run_continues_where_it_was(
     suite: Suite, undisturbed: dict[str, Any], cluster: Cluster, tmp_path: Path
 ) -> None:
     cache, script = Cache(tmp_path / "ray.duckdb"), right_answers(suite)
-    report, _ = on_ray(suite, cache, cluster, script, RayConfig(replicas=2), StopAfter(3))
+    report, _ = on_ray(suite, cache, cluster, script, RaySettings(replicas=2), StopAfter(3))
     assert report.stopped
     assert 0 < report.generated < len(undisturbed["generations"])
-    on_ray(suite, cache, cluster, script, RayConfig(replicas=2))
+    on_ray(suite, cache, cluster, script, RaySettings(replicas=2))
     assert content(cache) == undisturbed
 
 
-def test_the_command_tells_what_each_worker_did(cluster: Cluster, llama: Path, encoder: Path, tmp_path: Path) -> None:
+def test_the_command_reports_what_each_worker_did(cluster: Cluster, llama: Path, encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(SUITE.format(llama=llama, encoder=encoder))
     done = toolkit(tmp_path, "generate", "small.toml", "--executor", "ray", "--address", cluster.address)
     assert re.search(r"(?m)^[\d.]+ process \d+ +\d+ +[\d.]+$", done.stdout), done.stderr
@@ -215,21 +215,21 @@ def test_the_command_tells_what_each_worker_did(cluster: Cluster, llama: Path, e
 
 
 def test_an_engine_that_cannot_open_ends_the_run(suite: Suite, cluster: Cluster, tmp_path: Path) -> None:
-    here = os.getpid()
+    this_process = os.getpid()
 
-    def open_engine(*given: Any) -> Any:
-        if os.getpid() != here:
+    def open_engine(*args: Any) -> Any:
+        if os.getpid() != this_process:
             raise EngineError("no such device")
-        return scripted(right_answers(suite))(*given)
+        return scripted(right_answers(suite))(*args)
 
     cache = Cache(tmp_path / "ray.duckdb")
-    with RayWorkers(RayConfig(replicas=1), cluster.address) as workers, pytest.raises(EngineError, match="no such device"):
+    with RayWorkers(RaySettings(replicas=1), cluster.address) as workers, pytest.raises(EngineError, match="no such device"):
         generate(
             suite, cache, Workspace(tmp_path, tmp_path), engine=open_engine, open_runner=workers.open_runner, encode=encode
         )
 
 
-def test_a_cluster_that_is_not_there_is_named() -> None:
+def test_a_missing_cluster_is_named() -> None:
     ray.shutdown()
     with pytest.raises(EngineError, match=r"No connection to a Ray cluster at 127.0.0.1:1:.*ray start --head"):
-        RayWorkers(RayConfig(), "127.0.0.1:1")
+        RayWorkers(RaySettings(), "127.0.0.1:1")

@@ -14,10 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, MambaC
 from tests import tiny
 from toolkit.core.errors import CheckpointError, EngineError
 from toolkit.core.workspace import Workspace
-from toolkit.engines import BatchTooLargeError, Prompt
-from toolkit.engines.guard import Guard, TokenBudget
+from toolkit.engines import BatchTooLargeError, Engine, Prompt
+from toolkit.engines.decoding import TokenChooser
+from toolkit.engines.guard import GuardedEngine, TokenBudget
 from toolkit.engines.transformers import TransformersEngine
-from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
 
 SMALL: dict[str, Any] = {
@@ -45,13 +47,13 @@ def engine(llama: Path, tmp_path: Path) -> Iterator[TransformersEngine]:
     engine.close()
 
 
-def prompts(engine: TransformersEngine, questions: list[str] = QUESTIONS, system: str = "") -> list[Prompt]:
+def prompts(engine: Engine, questions: list[str] = QUESTIONS, system: str = "") -> list[Prompt]:
     start: list[Message] = [{"role": "system", "content": system}] if system else []
     texts = [engine.render([*start, {"role": "user", "content": question}]) for question in questions]
     return [Prompt(text, engine.count(text), seed) for seed, text in enumerate(texts)]
 
 
-def test_the_prompt_is_the_chat_template_s_and_its_length_the_tokenizer_s(engine: TransformersEngine, llama: Path) -> None:
+def test_a_prompt_follows_the_chat_template_and_is_counted_by_the_tokenizer(engine: TransformersEngine, llama: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(llama)
     chat = [{"role": "user", "content": "Ünïcödé?"}]
     expected = tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=False)
@@ -60,22 +62,22 @@ def test_the_prompt_is_the_chat_template_s_and_its_length_the_tokenizer_s(engine
     assert prompt.tokens == len(expected)
 
 
-@pytest.mark.parametrize("system", ["", "A long system prompt that all of these prompts begin with, so that it is read once."])
-def test_a_batch_answers_as_plain_greedy_decoding_does_one_at_a_time(
+@pytest.mark.parametrize("system", ["", "A long system prompt with which all of these prompts begin, so that it is read once."])
+def test_a_batch_gets_the_responses_of_plain_greedy_decoding_one_at_a_time(
     engine: TransformersEngine, llama: Path, system: str
 ) -> None:
     tokenizer, model = AutoTokenizer.from_pretrained(llama), AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32)
-    asked = prompts(engine, system=system)
+    batch = prompts(engine, system=system)
     reasons = set()
-    for prompt, completion in zip(asked, engine.generate(asked), strict=True):
+    for prompt, completion in zip(batch, engine.generate(batch), strict=True):
         ids = tokenizer(prompt.text, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        answer: list[int] = []
+        tokens: list[int] = []
         for _ in range(12):
-            answer.append(int(model(torch.tensor([ids[0].tolist() + answer])).logits[0, -1].argmax()))
-            if answer[-1] == tokenizer.eos_token_id:
+            tokens.append(int(model(torch.tensor([ids[0].tolist() + tokens])).logits[0, -1].argmax()))
+            if tokens[-1] == tokenizer.eos_token_id:
                 break
-        stopped = answer[-1] == tokenizer.eos_token_id
-        text = tokenizer.decode(answer[:-1] if stopped else answer, skip_special_tokens=True)
+        stopped = tokens[-1] == tokenizer.eos_token_id
+        text = tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True)
         assert completion.response == text
         assert completion.finish_reason == ("stop" if stopped else "length")
         assert completion.completion_tokens == len(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -87,11 +89,11 @@ def test_a_batch_answers_as_plain_greedy_decoding_does_one_at_a_time(
     "config",
     [
         GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256),  # learned positions: padding must not count
-        MistralConfig(**SMALL, sliding_window=16),  # keys and values that cannot be cut
-        MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=4),  # none at all
+        MistralConfig(**SMALL, sliding_window=16),  # a sliding window of keys and values
+        MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=4),  # no keys and values
     ],
 )
-def test_other_architectures_answer_a_batch_as_they_answer_one_prompt(
+def test_other_architectures_respond_to_a_batch_as_to_single_prompts(
     config: PretrainedConfig, llama: Path, tmp_path: Path
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(llama)
@@ -102,79 +104,76 @@ def test_other_architectures_answer_a_batch_as_they_answer_one_prompt(
     model.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
     engine = open_model(tmp_path / "other", tmp_path, context_length=256)
-    asked = prompts(engine, system="What all of these prompts begin with.")
-    answers = engine.generate(asked)
-    for prompt, answer in zip(asked, answers, strict=True):
+    batch = prompts(engine, system="The beginning of all these prompts.")
+    completions = engine.generate(batch)
+    for prompt, completion in zip(batch, completions, strict=True):
         ids = tokenizer(prompt.text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         text = tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
-        assert answer.response == text
-    assert len({answer.response for answer in answers}) > 1
+        assert completion.response == text
+    assert len({completion.response for completion in completions}) > 1
 
 
-def test_rows_that_have_ended_and_padding_cost_no_computation(llama: Path, tmp_path: Path) -> None:
-    """A model is given every token of every prompt and answer once, and little more."""
+def test_finished_rows_and_padding_cost_no_computation(llama: Path, tmp_path: Path) -> None:
+    """A model reads every token of every prompt and response once, and little more."""
     engine = open_model(llama, tmp_path, max_tokens=40, stop=[" ", "e", "a"])
-    asked = prompts(engine, ["?", "Why? " * 30, *QUESTIONS, *(f"What is {n} + 8?" for n in range(20))], "Be brief. " * 4)
-    given = 0
+    batch = prompts(engine, ["?", "Why? " * 30, *QUESTIONS, *(f"What is {n} + 8?" for n in range(20))], "Be brief. " * 4)
+    tokens_read = 0
 
     def count(model: Any, args: Any, keywords: dict[str, Any]) -> None:
-        nonlocal given
-        given += keywords["input_ids"].numel()
+        nonlocal tokens_read
+        tokens_read += keywords["input_ids"].numel()
 
-    engine.generate(asked[:1])
-    model = engine._resident().model
+    engine.generate(batch[:1])
+    model = engine._load().model
     model.register_forward_pre_hook(count, with_kwargs=True)
-    answers = engine.generate(asked)
-    columns = zip(*(engine.tokenizer(prompt.text)["input_ids"] for prompt in asked), strict=False)
-    beginning = next(n for n, column in enumerate(columns) if len(set(column)) > 1)
-    assert beginning > 16
-    needed = beginning + sum(prompt.tokens - beginning for prompt in asked)
-    assert min(answer.completion_tokens for answer in answers) < 5 < 30 < max(answer.completion_tokens for answer in answers)
-    needed += sum(answer.completion_tokens for answer in answers)
-    assert given < 1.2 * needed
-    width = max(prompt.tokens for prompt in asked) - beginning
-    assert given < 0.5 * (beginning + len(asked) * (width + 40))
+    lengths = [completion.completion_tokens for completion in engine.generate(batch)]
+    columns = zip(*(engine.tokenizer(prompt.text)["input_ids"] for prompt in batch), strict=False)
+    shared = next(n for n, column in enumerate(columns) if len(set(column)) > 1)
+    assert shared > 16
+    assert min(lengths) < 5 < 30 < max(lengths)
+    needed = shared + sum(prompt.tokens - shared for prompt in batch) + sum(lengths)
+    assert tokens_read < 1.2 * needed
+    width = max(prompt.tokens for prompt in batch) - shared
+    assert tokens_read < 0.5 * (shared + len(batch) * (width + 40))
 
 
 def test_an_allocation_that_fails_is_a_batch_too_large(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = prompts(engine)
-    whole = engine.generate(asked)
-    decoder = engine._resident()
-    decode = decoder.decode
+    batch = prompts(engine)
+    whole = engine.generate(batch)
+    model = engine._load().model
+    forward = model.forward
 
-    def full(tokens: Any, *rest: Any) -> Any:
-        if len(tokens) > 2:
+    def limited(input_ids: Any, **rest: Any) -> Any:
+        if len(input_ids) > 1:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
-        return decode(tokens, *rest)
+        return forward(input_ids=input_ids, **rest)
 
-    monkeypatch.setattr(decoder, "decode", full)
+    monkeypatch.setattr(model, "forward", limited)
     with pytest.raises(BatchTooLargeError):
-        engine.generate(asked)
+        engine.generate(batch)
     budget = TokenBudget(10_000)
-    assert Guard(lambda: engine, 12, budget, 600).generate(asked) == whole
+    assert GuardedEngine(lambda: engine, 12, budget, 600).generate(batch) == whole
     assert budget.tokens < 10_000
 
 
-def test_an_answer_ends_at_the_end_of_turn_mark(llama: Path, tmp_path: Path) -> None:
+def test_a_response_ends_at_the_end_of_turn_mark(llama: Path, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(llama)
-    first = AutoTokenizer.from_pretrained(llama)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
     probe = open_model(llama, tmp_path)
-    (answer,) = probe.generate(prompts(probe)[:1])
-    second_token = first(answer.response, add_special_tokens=False)["input_ids"][1]
-    model.generation_config.eos_token_id = [second_token, first.eos_token_id]
+    (whole,) = probe.generate(prompts(probe)[:1])
+    second_token = tokenizer(whole.response, add_special_tokens=False)["input_ids"][1]
+    model.generation_config.eos_token_id = [second_token, tokenizer.eos_token_id]
     model.save_pretrained(tmp_path / "early")
-    first.save_pretrained(tmp_path / "early")
+    tokenizer.save_pretrained(tmp_path / "early")
     engine = open_model(tmp_path / "early", tmp_path)
     (short,) = engine.generate(prompts(engine)[:1])
     assert short.finish_reason == "stop"
-    assert answer.response.startswith(short.response)
-    assert short.completion_tokens < answer.completion_tokens
+    assert whole.response.startswith(short.response)
+    assert short.completion_tokens < whole.completion_tokens
 
 
-def test_penalties_and_sampling_that_a_checkpoint_brings_do_not_apply(
-    engine: TransformersEngine, llama: Path, tmp_path: Path
-) -> None:
+def test_penalties_and_sampling_of_the_checkpoint_do_not_apply(engine: TransformersEngine, llama: Path, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(llama)
     for name, value in {"repetition_penalty": 5.0, "do_sample": True, "temperature": 3.0, "no_repeat_ngram_size": 1}.items():
         setattr(model.generation_config, name, value)
@@ -184,7 +183,7 @@ def test_penalties_and_sampling_that_a_checkpoint_brings_do_not_apply(
     assert opinionated.generate(prompts(engine)) == engine.generate(prompts(engine))
 
 
-def test_a_stop_string_ends_an_answer_and_is_not_part_of_it(engine: TransformersEngine, llama: Path, tmp_path: Path) -> None:
+def test_a_stop_string_ends_a_response_and_is_not_part_of_it(engine: TransformersEngine, llama: Path, tmp_path: Path) -> None:
     whole = engine.generate(prompts(engine))
     stop = whole[0].response[3:5]
     stopping = open_model(llama, tmp_path, stop=[stop])
@@ -198,21 +197,19 @@ def test_a_stop_string_ends_an_answer_and_is_not_part_of_it(engine: Transformers
 
 def test_sampling_depends_on_the_seed_and_not_on_the_batch(llama: Path, tmp_path: Path) -> None:
     engine = open_model(llama, tmp_path, temperature=1.5, top_p=0.9)
-    asked = prompts(engine)
-    together = engine.generate(asked)
-    assert [engine.generate([prompt])[0] for prompt in reversed(asked)] == together[::-1]
-    other = engine.generate([prompt._replace(seed=prompt.seed + 100) for prompt in asked])
-    assert all(a.response != b.response for a, b in zip(together, other, strict=True))
+    batch = prompts(engine)
+    together = engine.generate(batch)
+    assert [engine.generate([prompt])[0] for prompt in reversed(batch)] == together[::-1]
+    reseeded = engine.generate([prompt._replace(seed=prompt.seed + 100) for prompt in batch])
+    assert all(a.response != b.response for a, b in zip(together, reseeded, strict=True))
 
 
-def test_seeded_noise_samples_from_the_softmax() -> None:
-    from toolkit.engines.transformers import SeededNoise
-
+def test_seeded_sampling_draws_from_the_softmax() -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    drawn = SeededNoise(range(20_000), 1.0, 1.0)(logits.repeat(20_000, 1), range(20_000)).argmax(-1)
-    share = drawn.bincount(minlength=4) / len(drawn)
+    tokens = TokenChooser(range(20_000), 1.0, 1.0)(logits.repeat(20_000, 1), range(20_000))
+    share = tokens.bincount(minlength=4) / len(tokens)
     assert torch.allclose(share, logits.softmax(-1), atol=0.015)
-    nucleus = SeededNoise(range(2_000), 1.0, 0.7)(logits.repeat(2_000, 1), range(2_000)).argmax(-1)
+    nucleus = TokenChooser(range(2_000), 1.0, 0.7)(logits.repeat(2_000, 1), range(2_000))
     assert set(nucleus.tolist()) == {0, 1}
 
 
@@ -235,13 +232,13 @@ def test_todays_date_in_a_template_is_always_the_same_day(llama: Path, tmp_path:
     assert engine.render([{"role": "user", "content": "hi"}]) == "2026-01-01 01 Jan 2026 calm: hi"
 
 
-def test_what_cannot_be_loaded_is_said_in_one_sentence(llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"There is no .*nowhere"):
+def test_what_cannot_be_loaded_is_named(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
         open_model(tmp_path / "nowhere", tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="cannot be read by transformers"):
         open_model(tmp_path / "empty", tmp_path)
-    with pytest.raises(EngineError, match="device 'cuda:7' is not to be had"):
+    with pytest.raises(EngineError, match="device 'cuda:7' is not available"):
         TransformersEngine(
             EngineConfig(device="cuda:7"),
             ModelConfig(name="t", checkpoint=str(llama), dtype="float32", base_rate=1.0),

@@ -1,6 +1,6 @@
-"""The calls that the engine vllm makes, against the signatures of the vLLM that is installed: needs no GPU, only the package.
+"""The calls of the engine vllm, checked against the signatures of the installed vLLM; needs the package, but no GPU.
 
-tests/test_contract.py has its answers, where vLLM can run.
+test_contract.py checks its responses where vLLM can run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from tests.engines.test_transformers import prompts
 from toolkit.core.errors import EngineError
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, TransientError, open_engine
-from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.models import ModelConfig
 
 INSTALLED = find_spec("vllm") is not None
 needed = pytest.mark.skipif(not INSTALLED, reason="vLLM is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")  # of vLLM's there are many
+pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM warns a lot
 
 
 def opened(checkpoint: Path, folder: Path, arguments: dict[str, Any] | None = None, **model: Any) -> Any:
@@ -46,15 +47,17 @@ def test_every_call_fits_the_signatures_of_the_installed_package(
     )
     batch = prompts(engine)
     ids = [engine.chat.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Paris", "12\nand", "sun")]
-    said = [(*ids[0], engine.chat.tokenizer.eos_token_id), ids[1], ids[2]]
+    generated = [(*ids[0], engine.chat.tokenizer.eos_token_id), ids[1], ids[2]]
     reasons = ["stop", "stop", "abort"]
-    made = [
+    completions = [
         CompletionOutput(index=0, text="", token_ids=tokens, cumulative_logprob=None, logprobs=None, finish_reason=reason)
-        for tokens, reason in zip(said, reasons, strict=True)
+        for tokens, reason in zip(generated, reasons, strict=True)
     ]
     outputs = [
-        RequestOutput(request_id="1", prompt=None, prompt_token_ids=[], prompt_logprobs=None, outputs=[one], finished=True)
-        for one in made
+        RequestOutput(
+            request_id="1", prompt=None, prompt_token_ids=[], prompt_logprobs=None, outputs=[completion], finished=True
+        )
+        for completion in completions
     ]
     llm = create_autospec(vllm.LLM, instance=True)
     llm.generate.return_value = outputs
@@ -65,19 +68,18 @@ def test_every_call_fits_the_signatures_of_the_installed_package(
     assert engine.generate(batch[:3]) == [
         Completion("Paris", engine.count("Paris"), "stop"),
         Completion("12", engine.count("12"), "stop"),
-        Failure("vLLM ended the answer with 'abort'", True),
+        Failure("vLLM ended the response with 'abort'", True),
     ]
-    (_, given) = opener.call_args
-    known = {*inspect.signature(vllm.EngineArgs).parameters}
-    assert given.keys() <= known
-    assert given["enable_prefix_caching"] is True
-    assert (given["dtype"], given["max_model_len"], given["max_lora_rank"]) == ("float32", 256, 8)
-    asked, settings = llm.generate.call_args.args
-    assert [one["prompt_token_ids"] for one in asked] == [
+    (_, arguments) = opener.call_args
+    assert arguments.keys() <= {*inspect.signature(vllm.EngineArgs).parameters}
+    assert arguments["enable_prefix_caching"] is True
+    assert (arguments["dtype"], arguments["max_model_len"], arguments["max_lora_rank"]) == ("float32", 256, 8)
+    sent, sampling = llm.generate.call_args.args
+    assert [prompt["prompt_token_ids"] for prompt in sent] == [
         engine.chat.tokenizer(prompt.text, add_special_tokens=False)["input_ids"] for prompt in batch[:3]
     ]
-    assert {one.seed for one in settings} == {prompt.seed for prompt in batch[:3]}
-    assert settings[0].temperature == 0.7
+    assert {parameters.seed for parameters in sampling} == {prompt.seed for prompt in batch[:3]}
+    assert sampling[0].temperature == 0.7
     llm.generate.side_effect = EngineDeadError()
     with pytest.raises(TransientError):
         engine.generate(batch[:3])
@@ -89,7 +91,7 @@ def test_every_call_fits_the_signatures_of_the_installed_package(
 
 @needed
 @pytest.mark.parametrize("arguments", [{"gpu_memory_use": 0.5}, {"dtype": "float16"}])
-def test_arguments_that_it_does_not_take_or_that_the_suite_says_are_refused(
+def test_arguments_that_vllm_does_not_accept_or_that_follow_from_the_suite_are_refused(
     llama: Path, tmp_path: Path, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(EngineError, match=next(iter(arguments))):
@@ -97,7 +99,7 @@ def test_arguments_that_it_does_not_take_or_that_the_suite_says_are_refused(
 
 
 @needed
-def test_a_device_that_it_does_not_run_on_is_refused(llama: Path, tmp_path: Path) -> None:
+def test_a_device_that_vllm_does_not_run_on_is_refused(llama: Path, tmp_path: Path) -> None:
     config = EngineConfig(name="vllm", device="cuda:1")
     model = {"name": "m", "checkpoint": str(llama), "dtype": "float32", "max_tokens": 12, "base_rate": 1.0}
     with pytest.raises(EngineError, match="CUDA_VISIBLE_DEVICES"):
@@ -105,6 +107,6 @@ def test_a_device_that_it_does_not_run_on_is_refused(llama: Path, tmp_path: Path
 
 
 @pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
-def test_without_the_package_the_extra_is_named(llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"hierrouter-toolkit\[vllm\]"):
+def test_without_the_package_the_error_says_how_to_install_it(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"pip install 'vllm>="):
         opened(llama, tmp_path)

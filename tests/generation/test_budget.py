@@ -14,15 +14,16 @@ from tests.generation.test_generate import run
 from tests.scripted import resolve_config, suite_config
 from toolkit.core.errors import SuiteError
 from toolkit.generation.budget import Budget, Unit, dollars, parse_budget
-from toolkit.generation.generate import whole_questions
+from toolkit.generation.question_groups import complete_questions
 from toolkit.replay.table import load_table
 from toolkit.store import Batch, Cache
+from toolkit.store.generations import Generations
 from toolkit.suites.config import SuiteConfig
 from toolkit.suites.suite import Suite
 
 
 @pytest.mark.parametrize(
-    ("text", "amount", "unit", "told"),
+    ("text", "amount", "unit", "formatted"),
     [
         ("2h", 7200, "seconds", "2 h"),
         ("1h30m", 5400, "seconds", "1 h 30 min"),
@@ -36,14 +37,14 @@ from toolkit.suites.suite import Suite
         ("$2.50", 2.5, "usd", "2.50 usd"),
     ],
 )
-def test_amounts_are_read_and_told(text: str, amount: float, unit: Unit, told: str) -> None:
-    found = parse_budget(text)
-    assert found == Budget(amount, unit)
-    assert str(found) == told
+def test_budgets_are_parsed_and_formatted(text: str, amount: float, unit: Unit, formatted: str) -> None:
+    budget = parse_budget(text)
+    assert budget == Budget(amount, unit)
+    assert str(budget) == formatted
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 hours and more", "5M", "tokens", "0h", "-1h", "0 tokens", "ten usd", "2x"])
-def test_what_is_no_amount_is_refused_with_examples(text: str) -> None:
+def test_other_text_is_refused_with_examples(text: str) -> None:
     with pytest.raises(SuiteError, match=r"--budget takes .*2h.*5M tokens.*10 usd"):
         parse_budget(text)
 
@@ -58,29 +59,29 @@ def tokens_of(cache: Cache) -> int:
     return int(row["tokens"] or 0)
 
 
-def spread(suite: Suite, cache: Cache) -> Counter[str]:
-    whole = whole_questions(suite, cache)
-    return Counter(question.benchmark for question in suite.questions if question.key in whole)
+def complete_by_benchmark(suite: Suite, cache: Cache) -> Counter[str]:
+    complete = complete_questions(suite, cache)
+    return Counter(question.benchmark for question in suite.questions if question.key in complete)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_a_budget_in_tokens_is_kept_and_spent_on_whole_questions_of_every_benchmark(
+def test_a_budget_in_tokens_is_kept_and_spent_on_complete_questions_of_every_benchmark(
     suite: Suite, tmp_path: Path, share: float
 ) -> None:
-    whole, _, _ = run(suite, tmp_path / "whole.duckdb")
-    amount = share * tokens_of(whole)
+    complete, _, _ = run(suite, tmp_path / "complete.duckdb")
+    amount = share * tokens_of(complete)
     cache, report, _ = run(suite, tmp_path / "c.duckdb", budget=Budget(amount, "tokens"))
     assert report.exhausted
     assert not report.stopped
     assert tokens_of(cache) == report.spent.tokens <= amount
-    found = spread(suite, cache)
-    assert sum(found.values()) >= 0.6 * share * len(suite.questions)
-    assert max(found.values()) - min(found[benchmark.name] for benchmark in suite.config.benchmarks) <= 1
+    counts = complete_by_benchmark(suite, cache)
+    assert sum(counts.values()) >= 0.6 * share * len(suite.questions)
+    assert max(counts.values()) - min(counts[benchmark.name] for benchmark in suite.config.benchmarks) <= 1
     for _ in range(20):
         cache, report, _ = run(suite, cache.path, budget=Budget(amount, "tokens"))
         if not report.exhausted:
             break
-    assert content(cache) == content(whole)
+    assert content(cache) == content(complete)
 
 
 @pytest.mark.parametrize(
@@ -96,37 +97,38 @@ def test_a_budget_in_money_or_time_is_kept(
     unit: Unit, engine: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("toolkit.generation.generate.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    kept = Cache.commit_or_spool
+    monkeypatch.setattr("toolkit.generation.budget.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    commit = Generations.commit_or_spool
 
-    def tick(self: Cache, batch: Batch, patience: float) -> bool:
-        clock[0] += len(batch.generations)  # a second an answer
-        return kept(self, batch, patience)
+    def tick(self: Generations, batch: Batch, wait: float) -> bool:
+        clock[0] += len(batch.generations)  # one second per generation
+        return commit(self, batch, wait)
 
-    monkeypatch.setattr(Cache, "commit_or_spool", tick)
+    monkeypatch.setattr(Generations, "commit_or_spool", tick)
     config: SuiteConfig = suite_config(engine={"name": "scripted", "batch_tokens": 500} | engine)
     suite = resolve_config(config, tmp_path)
-    _, report, _ = run(suite, tmp_path / "whole.duckdb")
+    _, report, _ = run(suite, tmp_path / "complete.duckdb")
     amount = 0.5 * report.spent.of(unit)
     assert amount > 0
     cache, report, _ = run(suite, tmp_path / "c.duckdb", budget=Budget(amount, unit))
     assert report.exhausted
     assert 0.4 * amount <= report.spent.of(unit) <= amount
-    assert 0 < len(whole_questions(suite, cache)) < len(suite.questions)
+    assert 0 < len(complete_questions(suite, cache)) < len(suite.questions)
 
 
-def test_what_a_budget_left_whole_can_be_trained_on(suite: Suite, tmp_path: Path) -> None:
+def test_the_complete_questions_of_a_budget_can_be_trained_on(suite: Suite, tmp_path: Path) -> None:
     cache, _, _ = run(suite, tmp_path / "c.duckdb", budget=Budget(4000, "tokens"))
-    each = min(spread(suite, cache)[benchmark.name] for benchmark in suite.config.benchmarks)
-    assert 0 < each < 8
-    limited = resolve_config(suite.config.limited(each), tmp_path)
+    counts = complete_by_benchmark(suite, cache)
+    limit = min(counts[benchmark.name] for benchmark in suite.config.benchmarks)
+    assert 0 < limit < 8
+    limited = resolve_config(suite.config.limited(limit), tmp_path)
     cache, report, batches = run(limited, cache.path)
     assert not batches
     assert report.generated == 0
-    assert len(load_table(cache, limited).split) == 3 * each
+    assert len(load_table(cache, limited).split) == 3 * limit
 
 
-@given(st.integers(1, 60), st.integers(0, 2))
-def test_an_allowance_of_any_size_reads_as_it_is_told(hours: int, unit: int) -> None:
-    given_ = Budget(hours * [3600, 1e6, 1][unit], ("seconds", "tokens", "usd")[unit])
-    assert parse_budget(str(given_)) == given_
+@given(size=st.integers(1, 60), unit=st.integers(0, 2))
+def test_a_formatted_budget_parses_to_the_same_budget(size: int, unit: int) -> None:
+    budget = Budget(size * [3600, 1e6, 1][unit], ("seconds", "tokens", "usd")[unit])
+    assert parse_budget(str(budget)) == budget

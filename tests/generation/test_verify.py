@@ -1,4 +1,4 @@
-"""Each way to damage a cache is found by the check that is there for it."""
+"""Every kind of damage to a cache is found by its check."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ DAMAGE = {
     "keys of generations are unique": "INSERT INTO generations SELECT * FROM generations LIMIT 1",
     "keys of nodes are unique": "INSERT INTO nodes SELECT * FROM nodes LIMIT 1",
     "every response has its hash": "UPDATE generations SET response = response || '!' WHERE rowid = 3",
-    "every generation is an answer": "UPDATE generations SET completion_tokens = NULL WHERE rowid = 3",
+    "every generation is a response": "UPDATE generations SET completion_tokens = NULL WHERE rowid = 3",
     "every node's key is the hash": "UPDATE nodes SET node = uuid() WHERE rowid = (SELECT max(rowid) FROM nodes)",
-    "every tree is whole": "DELETE FROM nodes WHERE node = (SELECT node FROM nodes WHERE depth = 1 LIMIT 1)",
+    "every node has its parent": "DELETE FROM nodes WHERE node = (SELECT node FROM nodes WHERE depth = 1 LIMIT 1)",
     "every node has a generation": "DELETE FROM generations WHERE rowid = 3",
     "every node's question and models": "DELETE FROM questions WHERE rowid = 3",
     "every score belongs": "UPDATE scores SET value = 2 WHERE rowid = 3",
@@ -37,13 +37,12 @@ def test_a_sound_cache_passes_every_check(cache: Cache) -> None:
 def test_damage_is_found_by_its_check(check: str, cache: Cache) -> None:
     with cache.write() as con:
         con.execute(DAMAGE[check])
-    found = [finding for finding in verify(cache) if finding.check.startswith(check)]
-    assert len(found) == 1
-    assert found[0].wrong
-    assert found[0].example
+    (finding,) = [finding for finding in verify(cache) if finding.check.startswith(check)]
+    assert finding.wrong
+    assert finding.example
 
 
-def test_every_check_has_its_damage(cache: Cache) -> None:
+def test_every_check_is_tested_with_damage(cache: Cache) -> None:
     for finding in verify(cache):
-        covered = any(finding.check.startswith(check) for check in DAMAGE)
-        assert covered or finding.check.startswith("keys of"), finding.check
+        is_tested = any(finding.check.startswith(check) for check in DAMAGE)
+        assert is_tested or finding.check.startswith("keys of"), finding.check

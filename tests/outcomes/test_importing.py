@@ -1,4 +1,4 @@
-"""ResultRow tables of others: they replay as they say, and what is wrong or missing in them is said."""
+"""Results of other people replay exactly as given; malformed and missing ones are reported."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Rows = list[dict[str, Any]]
 MODELS = ("org/small", "large", "third")
 
 
-def table(hops: int = 1, questions: int = 24) -> Rows:
-    """A whole table whose scores and costs are known functions of question and path."""
+def make_rows(hops: int = 1, questions: int = 24) -> Rows:
+    """Return complete results whose scores and costs are known functions of question and path."""
     return [
         {
             "benchmark": ("gsm8k", "other")[n % 2],
@@ -50,41 +50,41 @@ def table(hops: int = 1, questions: int = 24) -> Rows:
     ]
 
 
-def bring(folder: Path, rows: Rows, how: str = "csv", **options: Any) -> tuple[ImportSummary, Cache]:
-    path, cache = folder / f"table.{how}", Cache(folder / "c.duckdb")
+def import_rows(folder: Path, rows: Rows, format: str = "csv", **options: Any) -> tuple[ImportSummary, Cache]:
+    path, cache = folder / f"table.{format}", Cache(folder / "c.duckdb")
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    getattr(frame, {"csv": "write_csv", "jsonl": "write_ndjson", "parquet": "write_parquet"}[how])(path)
+    getattr(frame, {"csv": "write_csv", "jsonl": "write_ndjson", "parquet": "write_parquet"}[format])(path)
     return import_results(path, "theirs", cache, folder / "weights", encode=encode, **options), cache
 
 
-@pytest.mark.parametrize(("how", "hops"), [("csv", 1), ("jsonl", 2), ("parquet", 2)])
-def test_a_table_replays_what_it_says(how: str, hops: int, tmp_path: Path) -> None:
-    rows = table(hops)
-    found, cache = bring(tmp_path, rows, how)
-    assert (found.cells, found.n_missing) == (len(rows), 0)
-    assert [model.name for model in found.suite.models] == list(MODELS)
-    loaded = load_table(cache, found.suite)
+@pytest.mark.parametrize(("format", "hops"), [("csv", 1), ("jsonl", 2), ("parquet", 2)])
+def test_results_replay_exactly(format: str, hops: int, tmp_path: Path) -> None:
+    rows = make_rows(hops)
+    summary, cache = import_rows(tmp_path, rows, format)
+    assert (summary.cells, summary.n_missing) == (len(rows), 0)
+    assert [model.name for model in summary.suite.models] == list(MODELS)
+    table = load_table(cache, summary.suite)
     unit = cache.arrow("SELECT cost_unit FROM suites")["cost_unit"][0].as_py()
-    items = [question.item for question in found.suite.questions]
+    items = [question.item for question in summary.suite.questions]
     for row in rows:
         path = row["path"].split(" > ")
-        node = next(n for n in range(1, loaded.quality.shape[1]) if [MODELS[a] for a in path_of(n, 3)] == path)
-        assert loaded.quality[items.index(row["item"]), node] == row["score"]
-        assert loaded.hop_cost[items.index(row["item"]), node] == pytest.approx(row["cost"] / unit)
-    in_train = [row for row in rows if loaded.split[items.index(row["item"])] == "train" and " > " not in row["path"]]
+        node = next(n for n in range(1, table.quality.shape[1]) if [MODELS[a] for a in path_of(n, 3)] == path)
+        assert table.quality[items.index(row["item"]), node] == row["score"]
+        assert table.hop_cost[items.index(row["item"]), node] == pytest.approx(row["cost"] / unit)
+    in_train = [row for row in rows if table.split[items.index(row["item"])] == "train" and " > " not in row["path"]]
     assert unit == pytest.approx(max(np.mean([r["cost"] for r in in_train if r["model"] == m]) for m in MODELS))
-    seen = cache.arrow("SELECT item, path, response, quality FROM transitions").to_pylist()
-    said = {(row["item"], tuple(row["path"])): (row["response"], row["quality"]) for row in seen}
-    assert said == {(row["item"], tuple(row["path"].split(" > "))): (row["response"], row["score"]) for row in rows}
+    transitions = cache.arrow("SELECT item, path, response, quality FROM transitions").to_pylist()
+    replayed = {(row["item"], tuple(row["path"])): (row["response"], row["quality"]) for row in transitions}
+    assert replayed == {(row["item"], tuple(row["path"].split(" > "))): (row["response"], row["score"]) for row in rows}
     assert not any(finding.wrong for finding in verify(cache))
 
 
-def test_it_trains_evaluates_and_is_shown(tmp_path: Path) -> None:
-    found, cache = bring(tmp_path, table())
-    loaded = load_table(cache, found.suite)
-    trained = train(found.suite, cache, TrainConfig(timesteps=500), 0, tmp_path / "runs")
+def test_imported_results_train_evaluate_and_show(tmp_path: Path) -> None:
+    summary, cache = import_rows(tmp_path, make_rows())
+    table = load_table(cache, summary.suite)
+    trained = train(summary.suite, cache, TrainConfig(timesteps=500), 0, tmp_path / "runs")
     evaluation, probabilities = evaluate(
-        loaded, load_router(trained.path), "test", synthetic_benchmarks(found.suite.config.benchmarks)
+        table, load_router(trained.path), "test", synthetic_benchmarks(summary.suite.config.benchmarks)
     )
     assert np.isfinite(probabilities).all()
     assert not any(result.synthetic for result in evaluation.results)
@@ -92,58 +92,60 @@ def test_it_trains_evaluates_and_is_shown(tmp_path: Path) -> None:
 
 
 def test_tokens_are_priced_by_rates(tmp_path: Path) -> None:
-    rows = [{k: v for k, v in row.items() if k != "cost"} | {"prompt_tokens": 10, "completion_tokens": 2} for row in table()]
-    found, cache = bring(tmp_path, rows, rates={"large": (3.0, 5.0)})
-    loaded = load_table(cache, found.suite)
-    assert loaded.hop_cost[:, 1:] == pytest.approx(np.tile([12 / 40, 1, 12 / 40], (24, 1)))
+    rows = [
+        {k: v for k, v in row.items() if k != "cost"} | {"prompt_tokens": 10, "completion_tokens": 2} for row in make_rows()
+    ]
+    summary, cache = import_rows(tmp_path, rows, rates={"large": (3.0, 5.0)})
+    table = load_table(cache, summary.suite)
+    assert table.hop_cost[:, 1:] == pytest.approx(np.tile([12 / 40, 1, 12 / 40], (24, 1)))
     with pytest.raises(BenchmarkError, match=r"no model 'x' to price.*large"):
-        bring(tmp_path, rows, rates={"x": (1.0, 1.0)})
+        import_rows(tmp_path, rows, rates={"x": (1.0, 1.0)})
 
 
-def test_without_responses_scores_still_belong_to_their_answers(tmp_path: Path) -> None:
-    rows = [{k: v for k, v in row.items() if k != "response"} for row in table(2)]
-    found, cache = bring(tmp_path, rows)
-    loaded = load_table(cache, found.suite)
-    assert loaded.quality[:, 1:].sum() == pytest.approx(sum(row["score"] for row in rows))
-    assert not loaded.texts[:, 1:, 1].any()
+def test_results_without_response_texts_have_scores(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "response"} for row in make_rows(2)]
+    summary, cache = import_rows(tmp_path, rows)
+    table = load_table(cache, summary.suite)
+    assert table.quality[:, 1:].sum() == pytest.approx(sum(row["score"] for row in rows))
+    assert not table.texts[:, 1:, 1].any()
     assert not any(finding.wrong for finding in verify(cache))
     assert "[Q " in render(cache, "gsm8k/i0", None, 0)
 
 
-def test_missing_cells_are_counted_refused_or_left_out_and_filled_later(tmp_path: Path) -> None:
-    rows = table()
-    short = [row | {"score": None} if n == 4 else row for n, row in enumerate(rows) if n not in (0, 1)]
-    found, cache = bring(tmp_path, short)
-    assert found.n_missing == 3
-    assert found.missing[0] == "gsm8k/i0: org/small"
+def test_missing_cells_are_counted_refused_or_excluded_and_filled_later(tmp_path: Path) -> None:
+    rows = make_rows()
+    incomplete = [row | {"score": None} if n == 4 else row for n, row in enumerate(rows) if n not in (0, 1)]
+    summary, cache = import_rows(tmp_path, incomplete)
+    assert summary.n_missing == 3
+    assert summary.missing[0] == "gsm8k/i0: org/small"
     with pytest.raises(IncompleteCacheError, match=r"3 of 72 nodes.*toolkit import TABLE --suite theirs.*--incomplete"):
-        load_table(cache, found.suite)
-    found, cache = bring(tmp_path, short, incomplete="exclude question")
-    assert set(np.flatnonzero(load_table(cache, found.suite).split == "excluded")) == {
-        position for position, question in enumerate(found.suite.questions) if question.item in ("i0", "i1")
+        load_table(cache, summary.suite)
+    summary, cache = import_rows(tmp_path, incomplete, incomplete="exclude question")
+    assert set(np.flatnonzero(load_table(cache, summary.suite).split == "excluded")) == {
+        position for position, question in enumerate(summary.suite.questions) if question.item in ("i0", "i1")
     }
-    found, cache = bring(tmp_path, rows)
-    assert found.n_missing == 0
-    assert load_table(cache, found.suite).quality[:, 1:].sum() == pytest.approx(sum(row["score"] for row in rows))
+    summary, cache = import_rows(tmp_path, rows)
+    assert summary.n_missing == 0
+    assert load_table(cache, summary.suite).quality[:, 1:].sum() == pytest.approx(sum(row["score"] for row in rows))
 
 
-def test_again_adds_nothing_and_what_differs_is_refused_or_preferred(tmp_path: Path) -> None:
-    rows = table()
-    bring(tmp_path, rows)
-    again, cache = bring(tmp_path, list(reversed(rows))[::-1])
-    assert not any(again.added.values())
+def test_a_second_import_adds_nothing_and_differences_are_refused_or_preferred(tmp_path: Path) -> None:
+    rows = make_rows()
+    import_rows(tmp_path, rows)
+    repeated, cache = import_rows(tmp_path, list(reversed(rows))[::-1])
+    assert not any(repeated.added.values())
     for column, value in (("score", 0.125), ("cost", 9.0)):
         other = [row | {column: value} if n == 7 else row for n, row in enumerate(rows)]
         with pytest.raises(CacheError, match=r"differ from those.*--prefer"):
-            bring(tmp_path, other)
-        bring(tmp_path, other, prefer="ours")
+            import_rows(tmp_path, other)
+        import_rows(tmp_path, other, prefer="ours")
         assert cache.arrow("SELECT * FROM scores WHERE value = 0.125").num_rows == 0
-    found, cache = bring(tmp_path, other, prefer="theirs")
+    summary, cache = import_rows(tmp_path, other, prefer="theirs")
     assert cache.arrow("SELECT * FROM generations WHERE cost = 9.0").num_rows == 1
-    assert load_table(cache, found.suite).hop_cost.max() > 1
+    assert load_table(cache, summary.suite).hop_cost.max() > 1
 
 
-WRONG: list[tuple[Callable[[Rows], Rows], str]] = [
+MALFORMED: list[tuple[Callable[[Rows], Rows], str]] = [
     (lambda rows: [{k: v for k, v in row.items() if k != "question"} for row in rows], "lacks the columns question"),
     (lambda rows: [{k: v for k, v in row.items() if k != "cost"} for row in rows], r"lacks the columns cost \(or"),
     (lambda rows: [*rows, rows[3]], "row 73 is the same cell as row 4"),
@@ -158,22 +160,22 @@ WRONG: list[tuple[Callable[[Rows], Rows], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("spoil", "said"), WRONG)
-def test_a_wrong_table_is_refused_whole(spoil: Callable[[Rows], Rows], said: str, tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match=said):
-        bring(tmp_path, spoil(table()), "jsonl")
+@pytest.mark.parametrize(("corrupt", "message"), MALFORMED)
+def test_a_malformed_table_is_refused_completely(corrupt: Callable[[Rows], Rows], message: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        import_rows(tmp_path, corrupt(make_rows()), "jsonl")
     assert not (tmp_path / "c.duckdb").exists()
 
 
-def test_the_page_shows_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "docs/outcomes.md").read_text("utf-8")
     monkeypatch.chdir(tmp_path)
     Path("wide.csv").write_text(re.findall(r"```csv\n(.*?)```", text, re.DOTALL)[0])
     exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], {})
     cache = Cache("c.duckdb")
-    found = import_results(Path("outcomes.csv"), "routerbench", cache, Path("weights"), encode=encode)
-    assert found.n_missing == 0
+    summary = import_results(Path("outcomes.csv"), "routerbench", cache, Path("weights"), encode=encode)
+    assert summary.n_missing == 0
     assert cache.arrow(re.findall(r"```sql\n(.*?)```", text, re.DOTALL)[0]).to_pylist()[0] == {
-        "model": "small/7b", "answers": 5, "quality": 0.6, "cost": pytest.approx(0.03, abs=0.01),
+        "model": "small/7b", "responses": 5, "quality": 0.6, "cost": pytest.approx(0.03, abs=0.01),
     }  # fmt: skip
     assert json.loads(cache.arrow("SELECT identity FROM models")["identity"][0].as_py())["imported"] == "routerbench"

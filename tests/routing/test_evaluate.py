@@ -1,4 +1,4 @@
-"""Everything that `evaluate` reports is recomputed from SQL over the public views and the recorded decisions."""
+"""Everything that `evaluate` reports equals figures recomputed by SQL from the public views and the recorded decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from toolkit.replay.table import TransitionTable
 from toolkit.report.evaluation import render
-from toolkit.routing.evaluate import OVERALL, Evaluation, estimate, evaluate, evaluate_together, record, resample, together
+from toolkit.routing.evaluate import OVERALL, Evaluation, evaluate, evaluate_together, record
 from toolkit.routing.router import load_router
 from toolkit.routing.train import train
 from toolkit.store import Cache
@@ -33,8 +33,8 @@ def allow_stop(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def evaluation(cache: Cache, suite: Suite, table: TransitionTable, tmp_path: Path, allow_stop: bool) -> Evaluation:
     trained = train(suite, cache, TrainConfig(alpha=ALPHA, timesteps=4_000, allow_stop=allow_stop), 0, tmp_path)
-    generated = {"addition": True, "word_reversal": True, "geography": False}
-    result, probabilities = evaluate(table, load_router(trained.path), "test", generated)
+    synthetic = {"addition": True, "word_reversal": True, "geography": False}
+    result, probabilities = evaluate(table, load_router(trained.path), "test", synthetic)
     record(cache, suite, table, result, probabilities)
     return result
 
@@ -51,59 +51,59 @@ class Recomputed:
             self.benchmark[row["question"]] = row["benchmark"]
         self.models = sorted({path[0] for paths in self.nodes.values() for path in paths})
         roots = {row["parent"]: q for q, paths in self.nodes.items() for p, row in paths.items() if len(p) == 1}
-        place = {row["node"]: (q, p) for q, paths in self.nodes.items() for p, row in paths.items()}
-        self.chance: dict[tuple[str, Path_, str], float] = {}
+        nodes = {row["node"]: (q, p) for q, paths in self.nodes.items() for p, row in paths.items()}
+        self.probability: dict[tuple[str, Path_, str], float] = {}
         for row in cache.arrow("SELECT * FROM decisions").to_pylist():
-            node = place.get(row["node"]) or (roots.get(row["node"]), ())
-            if node[0]:
-                self.chance[node[0], node[1], row["action"]] = row["probability"]
+            question, path = nodes.get(row["node"]) or (roots.get(row["node"]), ())
+            if question:
+                self.probability[question, path, row["action"]] = row["probability"]
 
     @property
     def ends(self) -> list[Path_]:
-        """Paths that an episode can take, shorter ones first."""
+        """Return the paths that an episode can take, shorter ones first."""
         lengths = (0, 1, 2) if self.allow_stop else (2,)
         return [path for length in lengths for path in product(self.models, repeat=length)]
 
     def actions(self) -> list[str]:
         return [*self.models, "stop"] if self.allow_stop else self.models
 
-    def taken(self, question: str, path: Path_) -> float:
-        """The probability that the router takes a path and no more."""
-        stops = self.chance[question, path, "stop"] if len(path) < 2 else 1.0
-        return math.prod(self.chance[question, path[:n], model] for n, model in enumerate(path)) * stops
+    def path_probability(self, question: str, path: Path_) -> float:
+        """Return the probability that the router takes a path and then ends."""
+        stops = self.probability[question, path, "stop"] if len(path) < 2 else 1.0
+        return math.prod(self.probability[question, path[:n], model] for n, model in enumerate(path)) * stops
 
-    def worth(self, question: str, path: Path_) -> tuple[float, float]:
+    def outcome(self, question: str, path: Path_) -> tuple[float, float]:
         if not path:
             return 0.0, 0.0
         hops = [self.nodes[question][path[:depth]] for depth in range(1, len(path) + 1)]
         return hops[-1]["quality"], sum(hop["cost"] for hop in hops)
 
     def means(self, weights: dict[str, dict[Path_, float]]) -> dict[str, tuple[float, float, float, dict[Path_, float]]]:
-        """Q, C, R and path shares by benchmark and overall, of a policy that weights paths per question."""
+        """Return Q, C, R and path shares by benchmark and overall, of a policy given by the weights of paths per question."""
         by_benchmark: dict[str, list[tuple[float, float, dict[Path_, float]]]] = defaultdict(list)
         for question, paths in weights.items():
-            values = {path: self.worth(question, path) for path in paths}
+            values = {path: self.outcome(question, path) for path in paths}
             quality = math.fsum(weight * values[path][0] for path, weight in paths.items())
             cost = math.fsum(weight * values[path][1] for path, weight in paths.items())
             by_benchmark[self.benchmark[question]].append((quality, cost, paths))
-        found = {}
+        means = {}
         for name, rows in by_benchmark.items():
             q, c = (math.fsum(row[n] for row in rows) / len(rows) for n in (0, 1))  # type: ignore[misc]
             shares = {p: math.fsum(r[2].get(p, 0.0) for r in rows) / len(rows) for r in rows for p in r[2]}
-            found[name] = (q, c, q - ALPHA * c, shares)
-        mean = [math.fsum(value[n] for value in found.values()) / len(found) for n in range(3)]  # type: ignore[misc]
-        every = {path for value in found.values() for path in value[3]}
-        shares = {path: math.fsum(v[3].get(path, 0.0) for v in found.values()) / len(found) for path in every}
-        return found | {OVERALL: (mean[0], mean[1], mean[2], shares)}
+            means[name] = (q, c, q - ALPHA * c, shares)
+        mean = [math.fsum(value[n] for value in means.values()) / len(means) for n in range(3)]  # type: ignore[misc]
+        all_paths = {path for value in means.values() for path in value[3]}
+        shares = {path: math.fsum(v[3].get(path, 0.0) for v in means.values()) / len(means) for path in all_paths}
+        return means | {OVERALL: (mean[0], mean[1], mean[2], shares)}
 
 
 def reward(data: Recomputed, question: str, path: Path_) -> float:
-    quality, cost = data.worth(question, path)
+    quality, cost = data.outcome(question, path)
     return quality - ALPHA * cost
 
 
 def best_of(data: Recomputed, paths: list[Path_], benchmark: str = OVERALL) -> Path_:
-    """The path with the highest R on a split, selected as a reader would: by the mean of every candidate."""
+    """Return the path with the highest mean R on a split."""
     fixed = {p: data.means({q: {p: 1.0} for q in data.nodes})[benchmark][2] for p in paths}
     return max(paths, key=lambda path: fixed[path])
 
@@ -112,7 +112,7 @@ def weights(data: Recomputed, training: Recomputed, policy: str) -> dict[str, di
     def greedy(question: str) -> Path_:
         path: Path_ = ()
         while len(path) < 2:
-            action = max(data.actions(), key=lambda name: data.chance[question, path, name])
+            action = max(data.actions(), key=lambda name: data.probability[question, path, name])
             if action == "stop":
                 break
             path = (*path, action)
@@ -127,7 +127,7 @@ def weights(data: Recomputed, training: Recomputed, policy: str) -> dict[str, di
 
     match policy:
         case "router":
-            return {q: {path: data.taken(q, path) for path in data.ends} for q in data.nodes}
+            return {q: {path: data.path_probability(q, path) for path in data.ends} for q in data.nodes}
         case "router (greedy)":
             return {q: {greedy(q): 1.0} for q in data.nodes}
         case "random":
@@ -140,11 +140,11 @@ def weights(data: Recomputed, training: Recomputed, policy: str) -> dict[str, di
             return {q: {best: 1.0} for q in data.nodes}
         case "best model per benchmark":
             alone: list[Path_] = [(model,) for model in data.models]
-            apart = {name: best_of(training, alone, name) for name in set(data.benchmark.values())}
-            return {q: {apart[data.benchmark[q]]: 1.0} for q in data.nodes}
+            best_models = {name: best_of(training, alone, name) for name in set(data.benchmark.values())}
+            return {q: {best_models[data.benchmark[q]]: 1.0} for q in data.nodes}
         case "best path per benchmark":
-            apart = {name: best_of(training, data.ends, name) for name in set(data.benchmark.values())}
-            return {q: {apart[data.benchmark[q]]: 1.0} for q in data.nodes}
+            best_paths = {name: best_of(training, data.ends, name) for name in set(data.benchmark.values())}
+            return {q: {best_paths[data.benchmark[q]]: 1.0} for q in data.nodes}
         case "oracle":
             return {q: {oracle(q): 1.0} for q in data.nodes}
         case "abstained":
@@ -161,23 +161,23 @@ def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache, all
     routed = weights(data, training, "router")
     compared = 0
     for policy in evaluation.policies:
-        if policy in ("kNN", "linear"):  # tests/test_baselines.py
+        if policy in ("kNN", "linear"):  # tests/routing/test_baselines.py
             continue
         chosen = weights(data, training, policy)
         expected = data.means(chosen)
-        for benchmark, (quality, cost, worth, shares) in expected.items():
+        for benchmark, (quality, cost, mean_reward, shares) in expected.items():
             result = evaluation.result(policy, benchmark)
             assert result.quality.mean == pytest.approx(quality, abs=1e-9)
             assert result.cost.mean == pytest.approx(cost, abs=1e-9)
-            assert result.reward.mean == pytest.approx(worth, abs=1e-9)
-            assert result.lead.mean == pytest.approx(data.means(routed)[benchmark][2] - worth, abs=1e-9)
+            assert result.reward.mean == pytest.approx(mean_reward, abs=1e-9)
+            assert result.lead.mean == pytest.approx(data.means(routed)[benchmark][2] - mean_reward, abs=1e-9)
             if quality:
                 assert result.multiple.mean == pytest.approx(data.means(routed)[benchmark][0] / quality, abs=1e-9)
-            if worth > 0:
-                assert result.share.mean == pytest.approx(data.means(routed)[benchmark][2] / worth, abs=1e-9)
-            told = {() if path == "abstained" else tuple(path.split(" > ")): share for path, share in result.paths.items()}
-            for path in {*told, *shares}:
-                assert told.get(path, 0.0) == pytest.approx(shares.get(path, 0.0), abs=1e-9)
+            if mean_reward > 0:
+                assert result.share.mean == pytest.approx(data.means(routed)[benchmark][2] / mean_reward, abs=1e-9)
+            reported = {() if path == "abstained" else tuple(path.split(" > ")): share for path, share in result.paths.items()}
+            for path in {*reported, *shares}:
+                assert reported.get(path, 0.0) == pytest.approx(shares.get(path, 0.0), abs=1e-9)
             compared += 1
         wins = defaultdict(list)
         for question, paths in chosen.items():
@@ -210,32 +210,22 @@ def test_what_is_recorded_is_what_is_reported(evaluation: Evaluation, cache: Cac
         improvement = (row["improvement"], row["improvement_low"], row["improvement_high"])
         assert improvement == pytest.approx(tuple(result.improvement), nan_ok=True)
         assert json.loads(row["paths"]) == pytest.approx(dict(result.paths))
-        assert row["generated"] is (row["benchmark"] != "geography")
+        assert row["synthetic"] is (row["benchmark"] != "geography")
 
 
-def test_intervals_cover_the_mean_at_their_nominal_rate() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(200):
-        parts = [resample(rng.normal(mean, 1.0, (1, 40)), seed) for mean, seed in ((1.0, trial), (3.0, 1000 + trial))]
-        found = estimate(together(parts))[0]
-        hits += found.low <= 2.0 <= found.high
-    assert 0.89 <= hits / 200 <= 0.99
-
-
-def test_routers_of_several_seeds_are_worth_the_mean_of_each(
+def test_the_reward_of_routers_of_several_seeds_is_the_mean_of_theirs(
     suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
 ) -> None:
     config = TrainConfig(alpha=ALPHA, timesteps=1_000, allow_stop=True)
     routers = [load_router(train(suite, cache, config, seed, tmp_path).path) for seed in range(3)]
-    synthetic_benchmarks = dict.fromkeys(table.benchmarks, True)
-    apart = [evaluate(table, router, "test", synthetic_benchmarks)[0] for router in routers]
-    joined, probabilities = evaluate_together(table, routers, "test", synthetic_benchmarks)
+    synthetic = dict.fromkeys(table.benchmarks, True)
+    separate = [evaluate(table, router, "test", synthetic)[0] for router in routers]
+    joined, probabilities = evaluate_together(table, routers, "test", synthetic)
     assert len(probabilities) == 3
-    assert len({evaluation.result("router").reward.mean for evaluation in apart}) == 3
+    assert len({evaluation.result("router").reward.mean for evaluation in separate}) == 3
     for policy in ("router", "router (greedy)", "oracle"):
         for benchmark in (*joined.benchmarks, OVERALL):
-            mean = np.mean([evaluation.result(policy, benchmark).reward.mean for evaluation in apart])
+            mean = np.mean([evaluation.result(policy, benchmark).reward.mean for evaluation in separate])
             assert joined.result(policy, benchmark).reward.mean == pytest.approx(mean, abs=1e-12)
 
 
@@ -247,4 +237,4 @@ def test_few_questions_get_no_verdict(evaluation: Evaluation) -> None:
     assert "the best fixed path." not in text
     assert "addition*" in text
     assert "geography*" not in text
-    assert "* generated questions" in text
+    assert "* synthetic questions" in text

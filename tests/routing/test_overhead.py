@@ -1,4 +1,4 @@
-"""What a router's own decisions take: measured with a clock of the test's, kept with the run, and charged as SQL says."""
+"""The overhead of a router's decisions: measured with a fake clock, recorded with the run, and added to the cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig
 from toolkit.suites.suite import Suite
 
-GENERATED = {"addition": True, "word_reversal": True, "geography": False}
+SYNTHETIC = {"addition": True, "word_reversal": True, "geography": False}
 RouterMaker = Callable[..., Router]
 
 
@@ -40,7 +40,7 @@ def trained(cache: Cache, suite: Suite, tmp_path: Path) -> RouterMaker:
 
 
 class Encoder:
-    """Stands for a suite's encoder; with a clock on which a text takes a tenth of a second, and its network nothing."""
+    """A suite's encoder and a clock, on which a text takes a tenth of a second, and everything else no time."""
 
     def __init__(self, *_: object) -> None:
         self.now, self.texts = 0.0, list[str]()
@@ -53,38 +53,38 @@ class Encoder:
 
 @pytest.fixture
 def encoder(monkeypatch: pytest.MonkeyPatch) -> Encoder:
-    found = Encoder()
-    monkeypatch.setattr(time, "perf_counter", lambda: found.now)
-    monkeypatch.setattr(overhead, "SuiteEncoder", lambda *_: found)
-    return found
+    encoder = Encoder()
+    monkeypatch.setattr(time, "perf_counter", lambda: encoder.now)
+    monkeypatch.setattr(overhead, "SuiteEncoder", lambda *_: encoder)
+    return encoder
 
 
 @pytest.mark.parametrize("allow_stop", [False, True])
 @pytest.mark.parametrize(("n_models", "horizon"), list(product((1, 2, 3), (1, 2, 3))))
-def test_every_hop_is_a_decision_and_so_is_to_stop(n_models: int, horizon: int, allow_stop: bool) -> None:
-    nothing = np.zeros((1, tree.n_nodes(n_models, horizon)))
-    table = make_table(nothing, nothing, horizon, list("abc")[:n_models])
+def test_every_hop_is_a_decision_and_so_is_stopping(n_models: int, horizon: int, allow_stop: bool) -> None:
+    zeros = np.zeros((1, tree.n_nodes(n_models, horizon)))
+    table = make_table(zeros, zeros, horizon, list("abc")[:n_models])
     at = ends(table, allow_stop)
-    for place, end in enumerate(range(at.start, at.stop)):
+    for index, end in enumerate(range(at.start, at.stop)):
         hops = len(tree.path_of(end, n_models))
-        shares = np.eye(at.stop - at.start)[[place]]
+        shares = np.eye(at.stop - at.start)[[index]]
         assert decisions(table, shares) == [hops + (hops < horizon)]
 
 
 @pytest.mark.parametrize("alphas", [(), (0.0, 0.1)], ids=["one alpha", "conditioned"])
-def test_what_is_embedded_are_texts_of_every_hop_one_at_a_time(
+def test_texts_of_every_hop_are_embedded_one_at_a_time(
     trained: RouterMaker, suite: Suite, cache: Cache, table: TransitionTable, encoder: Encoder, alphas: tuple[float, ...]
 ) -> None:
-    found = overhead_of(trained(False, alphas), suite, cache, table, "test", again=True)
-    assert found is not None
-    assert found == pytest.approx((0.1, 0, 0))
+    measured = overhead_of(trained(False, alphas), suite, cache, table, "test", again=True)
+    assert measured is not None
+    assert measured == pytest.approx((0.1, 0, 0))
     test = "SELECT DISTINCT {} FROM transitions WHERE split = 'test' {}"
     questions = cache.arrow(test.format("question_prompt AS text", ""))["text"].to_pylist()
-    answers = cache.arrow(test.format("response AS text", "AND depth = 1"))["text"].to_pylist()
-    assert set(encoder.texts) == {*questions, *answers}
+    responses = cache.arrow(test.format("response AS text", "AND depth = 1"))["text"].to_pylist()
+    assert set(encoder.texts) == {*questions, *responses}
 
 
-def test_it_is_measured_where_it_is_asked_for_or_charged_and_then_kept(
+def test_it_is_measured_if_requested_or_charged_and_then_recorded(
     trained: RouterMaker, suite: Suite, cache: Cache, table: TransitionTable, encoder: Encoder
 ) -> None:
     router = trained(False)
@@ -94,29 +94,29 @@ def test_it_is_measured_where_it_is_asked_for_or_charged_and_then_kept(
     assert cache.arrow("SELECT encoder_seconds, network_seconds FROM runs").to_pylist() == [
         {"encoder_seconds": pytest.approx(0.1), "network_seconds": 0}
     ]
-    measured = len(encoder.texts)
+    n_texts = len(encoder.texts)
     assert overhead_of(router, suite, cache, table, "test", 3.0) == pytest.approx((0.1, 0, 3))
     assert overhead_of(router, suite, cache, table, "validation") == pytest.approx((0.1, 0, 0))
-    assert len(encoder.texts) == measured
+    assert len(encoder.texts) == n_texts
     overhead_of(router, suite, cache, table, "test", again=True)
-    assert len(encoder.texts) > measured
+    assert len(encoder.texts) > n_texts
 
 
 @pytest.mark.parametrize("allow_stop", [False, True])
-def test_it_is_added_to_the_cost_of_who_decides(
+def test_it_is_added_to_the_cost_of_each_decision(
     trained: RouterMaker, suite: Suite, cache: Cache, table: TransitionTable, allow_stop: bool
 ) -> None:
     router = trained(allow_stop)
-    free, probabilities = evaluate(table, router, "test", GENERATED)
+    free, probabilities = evaluate(table, router, "test", SYNTHETIC)
     measured = Overhead(encoder=0.2, network=0.05)
-    told, _ = evaluate(table, router, "test", GENERATED, overhead=measured)
-    assert str(told.results) == str(free.results)  # nan is not nan
-    charged, _ = evaluate(table, router, "test", GENERATED, overhead=measured._replace(rate=2.0))
-    made = decisions(table, path_shares(table, probabilities))
+    reported, _ = evaluate(table, router, "test", SYNTHETIC, overhead=measured)
+    assert str(reported.results) == str(free.results)  # nan is not nan
+    charged, _ = evaluate(table, router, "test", SYNTHETIC, overhead=measured._replace(rate=2.0))
+    n_decisions = decisions(table, path_shares(table, probabilities))
     if not allow_stop:
-        assert made == pytest.approx(table.horizon)
+        assert n_decisions == pytest.approx(table.horizon)
     benchmark = table.benchmark[table.rows("test")]
-    hops = np.mean([made[benchmark == number].mean() for number in np.unique(benchmark)])
+    hops = np.mean([n_decisions[benchmark == number].mean() for number in np.unique(benchmark)])
     added = {"router": 0.5 * hops, "kNN": 0.4, "linear": 0.4, "random": 0.0, "oracle": 0.0, "best model": 0.0}
     for policy, cost in added.items():
         before, after = free.result(policy, OVERALL), charged.result(policy, OVERALL)
@@ -126,7 +126,7 @@ def test_it_is_added_to_the_cost_of_who_decides(
     record(cache, suite, table, charged, probabilities)
     assert cache.arrow("SELECT DISTINCT overhead_rate FROM evaluations").to_pylist() == [{"overhead_rate": 2.0}]
     text = render(charged)
-    assert "200 ms of its encoder and 50 ms of its network" in text
-    assert "At 2 cost units a second it adds 0.500 to the router's C" in text
-    assert "C holds nothing of that" in render(told)
-    assert "of its encoder" not in render(free)
+    assert "200 ms in the router's encoder and 50 ms in its network" in text
+    assert "At 2 cost units per second, each decision adds 0.500 to the router's C" in text
+    assert "C does not include that time" in render(reported)
+    assert "router's encoder" not in render(free)

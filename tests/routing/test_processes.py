@@ -9,24 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.routing.processes import IMPORTED, context
+from toolkit.routing.processes import SLOW_IMPORTS, worker_context
 
 
-def looked_around() -> tuple[list[bool], int]:
-    """Whether a worker has what it needs, and how many threads the process has that it was forked from."""
-    return [name in sys.modules for name in IMPORTED], len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
+def inspect_worker() -> tuple[list[bool], int]:
+    """Return whether a worker has each of the slow imports, and the number of threads of the process it was forked from."""
+    return [name in sys.modules for name in SLOW_IMPORTS], len(list(Path(f"/proc/{os.getppid()}/task").iterdir()))
 
 
 def main() -> None:
-    with ProcessPoolExecutor(1, context()) as pool:
-        print(json.dumps(pool.submit(looked_around).result()))
+    with ProcessPoolExecutor(1, worker_context()) as pool:
+        print(json.dumps(pool.submit(inspect_worker).result()))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_workers_are_forked_from_a_process_that_has_imported_what_they_need_and_has_no_threads() -> None:
-    """In an interpreter of its own: all tests here share one process to fork from, which another test has begun."""
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_are_forked_from_a_process_with_the_slow_imports_and_without_threads() -> None:
+    """In an interpreter of its own: all tests here share one server process, which another test may have started."""
     code = "from tests.routing.test_processes import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported, threads = json.loads(done.stdout)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported, threads = json.loads(result.stdout)
     assert all(imported)
     assert threads == 1

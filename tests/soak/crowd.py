@@ -60,7 +60,7 @@ def crowd(folder: Path, seconds: float) -> Counter[str]:
                 rows = found
                 render(cache, None)
                 did["reads"] += 2
-                did["spooled batches seen"] += len(cache.spool.files())
+                did["spooled batches seen"] += len(cache.generations.spool.files())
                 if rows and (holder is None or holder.poll() is not None) and did["reads"] % 30 == 0:
                     mode = "rw"[did["holders"] % 2]
                     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path), mode, "3"], stderr=subprocess.DEVNULL)

@@ -23,7 +23,9 @@ from toolkit.core.hashing import text_key
 from toolkit.core.workspace import Workspace
 from toolkit.report.status import render
 from toolkit.store import Batch, Cache, Row, now
-from toolkit.suites.suite import Question, Suite, child_key, generation_key, question_key, resolve_models, split_of
+from toolkit.suites.keys import child_key, generation_key, question_key
+from toolkit.suites.resolving import resolve_models, split_of
+from toolkit.suites.suite import Question, Suite
 from toolkit.tasks.metrics import Reference
 
 BATCH_ROWS = 256
@@ -92,7 +94,7 @@ def nodes(suite: Suite) -> Iterator[Rows]:
                         "path": here,
                         "depth": depth,
                         "generation": generation,
-                        "dropped_answers": 0,
+                        "dropped_responses": 0,
                     },
                     {
                         "question": question,
@@ -125,7 +127,7 @@ def queries() -> list[str]:
 def fill(cache: Cache, made: Iterator[Rows], batch_rows: int = 20_000) -> None:
     """Commit what is left of some rows."""
     for rest in iter(lambda: list(islice(made, batch_rows)), []):
-        cache.commit(batch_of(rest))
+        cache.generations.commit(batch_of(rest))
 
 
 def grow(cache: Cache, suite: Suite, sizes: list[int], repeats: int = 20) -> None:
@@ -137,13 +139,13 @@ def grow(cache: Cache, suite: Suite, sizes: list[int], repeats: int = 20) -> Non
             part = list(islice(made, min(20_000, size - repeats * BATCH_ROWS - filled)))
             if not part:
                 break
-            cache.commit(batch_of(part))
+            cache.generations.commit(batch_of(part))
             filled += len(part)
         before = filled
         took = []
         for _ in range(repeats):
             batch = batch_of(list(islice(made, BATCH_ROWS)))
-            took.append(1000 * timed(partial(cache.commit, batch)))
+            took.append(1000 * timed(partial(cache.generations.commit, batch)))
             filled += BATCH_ROWS
         print(f"| {before:,} | {statistics.median(took):.0f} | {max(took):.0f} |", flush=True)
     fill(cache, made)
@@ -171,10 +173,10 @@ def main() -> None:
     suite = make_suite(-(-options.nodes // 39), folder)
     if not cache.exists():
         cache.create()
-        cache.record(suite)
+        cache.suites.record(suite)
         sizes = [size for size in (10_000, 30_000, 100_000, 300_000, 1_000_000) if size <= options.nodes]
         grow(cache, suite, sizes)
-        cache.set_cost_unit(suite.key)
+        cache.suites.compute_cost_unit(suite.key)
     read(cache, suite)
     print(f"\n{cache.path}: {cache.path.stat().st_size / 1e6:,.0f} MB")
 

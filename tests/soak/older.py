@@ -13,7 +13,6 @@ from pathlib import Path
 from tests.scripted import encode
 from tests.soak.large import BATCH_ROWS, fill, make_suite, nodes, queries
 from toolkit.core.progress import NoProgress
-from toolkit.generation.embedding import embed_missing
 from toolkit.replay.table import load_table
 from toolkit.routing.evaluate import evaluate, record
 from toolkit.routing.router import load_router
@@ -40,10 +39,10 @@ def make(folder: Path, size: int) -> Cache:
     """Make a cache with rows in every table: about so many nodes, embedded, and a router trained and evaluated."""
     cache, suite = Cache(folder / "older.duckdb"), make_suite(-(-size // 39), folder)
     cache.create()
-    cache.record(suite)
+    cache.suites.record(suite)
     fill(cache, nodes(suite), BATCH_ROWS)
-    cache.set_cost_unit(suite.key)
-    embed_missing(suite, cache, encode, cache.commit, NoProgress())
+    cache.suites.compute_cost_unit(suite.key)
+    cache.embeddings.fill(suite, encode, cache.generations.commit, NoProgress())
     trained = train(suite, cache, TrainConfig(algorithm="exact", exact={"n_epochs": 2}), 0, folder / "runs")
     table = load_table(cache, suite)
     generated = dict.fromkeys(table.benchmarks, True)

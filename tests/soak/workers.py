@@ -18,11 +18,10 @@ from tests.content import content
 from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
-from toolkit.engines.ray import RayWorkers
+from toolkit.engines.ray import RaySettings, RayWorkers
 from toolkit.engines.scripted import Script
 from toolkit.generation.generate import generate
 from toolkit.store import Cache
-from toolkit.suites.config import RayConfig
 
 
 def signing(script: Script, folder: Path, seconds: float) -> Script:
@@ -82,7 +81,7 @@ def kill(folder: Path, kills: int, workers: int, seed: int = 0) -> tuple[int, in
             signatures = folder / f"signatures-{caches}"
             script = signing(right_answers(suite), signatures, 0.05)
             cache, killer = Cache(folder / f"{caches}.duckdb"), Killer(signatures, killed, kills, chance)
-            with RayWorkers(RayConfig(replicas=workers), cluster.address) as crew:
+            with RayWorkers(RaySettings(replicas=workers), cluster.address) as crew:
                 killer.start()
                 try:
                     report = generate(

@@ -158,7 +158,7 @@ def test_sigterm_stops_after_the_batch_and_continues(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
-    assert "Stopping after what is in flight" in said
+    assert "Stopping after the work in flight" in said
     assert 0 < Cache(path).arrow("FROM nodes WHERE depth > 0").num_rows < 48 * 6
     suite = make_suite(tmp_path, 16)
     assert content(run(suite, path, tmp_path)) == content(run(suite, tmp_path / "whole.duckdb", tmp_path))

@@ -16,14 +16,15 @@ from typer.testing import CliRunner, Result
 from tests.content import content
 from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
 from tests.worker import make_suite
-from toolkit.cli import app
+from toolkit.cli.common import app
 from toolkit.core.errors import CacheError
-from toolkit.core.hashing import content_sha256
+from toolkit.core.files import content_sha256
 from toolkit.core.workspace import Workspace
 from toolkit.generation.generate import generate
 from toolkit.generation.verify import verify
 from toolkit.store import SCHEMA_VERSION, Batch, Cache
-from toolkit.suites.suite import Suite, reread
+from toolkit.suites.resolving import reread
+from toolkit.suites.suite import Suite
 
 FEWER = [{"name": name, "limit": 4} for name in ("addition", "geography")]
 
@@ -71,7 +72,7 @@ def test_a_list_says_what_every_file_is(cache: Cache, tmp_path: Path) -> None:
 
 
 def test_a_list_mentions_what_lies_beside_a_cache(cache: Cache, tmp_path: Path) -> None:
-    cache.spool.put(Batch())
+    cache.generations.spool.put(Batch())
     cache.path.with_name("scripted.duckdb.wal").write_bytes(b"")
     cache.path.with_name("scripted.duckdb.blocks").write_bytes(b"")
     (tmp_path / ".scripted.duckdb.draft").write_bytes(b"half")
@@ -126,8 +127,8 @@ def superseded(cache: Cache, suite: Suite, tmp_path: Path) -> Suite:
         update={"models": (newer.config.models[0].model_copy(update={"base_rate": 9.0}), newer.config.models[1])}
     )
     current = reread(newer, repriced)
-    cache.record(current)
-    cache.set_cost_unit(current.key)
+    cache.suites.record(current)
+    cache.suites.compute_cost_unit(current.key)
     return current
 
 
@@ -141,7 +142,7 @@ def seen(cache: Cache) -> list[list[dict[str, Any]]]:
 def test_pruning_keeps_all_that_a_current_suite_reads_and_nothing_else(superseded: Suite, cache: Cache, tmp_path: Path) -> None:
     filled(suite_config(name="other", benchmarks=FEWER[:1]), cache, tmp_path)
     before, digest = seen(cache), content_sha256(cache.path)
-    counted = {row.table: row for row in cache.unused()}
+    counted = {row.table: row for row in cache.housekeeping.unused()}
     assert counted["suites"].unused == 2
     assert counted["generations"].unused > 0
     shown = toolkit("cache", "prune", str(cache.path))
@@ -155,11 +156,11 @@ def test_pruning_keeps_all_that_a_current_suite_reads_and_nothing_else(supersede
     assert not any(finding.wrong for finding in verify(cache))
     for table, row in counted.items():
         assert cache.arrow(f"FROM {table}").num_rows == row.rows - row.unused
-    assert not any(row.unused for row in cache.unused())
+    assert not any(row.unused for row in cache.housekeeping.unused())
     # what is left is what the two suites need: as much as in a cache that never held anything else
     alone = Cache(tmp_path / "alone.duckdb")
     for name in ("other", "scripted"):
-        config = cache.recorded(name)
+        config = cache.suites.get(name)
         assert config
         filled(config.config, alone, tmp_path, "!" if name == "scripted" else "")
     for table in ("suites", "suite_questions", "nodes", "generations", "questions", "models", "embeddings"):
@@ -172,11 +173,11 @@ def test_pruning_keeps_all_that_a_current_suite_reads_and_nothing_else(supersede
 
 
 def test_pruning_keeps_runs_and_their_suites_unless_told(cache: Cache, suite: Suite, superseded: Suite) -> None:
-    cache.add_run({"run": "r", "suite": suite.key, "algorithm": "ppo", "alpha": 0.1, "seed": 0})
-    cache.add_run({"run": "new", "suite": superseded.key, "algorithm": "ppo", "alpha": 0.1, "seed": 0})
+    cache.runs.add({"run": "r", "suite": suite.key, "algorithm": "ppo", "alpha": 0.1, "seed": 0})
+    cache.runs.add({"run": "new", "suite": superseded.key, "algorithm": "ppo", "alpha": 0.1, "seed": 0})
     for run in ("r", "new", "gone"):
         rows = [{"run": run, "split": "test", "alpha": 0.1}]
-        cache.add_evaluation(run, "test", rows, [{"run": run, "node": suite.key, "action": "a"}])
+        cache.runs.add_evaluation(run, "test", rows, [{"run": run, "node": suite.key, "action": "a"}])
     before = content(cache)
     told = toolkit("cache", "prune", str(cache.path), "--yes")
     assert "--runs" in told.stderr
@@ -196,9 +197,9 @@ def test_embeddings_of_whole_contexts_are_kept(suite: Suite, tmp_path: Path) -> 
     had = cache.arrow("FROM embeddings").num_rows
     assert had == 24 * 3
     filled(suite_config(name="newest"), cache, tmp_path)
-    assert not any(row.unused for row in cache.unused())
+    assert not any(row.unused for row in cache.housekeeping.unused())
     filled(suite_config(features={"text": "newest"}), cache, tmp_path)
-    assert {row.table: row.unused for row in cache.unused()}["embeddings"] == 24 * 2  # the contexts of one answer
+    assert {row.table: row.unused for row in cache.housekeeping.unused()}["embeddings"] == 24 * 2  # the contexts of one answer
 
 
 def test_vacuum_keeps_every_row_and_gives_room_back(cache: Cache, tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_a_killed_vacuum_leaves_the_file_and_the_next_clears_up(where: str, cach
     assert subprocess.run([sys.executable, "-c", program, str(cache.path)]).returncode == 9
     assert content_sha256(cache.path) == before
     assert ".scripted.duckdb.draft" in listed(tmp_path)["scripted.duckdb"]["note"]
-    cache.vacuum()
+    cache.housekeeping.vacuum()
     assert listed(tmp_path)["scripted.duckdb"]["note"] == ""
 
 
@@ -241,7 +242,7 @@ def test_compacting_while_another_process_generates_loses_no_row(tmp_path: Path)
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
         while process.poll() is None:
             if path.exists():
-                Cache(path).vacuum()
+                Cache(path).housekeeping.vacuum()
                 vacuums += 1
             time.sleep(0.05)
     assert process.returncode == 0

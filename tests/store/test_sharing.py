@@ -21,8 +21,9 @@ from toolkit.core.errors import CacheBusyError, CacheError
 from toolkit.core.progress import NoProgress
 from toolkit.core.workspace import Workspace
 from toolkit.engines.scripted import ScriptedEngine
-from toolkit.generation import generate as generation
-from toolkit.generation.generate import Shard, generate
+from toolkit.generation import state
+from toolkit.generation.generate import generate
+from toolkit.generation.state import Shard
 from toolkit.replay.table import load_table
 from toolkit.report.status import render
 from toolkit.store import KEYS, Batch, Cache
@@ -80,8 +81,8 @@ def assert_sound(cache: Cache) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "PATIENCE", 0.05)
-    monkeypatch.setattr(generation, "BLOCKED_PATIENCE", 0.0)
+    monkeypatch.setattr(state, "MAX_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(state, "MAX_WAIT_SECONDS_BLOCKED", 0.0)
 
 
 @pytest.mark.parametrize("mode", ["r", "w"])
@@ -105,10 +106,10 @@ def test_generate_goes_on_to_the_end_while_a_notebook_holds_the_file(
         def generate(self, prompts: Any) -> Any:
             raise AssertionError("everything was spooled")
 
-    report = generate(suite, cache, Workspace(tmp_path, tmp_path), engine=lambda e, m, w: Never(m), encode=encode)
+    report = generate(suite, cache, Workspace(tmp_path, tmp_path), engine=Never, encode=encode)
     assert report.generated == 0
     assert content(cache) == content(whole)
-    assert not cache.spool.folder.exists()
+    assert not cache.generations.spool.folder.exists()
 
 
 def test_what_is_spooled_is_taken_in_as_soon_as_the_file_is_free(suite: Suite, tmp_path: Path, impatient: None) -> None:
@@ -119,7 +120,7 @@ def test_what_is_spooled_is_taken_in_as_soon_as_the_file_is_free(suite: Suite, t
     class Releasing(ScriptedEngine):
         def generate(self, prompts: Any) -> Any:
             if next(calls) == 6:
-                assert cache.spool.files()
+                assert cache.generations.spool.files()
                 progress.release()
             return super().generate(prompts)
 
@@ -130,33 +131,33 @@ def test_what_is_spooled_is_taken_in_as_soon_as_the_file_is_free(suite: Suite, t
         Workspace(tmp_path, tmp_path),
         progress=progress,
         encode=encode,
-        engine=lambda e, m, w: Releasing(m, script),
+        engine=lambda e, m, w: Releasing(e, m, w, script),
     )
-    assert not cache.spool.files()
+    assert not cache.generations.spool.files()
     assert content(cache) == content(run(suite, tmp_path / "whole.duckdb"))
 
 
 def test_a_spooled_batch_taken_in_twice_changes_nothing(cache: Cache) -> None:
     before = content(cache)
     nodes = cache.arrow("FROM nodes").to_pylist()
-    cache.spool.put(Batch(generations=cache.arrow("FROM generations").to_pylist(), nodes=nodes))
-    assert cache.drain() == 1
+    cache.generations.spool.put(Batch(generations=cache.arrow("FROM generations").to_pylist(), nodes=nodes))
+    assert cache.generations.drain() == 1
     assert content(cache) == before
 
 
 def test_a_broken_spool_file_is_named_and_kept(cache: Cache) -> None:
-    cache.spool.folder.mkdir()
-    broken = cache.spool.folder / "1-1.json"
+    cache.generations.spool.folder.mkdir()
+    broken = cache.generations.spool.folder / "1-1.json"
     broken.write_text('{"generations": [')
     with pytest.raises(CacheError, match=r"1-1\.json is not a batch"):
-        cache.drain()
+        cache.generations.drain()
     assert broken.exists()
 
 
 def test_shards_together_are_the_whole(suite: Suite, tmp_path: Path) -> None:
     for number in (1, 2, 3):
         cache = run(suite, tmp_path / "c.duckdb", shard=Shard(number, 3))
-        done = sum(row.done for row in cache.progress(suite.name))
+        done = sum(row.done for row in cache.suites.progress(suite.name))
         assert done < 24 * 6 or number == 3
     assert content(cache) == content(run(suite, tmp_path / "whole.duckdb"))
 

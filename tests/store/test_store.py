@@ -15,7 +15,8 @@ from toolkit.core.workspace import Workspace
 from toolkit.generation.generate import generate
 from toolkit.generation.verify import verify
 from toolkit.store import SCHEMA_VERSION, STORAGE_VERSION, Cache, schema_comments
-from toolkit.suites.suite import Suite, reread
+from toolkit.suites.resolving import reread
+from toolkit.suites.suite import Suite
 
 
 def test_every_table_view_and_column_has_a_comment() -> None:
@@ -44,14 +45,14 @@ def test_sql_re_derives_the_keys_of_texts(cache: Cache) -> None:
 
 
 def test_a_suite_is_read_back_as_it_was_recorded(cache: Cache, suite: Suite) -> None:
-    assert cache.recorded(suite.name) == suite
-    assert cache.recorded("other") is None
+    assert cache.suites.get(suite.name) == suite
+    assert cache.suites.get("other") is None
 
 
 def test_a_suite_of_a_newer_version_is_refused_with_what_is_unknown(cache: Cache, suite: Suite) -> None:
     with cache.write() as con:
         con.execute("""UPDATE suites SET config = json_merge_patch(config, '{"train": {"of_the_future": 1}}')""")
-    for read in (lambda: cache.recorded(suite.name), lambda: verify(cache)):
+    for read in (lambda: cache.suites.get(suite.name), lambda: verify(cache)):
         with pytest.raises(CacheError, match=r"does not understand \(train.of_the_future\).* Update the toolkit"):
             read()
 
@@ -61,15 +62,15 @@ def test_new_rates_are_read_not_generated(cache: Cache, suite: Suite) -> None:
     config = suite.config.model_copy(update={"models": (dearer, *suite.config.models[1:])})
     before = cache.arrow("SELECT sum(cost) AS c FROM transitions")["c"][0].as_py()
     priced = reread(suite, config)
-    cache.record(priced)
-    cache.set_cost_unit(priced.key)
+    cache.suites.record(priced)
+    cache.suites.compute_cost_unit(priced.key)
     after = cache.arrow(
         "SELECT sum(cost) AS c, avg(cost) FILTER (depth = 1 AND model = 'sums' AND split = 'train') AS unit FROM transitions"
     )
     assert after["c"][0].as_py() != before
     assert after["unit"][0].as_py() == pytest.approx(1)  # sums is now the dearest
     assert cache.arrow("FROM suites").num_rows == 2
-    cache.record(suite)  # and back
+    cache.suites.record(suite)  # and back
     assert cache.arrow("SELECT sum(cost) AS c FROM transitions")["c"][0].as_py() == pytest.approx(before)
 
 
@@ -107,7 +108,7 @@ def test_a_foreign_or_damaged_file_is_refused_and_left_as_it_is(content: bytes |
             if content == "newer":
                 other.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION + 1)])
     before = path.read_bytes()
-    for use in (lambda: Cache(path).arrow("SELECT 1"), lambda: Cache(path).suite_names()):
+    for use in (lambda: Cache(path).arrow("SELECT 1"), lambda: Cache(path).suites.names()):
         with pytest.raises(CacheError) as caught:
             use()
         assert str(path) in str(caught.value)
@@ -116,7 +117,7 @@ def test_a_foreign_or_damaged_file_is_refused_and_left_as_it_is(content: bytes |
 
 def test_a_missing_cache_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="toolkit generate SUITE"):
-        Cache(tmp_path / "none.duckdb").suite_names()
+        Cache(tmp_path / "none.duckdb").suites.names()
 
 
 def test_waiting_for_another_process_is_bounded_and_names_it(cache: Cache) -> None:
@@ -125,10 +126,10 @@ def test_waiting_for_another_process_is_bounded_and_names_it(cache: Cache) -> No
         assert process.stdout
         assert process.stdout.readline() == "held\n"
         with pytest.raises(CacheBusyError, match=rf"held by process {process.pid} \(python"):
-            Cache(cache.path, wait=0.3).suite_names()
+            Cache(cache.path, wait=0.3).suites.names()
         assert process.stdin
         process.stdin.close()
-    assert Cache(cache.path, wait=5).suite_names() == ["scripted"]
+    assert Cache(cache.path, wait=5).suites.names() == ["scripted"]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ import pytest
 from tests.scripted import encode, resolve_config, scripted, suite_config
 from toolkit.core.workspace import Workspace
 from toolkit.engines.scripted import Script
-from toolkit.generation.generate import GenerationReport, generate
+from toolkit.generation.generate import generate
 from toolkit.generation.plan import plan
+from toolkit.generation.state import GenerationReport
 from toolkit.store import Cache
 from toolkit.suites import prompts
-from toolkit.suites.config import ModelConfig, PromptConfig, SuiteConfig
+from toolkit.suites.config import PromptConfig, SuiteConfig
+from toolkit.suites.models import ModelConfig
 from toolkit.suites.suite import Suite
 
 QUESTIONS, MODELS = 6, 2

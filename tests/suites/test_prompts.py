@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from toolkit.suites.prompts import Turn, fit, messages
+from toolkit.suites.models import Example
+from toolkit.suites.prompts import fit, messages
 
 
 def test_the_first_hop_is_system_examples_and_question() -> None:
-    assert messages("refine-v1", "Be brief.", [Turn("1+1?", "2")], "2+2?", []) == [
+    assert messages("refine-v1", "Be brief.", [Example(user="1+1?", assistant="2")], "2+2?", []) == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "1+1?"},
         {"role": "assistant", "content": "2"},

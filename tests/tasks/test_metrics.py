@@ -8,19 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.tasks.metrics import (
-    METRICS,
-    Reference,
-    Score,
-    choice_match,
-    chosen,
-    exact_match,
-    math_equal,
-    numeric_match,
-    program,
-    token_f1,
-    truthful,
-)
+from toolkit.tasks.metrics import METRICS, Reference, Score
+from toolkit.tasks.metrics.choice import choice_match, chosen
+from toolkit.tasks.metrics.code import program
+from toolkit.tasks.metrics.mathematics import math_equal
+from toolkit.tasks.metrics.numeric import numeric_match
+from toolkit.tasks.metrics.text import exact_match, token_f1, truthful
 from toolkit.tasks.sandbox import Checks
 
 PARIS = Reference(("Paris", "city of Paris"))

@@ -318,7 +318,7 @@ def test_a_bubblewrap_that_makes_no_sandbox_is_refused_with_its_reason(tmp_path:
 
 def _public_interpreter() -> str:
     """An interpreter that every user may read: this one, or the system's; skips where there is none."""
-    if sandbox._closed_to_others() is None:
+    if sandbox._private_folder() is None:
         return sys.executable
     new = "import sys; sys.exit(sys.version_info < (3, 11))"
     if not Path("/usr/bin/python3").exists() or subprocess.run(["/usr/bin/python3", "-c", new]).returncode:

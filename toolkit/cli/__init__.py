@@ -1,4 +1,7 @@
-"""The command line: parse, call, print. What is printed for programs goes to stdout, everything else to stderr."""
+"""The command line: parses, calls and renders. Rows for programs go to stdout, progress and notes to stderr.
+
+To add a command, write a file whose function registers itself with `@app.command()`, and import that file below.
+"""
 
 import logging
 import os
@@ -8,71 +11,48 @@ from typing import Any
 
 import typer
 
-from toolkit.cli import (
-    benchmarks,
-    cache,
-    evaluate,
-    export,
-    generate,
-    import_,
+# isort: off
+from toolkit.cli import (  # noqa: F401 - each module registers its command; help lists them in this order
     init,
+    benchmarks,
     plan,
     profile,
-    schema,
-    score,
+    generate,
+    status,
+    train,
+    evaluate,
+    sweep,
     show,
     sql,
-    status,
-    sweep,
-    train,
+    schema,
+    score,
     verify,
+    export,
+    import_,
+    cache,
 )
+
+# isort: on
+from toolkit.cli.common import app
 from toolkit.core.errors import ToolkitError
 
-app = typer.Typer(
-    name="toolkit",
-    help="Cache every answer of a pool of language models once; train and evaluate routers over them in seconds.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    init.init,
-    benchmarks.benchmarks,
-    plan.plan,
-    profile.profile,
-    generate.generate,
-    status.status,
-    train.train,
-    evaluate.evaluate,
-    sweep.sweep,
-    show.show,
-    sql.sql,
-    schema.schema,
-    score.score,
-    verify.verify,
-    export.export,
-):
-    app.command()(command)
-app.command("import")(import_.import_)
-app.add_typer(cache.app, name="cache")
+__all__ = ["app", "commands", "main"]
 
 
 def commands() -> dict[str, Callable[..., Any]]:
-    """Return every command by the words it is called with, those of groups included."""
-    found = {}
-    for prefix, level in (("", app), *((f"{group.name} ", group.typer_instance) for group in app.registered_groups)):
-        for known in level.registered_commands if level else ():
-            assert known.callback
-            found[prefix + (known.name or known.callback.__name__)] = known.callback
-    return found
+    """Return every command by the words that call it, those of groups included."""
+    levels = {"": app} | {f"{group.name} ": group.typer_instance for group in app.registered_groups if group.typer_instance}
+    return {
+        prefix + (command.name or command.callback.__name__): command.callback
+        for prefix, level in levels.items()
+        for command in level.registered_commands
+        if command.callback
+    }
 
 
 @app.callback(invoke_without_command=True)
 def root(context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-    """Cache every answer of a pool of language models once; train and evaluate routers over them in seconds."""
+    """Cache every response of a pool of language models once; train and evaluate routers over them in seconds."""
     if version:
         from toolkit import __version__
 
@@ -92,6 +72,6 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe, such as head, had enough
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -1,15 +1,17 @@
-"""`toolkit benchmarks`: what there is to ask, and what a model sees of it."""
+"""`toolkit benchmarks`: which benchmarks there are, and what a model sees of them."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import Format, FormatOption, OutputOption
+from toolkit.cli.common import Format, FormatOption, OutputOption, app
+from toolkit.core.errors import BenchmarkError, did_you_mean
 
 
+@app.command()
 def benchmarks(
-    what: Annotated[str, typer.Argument(help="`list`, or `show` with the name of one.")] = "list",
+    what: Annotated[str, typer.Argument(help="`list`, or `show` with the name of a benchmark.")] = "list",
     name: Annotated[str | None, typer.Argument(help="With `show`: the benchmark.", show_default=False)] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="With `show`: number of questions.")] = 2,
     shots: Annotated[int, typer.Option("--shots", min=0, help="With `show`: examples before each question.")] = 0,
@@ -17,45 +19,55 @@ def benchmarks(
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """List the shipped benchmarks, or show some questions of one as a model sees them; needs no model.
+    """List the benchmarks, or show some questions of one as a model sees them; needs no model.
 
-    Data is looked for below $TOOLKIT_DATA, then on the hub. Example: toolkit benchmarks show general
+    Data are read from $TOOLKIT_DATA if it has them, or else from the hub. Example: toolkit benchmarks show general
     """
-    import pyarrow as pa
+    from toolkit.tasks import BENCHMARKS
 
-    from benchmarks import BENCHMARKS, load_benchmark
-    from benchmarks.mmlu import BY_SUBJECT
-    from toolkit.core.errors import BenchmarkError
-    from toolkit.report.tables import write
-
-    rows: list[dict[str, object]]
     if what == "list" and name is None:
-        shipped = [load_benchmark(known) for known in BENCHMARKS if known not in BY_SUBJECT]
-        rows = [
-            {
-                "benchmark": one.name,
-                "field": one.field,
-                "questions": "generated" if one.synthetic else str(one.size or len(one.items())),
-                "metric": one.metric,
-                "source": one.origin,
-                "licence": one.licence,
-            }
-            for one in shipped
-        ]
-        write(pa.Table.from_pylist(rows), format, output)
-        if format == Format.TABLE and not output:
-            typer.echo(f"\nmmlu_SUBJECT is one subject of mmlu: {', '.join(one.removeprefix('mmlu_') for one in BY_SUBJECT)}.")
-        return
-    if what != "show" or name not in BENCHMARKS:
-        raise BenchmarkError(
-            f"There is no benchmark {name!r} to {what}. List them: toolkit benchmarks. Show one: toolkit benchmarks show NAME"
-        )
-    one = load_benchmark(name)
-    items = one.items(limit, data=data, shots=shots)
-    rows = [{"item": item.id, "prompt": item.prompt, "answers": list(item.answers)} for item in items]
+        _list(format, output)
+    elif what == "show" and name and name in BENCHMARKS:
+        _show(name, limit, shots, data, format, output)
+    elif what == "show" and name:
+        raise BenchmarkError(f"There is no benchmark {name!r}; {did_you_mean(name, BENCHMARKS)}.")
+    else:
+        raise BenchmarkError("To list the benchmarks: toolkit benchmarks. To show one: toolkit benchmarks show NAME")
+
+
+def _list(format: Format, output: Path | None) -> None:
+    from benchmarks.mmlu import SUBJECTS
+    from toolkit.report.tables import write
+    from toolkit.tasks import BENCHMARKS
+
+    rows = [
+        {
+            "benchmark": name,
+            "field": benchmark.field,
+            "questions": "synthetic" if benchmark.synthetic else str(benchmark.size or len(benchmark.items())),
+            "metric": benchmark.metric,
+            "source": benchmark.origin,
+            "licence": benchmark.licence,
+        }
+        for name, benchmark in BENCHMARKS.items()
+        if name.removeprefix("mmlu_") not in SUBJECTS
+    ]
+    write(rows, format, output)
+    if format == Format.TABLE and not output:
+        typer.echo(f"\nmmlu_SUBJECT is one subject of mmlu: {', '.join(SUBJECTS)}.")
+
+
+def _show(name: str, limit: int, shots: int, data: Path | None, format: Format, output: Path | None) -> None:
+    from toolkit.report.tables import write
+    from toolkit.tasks import BENCHMARKS
+
+    benchmark = BENCHMARKS[name]
+    items = benchmark.items(limit, data=data, shots=shots)
     if format != Format.TABLE or output:
-        write(pa.Table.from_pylist(rows), format, output)
+        rows = [{"item": item.id, "prompt": item.prompt, "answers": list(item.answers)} for item in items]
+        write(rows, format, output)
         return
-    typer.echo(f"{one.name}: {one.field}, scored by {one.metric}, {one.origin}, {one.licence}\n{one.citation}".rstrip())
+    facts = f"{name}: {benchmark.field}, scored by {benchmark.metric}, {benchmark.origin}, {benchmark.licence}"
+    typer.echo(f"{facts}\n{benchmark.citation}".rstrip())
     for item in items:
         typer.echo(f"\n--- {item.id}\n{item.prompt}\n--- accepted: {' | '.join(item.answers)}")

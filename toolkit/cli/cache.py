@@ -1,145 +1,145 @@
-"""`toolkit cache`: what caches there are, what is in them, and keeping them small and up to date."""
+"""`toolkit cache`: list caches, show what is in them, and keep them small and up to date."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.common import Format, FormatOption, OutputOption, cache_folder, cache_path, only_cache
+from toolkit.cli.common import Format, FormatOption, OutputOption, app, cache_folder, cache_path, only_cache
 from toolkit.core.errors import CacheError
 
 if TYPE_CHECKING:
     from toolkit.store import Cache
 
-app = typer.Typer(help="Keep house among caches.", no_args_is_help=True, rich_markup_mode=None)
+group = typer.Typer(help="List, inspect, prune, compact and migrate caches.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(group, name="cache")
 
 TargetArgument = Annotated[
     str | None,
-    typer.Argument(help="A cache file, or the suite it is named after. Default: the only cache there is.", show_default=False),
+    typer.Argument(
+        help="A cache file, or the suite it is named after. Default: the only cache in the folder.", show_default=False
+    ),
 ]
 
 
-def _opened(target: str | None) -> "Cache":
-    """Return the cache that a file, a suite's name or nothing means.
+def _find_cache(target: str | None) -> "Cache":
+    """Return the cache of a file or a suite's name; without either, the only one in the folder.
 
     Raises:
-        CacheError: There is none.
+        CacheError: There is no such cache.
     """
     from toolkit.store import Cache
 
     if target is None:
         return only_cache(None)
-    opened = Cache(Path(target) if "/" in target or target.endswith(".duckdb") else cache_path(target, None))
-    if not opened.exists():
-        raise CacheError(f"There is no cache {opened.path}. What there is: toolkit cache list")
-    return opened
+    cache = Cache(Path(target) if "/" in target or target.endswith(".duckdb") else cache_path(target, None))
+    if not cache.exists():
+        raise CacheError(f"There is no cache {cache.path}. To list the caches: toolkit cache list")
+    return cache
 
 
-@app.command("list")
+@group.command("list")
 def list_(
     folder: Annotated[
-        Path | None, typer.Argument(help="Where to look. Default: $TOOLKIT_CACHE, else cache.", show_default=False)
+        Path | None, typer.Argument(help="Folder of caches. Default: $TOOLKIT_CACHE, else cache.", show_default=False)
     ] = None,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """List the caches of a folder: size, schema, suites, nodes, and what lies beside them or is wrong with them.
+    """List the caches of a folder: size, schema, suites, nodes, files beside them, and what is wrong with them.
 
     Example: toolkit cache list
     """
-    import pyarrow as pa
-
-    from toolkit.report.tables import size, write
+    from toolkit.report.tables import format_bytes, write
     from toolkit.store import Cache
 
-    where = folder or cache_folder()
-    if not where.is_dir():
-        raise CacheError(f"There is no folder {where}. Name another, or make a cache: toolkit generate SUITE")
-    rows = [Cache(path).overview()._asdict() for path in sorted(where.glob("*.duckdb"))]
+    folder = folder or cache_folder()
+    if not folder.is_dir():
+        raise CacheError(f"There is no folder {folder}. Name another one, or make a cache: toolkit generate SUITE")
+    rows = [Cache(path).housekeeping.overview()._asdict() for path in sorted(folder.glob("*.duckdb"))]
     if format == Format.TABLE and not output:
         if not rows:
-            typer.echo(f"There is no cache in {where}.")
+            typer.echo(f"There is no cache in {folder}.")
             return
         for row in rows:
-            row |= {"bytes": size(row["bytes"]), "suites": ", ".join(row["suites"])}
-    write(pa.Table.from_pylist(rows), format, output)
+            row |= {"bytes": format_bytes(row["bytes"]), "suites": ", ".join(row["suites"])}
+    write(rows, format, output)
 
 
-@app.command()
+@group.command()
 def info(target: TargetArgument = None, format: FormatOption = Format.TABLE, output: OutputOption = None) -> None:
-    """Show what a cache holds: suites and how far they are, models, who generated it, rows and bytes of its tables.
+    """Show what a cache holds: suites and their progress, models, engines, and the rows and bytes of its tables.
 
-    Other formats give the tables. Example: toolkit cache info quickstart
+    Other formats give the tables only. Example: toolkit cache info quickstart
     """
-    import pyarrow as pa
-
     from toolkit.report.caches import render
     from toolkit.report.tables import write
 
-    opened = _opened(target)
+    cache = _find_cache(target)
     if format == Format.TABLE and not output:
-        typer.echo(render(opened))
+        typer.echo(render(cache))
     else:
-        write(pa.Table.from_pylist([found._asdict() for found in opened.sizes()]), format, output)
+        write([size._asdict() for size in cache.housekeeping.sizes()], format, output)
 
 
-@app.command()
+@group.command()
 def prune(
     target: TargetArgument = None,
-    runs: Annotated[bool, typer.Option("--runs", help="Runs of superseded suites too, and all that only they need.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without this, only count.")] = False,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="Also delete runs of superseded suites, and what only they need.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without this option, rows are only counted.")] = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Delete what no current suite and no run refers to: superseded suites and the answers that only they read.
+    """Delete what no current suite and no run refers to: superseded suites and the responses that only they use.
 
-    Without --yes nothing is changed. The file as it was stays beside it. Example: toolkit cache prune quickstart
+    Without --yes nothing is changed. The previous file is kept as a backup. Example: toolkit cache prune quickstart
     """
-    import pyarrow as pa
+    from toolkit.report.tables import format_bytes, write
 
-    from toolkit.report.tables import size, write
-
-    opened = _opened(target)
-    found = opened.unused(runs)
-    write(pa.Table.from_pylist([row._asdict() for row in found]), format, output)
-    unused, before = sum(row.unused for row in found), opened.path.stat().st_size
-    if not runs and (more := sum(row.unused for row in opened.unused(runs=True)) - unused):
-        typer.echo(f"{more} more rows are kept for runs of superseded suites; count them too: --runs", err=True)
+    cache = _find_cache(target)
+    tables = cache.housekeeping.unused(runs)
+    write([table._asdict() for table in tables], format, output)
+    unused, bytes_before = sum(table.unused for table in tables), cache.path.stat().st_size
+    if not runs and (more := sum(table.unused for table in cache.housekeeping.unused(runs=True)) - unused):
+        typer.echo(f"{more} more rows are kept for runs of superseded suites; to include them: --runs", err=True)
     if not unused:
-        typer.echo(f"{opened.path}: nothing to prune.", err=True)
+        typer.echo(f"{cache.path}: nothing to prune.", err=True)
     elif not yes:
-        typer.echo(f"{opened.path}: {unused} rows would be deleted; nothing was changed. Delete them: --yes", err=True)
+        typer.echo(f"{cache.path}: {unused} rows would be deleted; nothing was changed. To delete them: --yes", err=True)
     else:
-        backup = opened.prune(runs)
+        backup = cache.housekeeping.prune(runs)
         typer.echo(
-            f"{opened.path}: {unused} rows deleted, {size(before)} before, {size(opened.path.stat().st_size)} after. "
-            f"As it was, it is {backup}; delete that once you are content.",
+            f"{cache.path}: {unused} rows deleted, {format_bytes(bytes_before)} before, "
+            f"{format_bytes(cache.path.stat().st_size)} after. The previous file is {backup}; delete it if all is well.",
             err=True,
         )
 
 
-@app.command()
+@group.command()
 def vacuum(target: TargetArgument = None) -> None:
-    """Write a cache anew, as small as its rows allow, check the copy, and put it in place in one step.
+    """Rewrite a cache as small as its rows allow: DuckDB does not give up the space of deleted rows.
 
-    DuckDB keeps the room of deleted rows. Takes as much disk again meanwhile. Example: toolkit cache vacuum quickstart
+    The copy is checked before it replaces the file, and needs as much disk again meanwhile.
+    Example: toolkit cache vacuum quickstart
     """
-    from toolkit.report.tables import size
+    from toolkit.report.tables import format_bytes
 
-    opened = _opened(target)
-    before, after = opened.vacuum()
-    typer.echo(f"{opened.path}: {size(before)} before, {size(after)} after.")
+    cache = _find_cache(target)
+    before, after = cache.housekeeping.vacuum()
+    typer.echo(f"{cache.path}: {format_bytes(before)} before, {format_bytes(after)} after.")
 
 
-@app.command()
+@group.command()
 def migrate(target: TargetArgument = None) -> None:
-    """Bring a cache of an older schema up to date; the file as it was stays beside it. Commands that write do so by themselves.
+    """Migrate a cache of an older schema, and keep the previous file as a backup. Commands that write do so themselves.
 
     Example: toolkit cache migrate quickstart
     """
     from toolkit.store import SCHEMA_VERSION
 
-    opened = _opened(target)
-    backup = opened.migrate()
-    kept = f"; as it was, it is {backup}. Delete that once you are content." if backup else " already."
-    typer.echo(f"{opened.path} has schema version {SCHEMA_VERSION}{kept}")
+    cache = _find_cache(target)
+    backup = cache.migrate()
+    outcome = f"; the previous file is {backup}. Delete it if all is well." if backup else " already."
+    typer.echo(f"{cache.path} has schema version {SCHEMA_VERSION}{outcome}")

@@ -1,21 +1,36 @@
-"""What several commands share: options, where the cache is, and which suite is meant."""
+"""What several commands share: the app, options, where caches are, and how a suite is opened."""
 
 import os
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from toolkit.core.errors import CacheError, SuiteError, did_you_mean
+from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from toolkit.store import Cache
-    from toolkit.suites.config import SuiteConfig
+    from toolkit.suites.config import SuiteConfig, TrainConfig
     from toolkit.suites.suite import Suite
 
-SuiteArgument = Annotated[str, typer.Argument(help="A suite file (NAME.toml) or the name of a shipped or recorded suite.")]
+app = typer.Typer(
+    name="toolkit",
+    help="Cache every response of a pool of language models once; train and evaluate routers over them in seconds.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+"""The program; each command registers itself."""
+
+STOPPED = 130
+"""Exit code of a command that was stopped, and that continues when it is repeated."""
+
+SuiteArgument = Annotated[str, typer.Argument(help="A suite file (NAME.toml), or the name of a shipped or recorded suite.")]
 CacheOption = Annotated[
     Path | None,
     typer.Option(
@@ -25,7 +40,7 @@ CacheOption = Annotated[
 
 
 class Format(StrEnum):
-    """How rows are printed."""
+    """The format of rows."""
 
     TABLE = "table"
     CSV = "csv"
@@ -35,11 +50,13 @@ class Format(StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="table for people; the others for programs.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", help="File to write in place of stdout.", show_default=False)]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", help="File to write the rows to, instead of stdout.", show_default=False)
+]
 
 
 class Sandbox(StrEnum):
-    """How model-written code is kept apart; `[code]` of the suite has the same words."""
+    """How model-written code is isolated; `[code]` of a suite has the same values."""
 
     OFF = "off"
     BUBBLEWRAP = "bubblewrap"
@@ -47,160 +64,172 @@ class Sandbox(StrEnum):
 
 
 SandboxOption = Annotated[
-    Sandbox | None, typer.Option("--sandbox", help="Run model-written code, kept apart this way.", show_default=False)
+    Sandbox | None, typer.Option("--sandbox", help="Run model-written code, isolated in this way.", show_default=False)
 ]
 
 AllowStopOption = Annotated[
     bool | None,
-    typer.Option("--allow-stop/--no-stop", help="Whether the router may end with the current answer.", show_default=False),
+    typer.Option("--allow-stop/--no-stop", help="Whether the router may stop with the current response.", show_default=False),
 ]
 HoldoutOption = Annotated[
-    str | None, typer.Option(help="A benchmark to leave out of training and to evaluate on.", show_default=False)
+    str | None,
+    typer.Option("--holdout", help="A benchmark to leave out of training and to evaluate on.", show_default=False),
 ]
 SettingsOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A field of [train], e.g. ppo.learning_rate=3e-4; may be repeated.", show_default=False),
+    typer.Option("--set", help="A field of [train], e.g. ppo.learning_rate=3e-4. Can be repeated.", show_default=False),
 ]
-RunsOption = Annotated[Path, typer.Option(help="Folder of the runs.")]
+RunsDirOption = Annotated[Path, typer.Option("--runs-dir", help="Folder of the trained routers.")]
+
+
+class SuiteFile(NamedTuple):
+    """A suite as written, its cache (which need not exist), and its folders."""
+
+    config: "SuiteConfig"
+    cache: "Cache"
+    workspace: Workspace
 
 
 def cache_folder() -> Path:
-    """Return the folder of caches: `$TOOLKIT_CACHE`, else `cache` below the current one."""
+    """Return the folder of caches: `$TOOLKIT_CACHE`, or else `cache` in the current folder."""
     return Path(os.environ.get("TOOLKIT_CACHE") or "cache")
 
 
-def cache_path(suite: str, given: Path | None) -> Path:
-    """Return where a suite's cache is, or is to be made."""
-    return given or cache_folder() / f"{suite}.duckdb"
+def cache_path(suite: str, path: Path | None) -> Path:
+    """Return the path of a suite's cache: the one that the user names, or the default."""
+    return path or cache_folder() / f"{suite}.duckdb"
 
 
-def only_cache(given: Path | None) -> "Cache":
-    """Return the cache that is meant where no suite is named: the given one, or the only one in the folder.
+def only_cache(path: Path | None) -> "Cache":
+    """Return the cache to use if no suite is named: the one that the user names, or the only one in the folder of caches.
 
     Raises:
-        CacheError: There is none, or several.
+        CacheError: There is no cache, or several.
     """
     from toolkit.store import Cache
 
-    if given:
-        return Cache(given)
-    found = sorted(cache_folder().glob("*.duckdb"))
-    if not found:
+    if path:
+        return Cache(path)
+    paths = sorted(cache_folder().glob("*.duckdb"))
+    if not paths:
         raise CacheError(
             f"There is no cache in {cache_folder()}. Make one (toolkit generate SUITE), or name one with --cache FILE."
         )
-    if len(found) > 1:
-        raise CacheError(
-            f"There are several caches in {cache_folder()}: {', '.join(p.name for p in found)}. Name one with --cache FILE."
-        )
-    return Cache(found[0])
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise CacheError(f"There are several caches in {cache_folder()}: {names}. Name one with --cache FILE.")
+    return Cache(paths[0])
+
+
+def workspace_of(cache: "Cache", folder: Path | None = None) -> Workspace:
+    """Return the folders of a suite: its file's folder (default: the current one), and the downloads beside its cache."""
+    return Workspace(folder or Path.cwd(), cache.path.parent / "weights")
 
 
 def suite_name(reference: str) -> str:
-    """Return the name of a suite given by file or by name, shipped or recorded."""
+    """Return the name of a suite that the user gives as a file or by name."""
     from toolkit.suites.loading import find_suite, load_config
 
     return load_config(find_suite(reference)).name if _is_file(reference) else reference
 
 
-def suite_config(reference: str, given: Path | None, migrate: bool = False) -> "tuple[SuiteConfig, Path]":
-    """Return a suite as written, and the folder its relative paths start from: by file, shipped name, or as recorded.
+def read_suite(reference: str, path: Path | None, *, migrate: bool = False) -> SuiteFile:
+    """Read a suite: from its file, the shipped file of that name, or as its cache recorded it.
 
     Args:
-        reference: The suite.
-        given: The cache, where the user names one.
-        migrate: Whether a cache of an older schema is migrated, for a command that goes on to write to it.
+        reference: The suite file or name.
+        path: The cache, if the user names one.
+        migrate: Whether to migrate a cache of an older schema first, for commands that go on to write to it.
 
     Raises:
-        SuiteError: There is no such suite.
+        SuiteError: There is no such suite, or its file is wrong.
     """
     from toolkit.store import Cache
-    from toolkit.suites.loading import find_suite, load_config, shipped_suites
+    from toolkit.suites.loading import find_suite, load_config
 
-    cache = Cache(cache_path(reference, given)) if not _is_file(reference) and reference not in shipped_suites() else None
-    if cache and migrate:
+    if not _has_file(reference):
+        cache = Cache(cache_path(reference, path))
+        if migrate:
+            cache.migrate()
+        recorded = cache.suites.get(reference) if cache.exists() else None
+        if recorded:
+            return SuiteFile(recorded.config, cache, workspace_of(cache))
+    file = find_suite(reference)
+    config = load_config(file)
+    cache = Cache(cache_path(config.name, path))
+    if migrate:
         cache.migrate()
-    known = cache.recorded(reference) if cache and cache.exists() else None
-    if known:
-        return known.config, Path.cwd()
-    path = find_suite(reference)
-    return load_config(path), path.parent
+    return SuiteFile(config, cache, workspace_of(cache, file.parent))
 
 
-def _is_file(reference: str) -> bool:
-    return reference.endswith(".toml") or "/" in reference
+def resolve_suite(file: SuiteFile) -> "Suite":
+    """Resolve a suite into keys; the data of benchmarks that its cache has recorded are not loaded again."""
+    from toolkit.suites.resolving import resolve
+
+    recorded = file.cache.suites.get(file.config.name) if file.cache.exists() else None
+    return resolve(file.config, file.workspace, recorded)
 
 
-def found_suite(reference: str, given: Path | None) -> "tuple[Suite, SuiteConfig, Cache]":
-    """Return a suite as recorded, as its file has it today (as recorded, where there is none), and its cache, migrated.
+def open_recorded(reference: str, path: Path | None) -> "tuple[Suite, SuiteConfig, Cache]":
+    """Open the cache of a suite, migrated if its schema is older.
+
+    Returns:
+        The suite as recorded, its file's settings (the recorded ones if it has no file), and the cache.
 
     Raises:
-        SuiteError: The suite is not recorded there.
+        CacheError: There is no such cache.
+        SuiteError: The cache does not have the suite.
     """
     from toolkit.store import Cache
-    from toolkit.suites.loading import find_suite, load_config, shipped_suites
+    from toolkit.suites.loading import find_suite, load_config
 
-    has_file = _is_file(reference) or reference in shipped_suites()
-    config = load_config(find_suite(reference)) if has_file else None
+    config = load_config(find_suite(reference)) if _has_file(reference) else None
     name = config.name if config else reference
-    cache = Cache(cache_path(name, given))
+    cache = Cache(cache_path(name, path))
     if not cache.exists():
-        raise _nothing_of(reference, cache, given, has_file)
+        raise _missing_cache(reference, cache, path)
     cache.migrate()
-    known = cache.recorded(name)
-    if known is None:
+    recorded = cache.suites.get(name)
+    if recorded is None:
         raise SuiteError(
-            f"The cache {cache.path} has no suite {name!r}; recorded: {', '.join(cache.suite_names()) or 'none'}. "
+            f"The cache {cache.path} has no suite {name!r}; recorded: {', '.join(cache.suites.names()) or 'none'}. "
             f"Generate it first: toolkit generate {reference} --cache {cache.path}"
         )
-    return known, config or known.config, cache
+    return recorded, config or recorded.config, cache
 
 
-def _nothing_of(reference: str, cache: "Cache", given: Path | None, known: bool) -> CacheError:
-    """Say what makes the cache of a suite, or, where there is no such suite, which there are."""
-    from benchmarks.reference import SUITE
-    from toolkit.suites.loading import shipped_suites
-
-    told = f"There is no cache {cache.path}. "
-    if known:
-        ready = "; the shipped one: toolkit import reference" if reference == SUITE else ""
-        where = f" --cache {given}" if given else ""
-        return CacheError(f"{told}Make it: toolkit generate {reference}{where}{ready}")
-    there = sorted({*shipped_suites(), *(file.stem for file in cache_folder().glob("*.duckdb"))})
-    return CacheError(f"{told}There is no suite {reference!r} either: {did_you_mean(reference, there)}, or a file NAME.toml.")
-
-
-def recorded_suite(reference: str, given: Path | None) -> "tuple[Suite, Cache]":
-    """Return a recorded suite and its cache; rates, metrics and splits of its file, where there is one, apply.
+def open_suite(reference: str, path: Path | None) -> "tuple[Suite, Cache]":
+    """Open a recorded suite and its cache, after applying its file: prices, metrics and splits may have changed.
 
     Raises:
-        SuiteError: The suite is not recorded there, or its file asks for texts that were not generated.
+        CacheError: There is no such cache.
+        SuiteError: The cache does not have the suite, or its file needs texts that were not generated.
     """
-    known, config, cache = found_suite(reference, given)
-    if config != known.config:
-        from toolkit.generation.rescoring import qualities, rescore
-        from toolkit.suites.suite import reread
+    recorded, config, cache = open_recorded(reference, path)
+    if config == recorded.config:
+        return recorded, cache
+    from toolkit.generation.rescoring import apply_suite_file
 
-        read = reread(known, config)
-        rescore(read, cache, known.key, qualities(read))
-        record_reading(read, cache)
-        return read, cache
-    return known, cache
+    return apply_suite_file(recorded, config, cache), cache
 
 
-def record_reading(suite: "Suite", cache: "Cache") -> None:
-    """Make a suite, read in another way, the current one of its name; what it reads is cached already."""
-    cache.record(suite)
-    cache.set_cost_unit(suite.key, suite.config.incomplete != "refuse")
+def train_config(suite: "Suite", settings: list[str] | None, **options: object) -> "TrainConfig":
+    """Return the training settings of a suite, changed by `--set` and by the options that are not None.
+
+    Raises:
+        SuiteError: A setting is unknown, or its value is not allowed.
+    """
+    changes = {name: value for name, value in options.items() if value is not None}
+    return suite.config.train.changed(parse_settings(settings or [])).changed(changes)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """Read `--set ppo.learning_rate=3e-4 --set timesteps=1000`; values are TOML, and text needs no quotes.
+    """Parse `--set ppo.learning_rate=3e-4 --set timesteps=1000`; values are TOML, except that text needs no quotes.
 
     Raises:
-        SuiteError: There is no `=`.
+        SuiteError: A setting has no `=`.
     """
-    found: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
@@ -211,7 +240,33 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
             value = text
         section, dot, field = name.strip().partition(".")
         if dot:
-            found.setdefault(section, {})[field] = value
+            parsed.setdefault(section, {})[field] = value
         else:
-            found[section] = value
-    return found
+            parsed[section] = value
+    return parsed
+
+
+def _is_file(reference: str) -> bool:
+    return reference.endswith(".toml") or "/" in reference
+
+
+def _has_file(reference: str) -> bool:
+    from toolkit.suites.loading import shipped_suites
+
+    return _is_file(reference) or reference in shipped_suites()
+
+
+def _missing_cache(reference: str, cache: "Cache", path: Path | None) -> CacheError:
+    """Return the error that says how to make a suite's cache, or that lists the suites if there is no such suite."""
+    from benchmarks.reference import SUITE
+    from toolkit.suites.loading import shipped_suites
+
+    message = f"There is no cache {cache.path}."
+    if _has_file(reference):
+        option = f" --cache {path}" if path else ""
+        shipped = "; the shipped one: toolkit import reference" if reference == SUITE else ""
+        return CacheError(f"{message} Make it: toolkit generate {reference}{option}{shipped}")
+    names = {*shipped_suites(), *(file.stem for file in cache_folder().glob("*.duckdb"))}
+    return CacheError(
+        f"{message} There is no suite {reference!r} either: {did_you_mean(reference, names)}, or a file NAME.toml."
+    )

@@ -1,29 +1,26 @@
 """`toolkit generate`: fill a cache."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from toolkit.cli.common import CacheOption, SandboxOption, SuiteArgument, cache_path, suite_config
+from toolkit.cli.common import STOPPED, CacheOption, SandboxOption, SuiteArgument, app, read_suite, resolve_suite
 from toolkit.cli.progress_bar import ProgressBar
 from toolkit.core.errors import SuiteError
-from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
-    from uuid import UUID
-
     from toolkit.engines.guard import OpenRunner
-    from toolkit.generation.generate import Shard
-    from toolkit.suites.config import RayConfig
-    from toolkit.suites.suite import Question
-
+    from toolkit.generation.budget import Budget
+    from toolkit.generation.state import GenerationReport, Shard
+    from toolkit.store import Cache
+    from toolkit.suites.config import EngineConfig
+    from toolkit.suites.suite import Suite
 
 FAILED = 3
-"""Exit code where answers failed: the cache is not whole, and train would refuse it."""
+"""Exit code if generations failed, so that training would refuse the cache."""
 
 
 class Executor(StrEnum):
@@ -33,162 +30,179 @@ class Executor(StrEnum):
     RAY = "ray"
 
 
-@contextmanager
-def _answering(executor: Executor, config: "RayConfig", address: str | None) -> "Iterator[OpenRunner]":
-    """Connect to where engines run; at the end, format_amount what each worker did.
+class NodeCounts(NamedTuple):
+    """Nodes of a suite, roots left out."""
 
-    Raises:
-        EngineError: Ray or its cluster is not there.
-    """
-    if executor == Executor.LOCAL:
-        from toolkit.engines.guard import Guard
-
-        yield Guard
-        return
-    from toolkit.engines.ray import RayWorkers
-    from toolkit.report.tables import aligned
-
-    with RayWorkers(config, address) as workers:
-        yield workers.open_runner
-        rows = [[r.worker, r.answers, f"{r.tokens / r.seconds:.1f}" if r.seconds else ""] for r in workers.worker_stats]
-        typer.echo(aligned(["worker", "answers", "tokens/s"], rows))
+    total: int
+    missing: int
+    failed: int
 
 
-def _shard(given: str | None) -> "Shard | None":
-    """Read `i/n`.
-
-    Raises:
-        SuiteError: It is not such a pair, or i is not one of 1 to n.
-    """
-    if given is None:
-        return None
-    from toolkit.generation.generate import Shard
-
-    number, slash, of = given.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise SuiteError(f"--shard {given} is not i/n with i from 1 to n. Two processes take: --shard 1/2 and --shard 2/2")
-    return Shard(int(number), int(of))
-
-
-def _leading(questions: "Sequence[Question]", whole: "Container[UUID]") -> "Iterator[int]":
-    """Count of each benchmark that is not whole how many of its first questions are; of a whole suite, all there are."""
-    for _, group in groupby(questions, lambda question: question.benchmark):
-        keys = [question.key for question in group]
-        lacking = [place for place, key in enumerate(keys) if key not in whole]
-        if lacking:
-            yield lacking[0]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        help="What to spend at most: 2h, '5M tokens' or '10 usd'. Questions are completed group by group.",
+        show_default=False,
+        metavar="AMOUNT",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Address of the Ray cluster. Default: $RAY_ADDRESS, else this machine.", show_default=False),
+]
 
 
+@app.command()
 def generate(
     suite: SuiteArgument,
     cache: CacheOption = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed for good.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Also retry generations that failed for good.")] = False,
     shard: Annotated[
-        str | None, typer.Option(metavar="i/n", help="Only part i of n of the questions.", show_default=False)
+        str | None, typer.Option(metavar="i/n", help="Generate only part i of n of the questions.", show_default=False)
     ] = None,
     limit: Annotated[
-        int | None,
-        typer.Option(help="Only so many questions a benchmark: a first look at a suite.", min=1, show_default=False),
+        int | None, typer.Option(help="Questions per benchmark, for a first look at a suite.", min=1, show_default=False)
     ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Spend at most so much: 2h, '5M tokens' or '10 usd'. Whole questions first.",
-            show_default=False,
-            metavar="AMOUNT",
-        ),
-    ] = None,
-    executor: Annotated[
-        Executor, typer.Option(help="Where engines run: in this process, or as the workers of a Ray cluster.")
-    ] = Executor.LOCAL,
-    address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster. Default: $RAY_ADDRESS, else this machine.", show_default=False)
-    ] = None,
+    budget: BudgetOption = None,
+    executor: Annotated[Executor, typer.Option(help="Run engines in this process, or on a Ray cluster.")] = Executor.LOCAL,
+    address: AddressOption = None,
     sandbox: SandboxOption = None,
 ) -> None:
-    """Generate every answer of a suite that its cache does not hold yet; stop and repeat at any time.
+    """Generate every response of a suite that its cache does not hold yet. Stop and repeat the command at any time.
 
-    Exit code 3 where answers failed and the suite does not leave their questions out, 130 where it was stopped.
+    Exit code 3 if generations failed and the suite does not exclude their questions, 130 if the command was stopped.
 
     Example: toolkit generate quickstart
     """
-    from toolkit.generation.budget import format_amount, parse_budget
-    from toolkit.generation.rescoring import wanted
-    from toolkit.store import Cache
+    from toolkit.generation.budget import parse_budget
     from toolkit.suites.config import CodeConfig
-    from toolkit.suites.suite import resolve
 
-    config, folder = suite_config(suite, cache, migrate=True)
-    part, allowed = _shard(shard), parse_budget(budget) if budget else None
-    if allowed and allowed.unit == "usd" and not (config.engine.usd_per_hour or config.engine.usd_per_million_tokens):
-        raise SuiteError(
-            "A budget in usd needs prices. Give usd_per_hour or usd_per_million_tokens under [engine] in the suite, "
-            "or a budget in time or tokens."
-        )
-    if address and executor != Executor.RAY:
-        raise SuiteError("--address is that of a Ray cluster. Add --executor ray.")
-    if limit:
-        config = config.limited(limit)
+    file = read_suite(suite, cache, migrate=True)
+    part, parsed_budget = _parse_shard(shard), parse_budget(budget) if budget else None
+    _check_options(file.config.engine, parsed_budget, executor, address)
+    config = file.config.limited(limit) if limit else file.config
     if sandbox:
         config = config.model_copy(update={"code": CodeConfig(sandbox=sandbox.value)})
-    opened = Cache(cache_path(config.name, cache))
-    opened.migrate()
-    workspace = Workspace(folder, opened.path.parent / "weights")
-    known = opened.recorded(config.name) if opened.exists() else None
-    resolved = resolve(config, workspace, known)
-    opened.create()
-    opened.record(resolved)
-    rows = opened.progress(config.name)
-    missing, failed = sum(row.missing for row in rows), sum(row.failed for row in rows)
-    total = sum(row.nodes for row in rows)
-    if (
-        not missing
-        and not failed
-        and not opened.spool.files()
-        and not opened.unscored(resolved.key, [(one.question.key, one.metric.label) for one in wanted(resolved)])
-        and not opened.texts_to_embed(resolved)
-    ):
-        typer.echo(f"Nothing to do: all {total} nodes of suite {config.name} are in {opened.path}.")
+    resolved = resolve_suite(file._replace(config=config))
+    file.cache.create()
+    file.cache.suites.record(resolved)
+    counts = _count_nodes(resolved, file.cache)
+    if _is_complete(resolved, file.cache, counts):
+        typer.echo(f"Nothing to do: all {counts.total} nodes of suite {resolved.name} are in {file.cache.path}.")
         return
 
     from toolkit.generation.generate import generate as run
-    from toolkit.generation.generate import whole_questions
 
-    with _answering(executor, config.engine.ray, address) as open_runner, ProgressBar(missing + failed) as bar:
+    with _open_runner(executor, config.engine, address) as runner, ProgressBar(counts.missing + counts.failed) as bar:
         report = run(
-            resolved, opened, workspace, progress=bar, retry=retry, shard=part, budget=allowed, open_runner=open_runner
+            resolved,
+            file.cache,
+            file.workspace,
+            progress=bar,
+            retry=retry,
+            shard=part,
+            budget=parsed_budget,
+            open_runner=runner,
         )
-    typer.echo(
-        f"{report.generated - report.failed} answers generated, {report.shared} shared with an equal prompt, "
-        f"{report.failed} failed, in {report.seconds:.0f} s. Cache: {opened.path}"
-    )
-    rows = opened.progress(config.name)
-    missing, failed = sum(row.missing for row in rows), sum(row.failed for row in rows)
-    if allowed and report.exhausted and missing:
-        whole = whole_questions(resolved, opened)
-        each = min(_leading(resolved.questions, whole))
-        spent = format_amount(report.spent.of(allowed.unit), allowed.unit)
-        typer.echo(
-            f"The budget of {allowed} ends here, {spent} spent: {len(whole)} of {len(resolved.questions)} questions are "
-            f"whole, the first {each} of every benchmark among them. The same command continues with another {allowed}."
+    _conclude(suite, resolved, file.cache, report, parsed_budget)
+
+
+def _parse_shard(text: str | None) -> "Shard | None":
+    """Parse `i/n`.
+
+    Raises:
+        SuiteError: The text is not a pair of numbers, or i is not between 1 and n.
+    """
+    if text is None:
+        return None
+    from toolkit.generation.state import Shard
+
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise SuiteError(f"--shard {text} is not i/n with i from 1 to n. Two processes take --shard 1/2 and --shard 2/2.")
+    return Shard(int(number), int(count))
+
+
+def _check_options(engine: "EngineConfig", budget: "Budget | None", executor: Executor, address: str | None) -> None:
+    """Check options against each other and against the suite.
+
+    Raises:
+        SuiteError: The budget needs prices, or the address an executor.
+    """
+    if budget and budget.unit == "usd" and not (engine.usd_per_hour or engine.usd_per_million_tokens):
+        raise SuiteError(
+            "A budget in usd needs prices. Set usd_per_hour or usd_per_million_tokens under [engine] in the suite, "
+            "or give a budget in time or tokens."
         )
-        if each:
-            typer.echo(
-                f"To train on those: toolkit generate {suite} --limit {each}, which generates nothing, then toolkit train."
-            )
+    if address and executor != Executor.RAY:
+        raise SuiteError("--address is the address of a Ray cluster. Add --executor ray.")
+
+
+@contextmanager
+def _open_runner(executor: Executor, config: "EngineConfig", address: str | None) -> "Iterator[OpenRunner]":
+    """Yield what opens batch runners: an engine of this process, or the workers of a cluster, which report at the end.
+
+    Raises:
+        EngineError: Ray is not installed, or there is no such cluster.
+    """
+    if executor == Executor.LOCAL:
+        from toolkit.engines.guard import GuardedEngine
+
+        yield GuardedEngine
         return
-    if missing or failed:
-        if report.stopped:
-            typer.echo(f"{missing} of {total} nodes are missing; the same command continues.")
-            raise typer.Exit(130)
-        if not failed:
-            typer.echo(f"{missing} of {total} nodes are left to the other shards; how far they are: toolkit status {suite}.")
-            return
+    from toolkit.engines.ray import RaySettings, RayWorkers
+    from toolkit.report.generation import render_workers
+
+    with RayWorkers(config.settings(RaySettings), address) as workers:
+        yield workers.open_runner
+        typer.echo(render_workers(workers.worker_stats))
+
+
+def _count_nodes(suite: "Suite", cache: "Cache") -> NodeCounts:
+    rows = cache.suites.progress(suite.name)
+    return NodeCounts(
+        total=sum(row.nodes for row in rows),
+        missing=sum(row.missing for row in rows),
+        failed=sum(row.failed for row in rows),
+    )
+
+
+def _is_complete(suite: "Suite", cache: "Cache", counts: NodeCounts) -> bool:
+    """Return whether a cache holds every node, score and embedding of a suite, and no batch waits to be committed."""
+    from toolkit.generation.rescoring import metrics_to_apply
+
+    return not (
+        counts.missing
+        or counts.failed
+        or cache.generations.spool.files()
+        or cache.scores.missing(suite.key, [applied.key for applied in metrics_to_apply(suite)])
+        or cache.embeddings.missing(suite)
+    )
+
+
+def _conclude(reference: str, suite: "Suite", cache: "Cache", report: "GenerationReport", budget: "Budget | None") -> None:
+    """Say what the run did and what is left to do, and exit with a code that says the same."""
+    from toolkit.generation.question_groups import complete_questions
+    from toolkit.report.generation import render, render_exhausted
+
+    typer.echo(render(report, cache.path))
+    total, missing, failed = _count_nodes(suite, cache)
+    if not missing and not failed:
+        return
+    if budget and report.exhausted and missing:
+        typer.echo(render_exhausted(reference, budget, report, suite.questions, complete_questions(suite, cache)))
+    elif report.stopped:
+        typer.echo(f"{missing} of {total} nodes are missing; the same command continues.")
+        raise typer.Exit(STOPPED)
+    elif not failed:
+        typer.echo(f"{missing} of {total} nodes are left to the other shards. Their progress: toolkit status {reference}")
+    else:
         typer.echo(
-            f"{failed} of {total} nodes failed and {missing} wait for them or for others; why: toolkit status {suite}. "
-            'Once the cause is mended, --retry tries again; incomplete = "exclude question" in '
-            "the suite leaves such questions out.",
+            f"{failed} of {total} nodes failed; {missing} are missing: they follow failed nodes or belong to other shards. "
+            f"To see why: toolkit status {reference}. Once the cause is fixed, --retry tries them again. "
+            'incomplete = "exclude question" in the suite excludes their questions.',
             err=True,
         )
-        if failed and config.incomplete == "refuse":
+        if suite.config.incomplete == "refuse":
             raise typer.Exit(FAILED)

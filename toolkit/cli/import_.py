@@ -1,12 +1,12 @@
-"""`toolkit import`: take in an exported folder, another cache, or other people's table of outcomes."""
+"""`toolkit import`: merge an exported folder, another cache, or a table of results into a cache."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolkit.cli.common import cache_path
+from toolkit.cli.common import app, cache_path, workspace_of
 from toolkit.core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -16,45 +16,49 @@ TABLES = (".csv", ".jsonl", ".parquet")
 Incomplete = Literal["refuse", "exclude question"]
 
 
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder that `toolkit export` wrote, another cache, a table of results (CSV, JSONL, Parquet), or "
+        "`reference`: the shipped cache of the quickstart suite."
+    ),
+]
+TargetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="The cache to import into; created if it does not exist. Default for tables and `reference`: as elsewhere.",
+        show_default=False,
+    ),
+]
+RateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rate",
+        metavar="MODEL=IN,OUT",
+        help="With a table of tokens: price of a prompt token and of a completion token. Can be repeated. Default: 1,1.",
+        show_default=False,
+    ),
+]
+
+
+@app.command("import")
 def import_(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="A folder that `toolkit export` wrote, another cache, an outcome table (CSV, JSONL, Parquet), or `reference`: "
-            "the shipped cache of the quickstart suite."
-        ),
-    ],
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            help="The cache that takes it in; made if it is not there. Of a table or `reference`: as for other commands.",
-            show_default=False,
-        ),
-    ] = None,
+    source: SourceArgument,
+    cache: TargetOption = None,
     suite: Annotated[
-        str | None, typer.Option(help="Of a table: name of the suite that it becomes.", show_default=False)
+        str | None, typer.Option(help="With a table: name of the suite that it becomes.", show_default=False)
     ] = None,
-    rate: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MODEL=IN,OUT",
-            help="Of a table with tokens: price of a prompt and of a completion token; may be repeated. Default: 1,1.",
-            show_default=False,
-        ),
-    ] = None,
+    rate: RateOption = None,
     incomplete: Annotated[
-        Incomplete,
-        typer.Option(help="Of a table: what training does about questions of which an answer is missing."),
+        Incomplete, typer.Option(help="With a table: what training does about questions with missing responses.")
     ] = "refuse",
     prefer: Annotated[
         Literal["ours", "theirs"] | None,
-        typer.Option(
-            help="Which to keep where both sides have an answer and they differ. Default: refuse.", show_default=False
-        ),
+        typer.Option(help="Which response to keep if both sides have a different one. Default: refuse.", show_default=False),
     ] = None,
 ) -> None:
-    """Merge an exported folder, another cache or an outcome table into a cache; what is there already is not doubled.
+    """Merge an exported folder, another cache or a table of results into a cache; nothing is duplicated.
 
     Example: toolkit import reference
 
@@ -68,59 +72,59 @@ def import_(
     if str(source) == REFERENCE and not source.exists():
         source, cache = reference_folder(), cache_path(SUITE, cache)
     if not source.exists():
-        raise SuiteError(
-            f"There is no {source}. Name a folder, a cache or a table that is there, or: toolkit import {REFERENCE}"
-        )
+        raise SuiteError(f"There is no {source}. Name an existing folder, cache or table, or: toolkit import {REFERENCE}")
     if source.suffix in TABLES:
         if not suite:
-            raise SuiteError(f"{source} is a table of outcomes: name the suite that it becomes with --suite NAME.")
-        _table(source, suite, Cache(cache_path(suite, cache)), rate or [], incomplete, prefer)
+            raise SuiteError(f"{source} is a table of results. Name the suite that it becomes: --suite NAME")
+        _import_table(source, suite, Cache(cache_path(suite, cache)), rate or [], incomplete, prefer)
         return
     if suite or rate:
-        raise SuiteError(f"--suite and --rate are for tables of outcomes ({', '.join(TABLES)}), which {source} is not.")
+        raise SuiteError(f"--suite and --rate are for tables of results ({', '.join(TABLES)}), and {source} is none.")
     if not cache:
-        raise SuiteError("Name the cache that takes it in: --cache FILE.")
-    opened = Cache(cache)
-    opened.create()
-    typer.echo(f"{opened.path}: {_added(opened.merge(source, prefer))} from {source}.")
+        raise SuiteError("Name the cache to import into: --cache FILE")
+    target = Cache(cache)
+    target.create()
+    typer.echo(f"{target.path}: imported {_counts(target.transfer.merge(source, prefer))} from {source}.")
 
 
-def _table(source: Path, suite: str, cache: "Cache", rate: list[str], incomplete: Incomplete, prefer: "Prefer | None") -> None:
+def _import_table(
+    source: Path, suite: str, cache: "Cache", rates: Sequence[str], incomplete: Incomplete, prefer: "Prefer | None"
+) -> None:
     from toolkit.outcomes.importing import import_results
 
-    found = import_results(
-        source, suite, cache, cache.path.parent / "weights", rates=_rates(rate), incomplete=incomplete, prefer=prefer
+    summary = import_results(
+        source, suite, cache, workspace_of(cache).downloads, rates=_parse_rates(rates), incomplete=incomplete, prefer=prefer
     )
-    config, questions = found.suite.config, len(found.suite.questions)
-    typer.echo(f"{cache.path}: {_added(found.added)} from {source}.")
+    config, questions = summary.suite.config, len(summary.suite.questions)
+    typer.echo(f"{cache.path}: imported {_counts(summary.added)} from {source}.")
     typer.echo(
         f"Suite {suite}: {len(config.models)} models, horizon {config.horizon}, {len(config.benchmarks)} benchmarks, "
-        f"{questions} questions, {found.cells} outcomes."
+        f"{questions} questions, {summary.cells} results."
     )
-    if found.n_missing:
+    if summary.n_missing:
         typer.echo(
-            f"{found.n_missing} of them are missing, e.g. {'; '.join(found.missing)}. Training refuses until they are there, "
-            'or leaves their questions out: --incomplete "exclude question".',
+            f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. Training refuses the suite until "
+            'they are imported, or excludes their questions: --incomplete "exclude question".',
             err=True,
         )
 
 
-def _rates(given: list[str]) -> dict[str, tuple[float, float]]:
-    """Read `MODEL=IN,OUT`.
+def _parse_rates(rates: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Parse `MODEL=IN,OUT`.
 
     Raises:
-        SuiteError: It is not of that form.
+        SuiteError: A rate has another form.
     """
-    rates = {}
-    for one in given:
-        model, _, prices = one.rpartition("=")
+    parsed = {}
+    for rate in rates:
+        model, _, prices = rate.rpartition("=")
         try:
             rate_in, rate_out = map(float, prices.split(","))
         except ValueError:
-            raise SuiteError(f"--rate takes MODEL=IN,OUT, e.g. --rate gpt-4=10,30; given: {one}.") from None
-        rates[model] = (rate_in, rate_out)
-    return rates
+            raise SuiteError(f"--rate takes MODEL=IN,OUT, e.g. --rate gpt-4=10,30; given: {rate}.") from None
+        parsed[model] = (rate_in, rate_out)
+    return parsed
 
 
-def _added(rows: Mapping[str, int]) -> str:
+def _counts(rows: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {table}" for table, count in rows.items() if count) or "nothing new"

@@ -1,4 +1,4 @@
-"""The progress bar of the commands that work for long."""
+"""The progress bar of commands that work for long."""
 
 import signal
 import time
@@ -7,26 +7,27 @@ from typing import Self
 
 import typer
 
-SILENCE = 30.0
-"""Seconds after which a log, which shows no bar, has another line."""
+LOG_INTERVAL = 30.0
+"""Seconds between two lines of progress if stderr is no terminal, such as a log file."""
 
 
 class ProgressBar:
-    """A progress bar on stderr with rate and remaining time; Ctrl-C or SIGTERM asks to stop after what is in flight.
+    """A progress bar on stderr with rate and remaining time; Ctrl-C or SIGTERM asks to stop after the work in flight.
 
     Args:
-        total: How much there is to do.
-        unit: Of what.
+        total: Amount of work.
+        unit: What is counted.
     """
 
-    def __init__(self, total: int, unit: str = "answers") -> None:
+    def __init__(self, total: int, unit: str = "nodes") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        console = Console(stderr=True)
         self._unit = unit
         self._stop = False
-        self._told = time.monotonic()
-        self._live = Console(stderr=True).is_terminal
+        self._last_line = time.monotonic()
+        self._is_terminal = console.is_terminal
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -34,7 +35,7 @@ class ProgressBar:
             TextColumn("{task.fields[rate]}"),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
         )
         self._task = self._progress.add_task("starting", total=total, rate="")
         self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -51,32 +52,32 @@ class ProgressBar:
             signal.signal(number, handler)
 
     def stage(self, title: str) -> None:
-        """Show the stage; where stderr is no terminal, one line a stage, and one after `SILENCE`."""
+        """Show the title of a new stage."""
         self._progress.update(self._task, description=title)
-        if not self._live:
+        if not self._is_terminal:
             typer.echo(title, err=True)
 
     def advance(self, done: int) -> None:
-        """Move the bar."""
+        """Move the bar; if stderr is no terminal, write a line every `LOG_INTERVAL`."""
         self._progress.update(self._task, advance=done)
         task = self._progress.tasks[0]
         if task.elapsed:
             self._progress.update(self._task, rate=f"{task.completed / task.elapsed:.1f} {self._unit}/s")
-        if not self._live and time.monotonic() - self._told >= SILENCE:
-            self._told = time.monotonic()
+        if not self._is_terminal and time.monotonic() - self._last_line >= LOG_INTERVAL:
+            self._last_line = time.monotonic()
             typer.echo(f"{task.description}: {task.completed:.0f} of {task.total:.0f}, {task.fields['rate']}", err=True)
 
     @property
     def done(self) -> int:
-        """How far it has moved."""
+        """Amount of work done so far."""
         return int(self._progress.tasks[0].completed)
 
     def stopped(self) -> bool:
-        """Tell whether a signal came."""
+        """Return whether a signal has asked to stop."""
         return self._stop
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop:  # a second one does not wait
+        if self._stop:  # the second signal does not wait
             raise KeyboardInterrupt
         self._stop = True
-        typer.echo("\nStopping after what is in flight; again to stop at once.", err=True)
+        typer.echo("\nStopping after the work in flight; repeat to stop at once.", err=True)

@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import Format, FormatOption, OutputOption
+from toolkit.cli.common import Format, FormatOption, OutputOption, app
 
 
+@app.command()
 def schema(
-    name: Annotated[str | None, typer.Argument(help="A table or view; default: all, views first.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A table or view. Default: all of them, views first.")] = None,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -22,5 +23,5 @@ def schema(
 
     comments = schema_comments(name)
     if not comments.num_rows:
-        raise CacheError(f"A cache has no table or view {name!r}. All of them: toolkit schema")
+        raise CacheError(f"A cache has no table or view {name!r}. To list them: toolkit schema")
     write(comments, format, output)

@@ -1,66 +1,73 @@
-"""`toolkit score`: further metrics, or newer versions of them, for what is cached."""
+"""`toolkit score`: apply further metrics, or newer versions of metrics, to what is cached."""
 
 from typing import Annotated
 
 import typer
 
 from toolkit.cli.common import (
+    STOPPED,
     CacheOption,
     Format,
     FormatOption,
     OutputOption,
     SandboxOption,
     SuiteArgument,
-    found_suite,
-    record_reading,
+    app,
+    open_recorded,
 )
 from toolkit.cli.progress_bar import ProgressBar
 
 
+@app.command()
 def score(
     suite: SuiteArgument,
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", help="A metric to add; may be repeated. Default: those of the suite.", show_default=False),
+        typer.Option(
+            "--metric", help="A metric to apply. Can be repeated. Default: the metrics of the suite.", show_default=False
+        ),
     ] = None,
     cache: CacheOption = None,
     sandbox: SandboxOption = None,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Score all cached responses of a suite by further metrics, or by newer versions of its own; no model is needed.
+    """Score the cached responses of a suite by further metrics, or by newer versions of its own; needs no model.
 
-    Which metric is quality is said in the suite (quality = "..."), and may change at any time. Stop and repeat as you
-    like. Example: toolkit score quickstart --metric exact_match
+    The suite says which metric is the quality (quality = "..."), and you may change that at any time. Stop and repeat the
+    command as you like. Example: toolkit score quickstart --metric exact_match
     """
-    import pyarrow as pa
-
-    from toolkit.generation.rescoring import qualities, rescore, wanted
+    from toolkit.generation.rescoring import metrics_to_apply, quality_metrics, rescore
     from toolkit.report.tables import write
-    from toolkit.suites.suite import reread
+    from toolkit.suites.resolving import reread
 
-    known, config, opened = found_suite(suite, cache)
-    read = reread(known, config)
-    asked = [*wanted(read, metric or ()), *qualities(read)]
-    pairs = sorted({(one.question.key, one.metric.label) for one in asked})
-    were = opened.scored(known.key, pairs)
-    missing = sum(answers - scored for answers, scored in were.values())
-    with ProgressBar(missing) as bar:
+    recorded, config, opened = open_recorded(suite, cache)
+    current = reread(recorded, config)
+    applied = list(dict.fromkeys([*metrics_to_apply(current, metric or ()), *quality_metrics(current)]))
+    pairs = sorted({pair.key for pair in applied})
+    before = opened.scores.counts(recorded.key, pairs)
+    with ProgressBar(sum(count.responses - count.scored for count in before.values()), "scores") as bar:
         bar.stage("scoring")
-        rescore(read, opened, known.key, list(dict.fromkeys(asked)), sandbox.value if sandbox else None, bar)
+        rescore(current, opened, recorded.key, applied, sandbox.value if sandbox else None, bar)
         stopped = bar.stopped()
-    after = opened.scored(known.key, pairs)
+    after = opened.scores.counts(recorded.key, pairs)
     rows = [
-        {"metric": name, "responses": answers, "scored": scored - were[name][1], "were_there": were[name][1]}
-        for name, (answers, scored) in after.items()
+        {
+            "metric": label,
+            "responses": count.responses,
+            "scored": count.scored - before[label].scored,
+            "scored_before": before[label].scored,
+        }
+        for label, count in after.items()
     ]
-    write(pa.Table.from_pylist(rows), format, output)
-    if stopped and any(scored < answers for answers, scored in after.values()):
+    write(rows, format, output)
+    if stopped and any(count.scored < count.responses for count in after.values()):
         typer.echo("Stopped; the same command continues.", err=True)
-        raise typer.Exit(130)
-    if read != known:
-        record_reading(read, opened)
-        changes = ((a.metric, b.metric) for a, b in zip(known.questions, read.questions, strict=True))
-        changed = sorted({f"{before} to {now}" for before, now in changes if before != now})
+        raise typer.Exit(STOPPED)
+    if current != recorded:
+        opened.suites.record(current)
+        opened.suites.compute_cost_unit(current.key, config.incomplete != "refuse")
+        changes = zip(recorded.questions, current.questions, strict=True)
+        changed = sorted({f"{old.metric} to {new.metric}" for old, new in changes if old.metric != new.metric})
         if changed:
-            typer.echo(f"Quality of suite {read.name} has changed from {', '.join(changed)}.", err=True)
+            typer.echo(f"The quality of suite {current.name} has changed from {', '.join(changed)}.", err=True)

@@ -4,18 +4,19 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import CacheOption, only_cache
+from toolkit.cli.common import CacheOption, app, only_cache
 
 
+@app.command()
 def show(
     question: Annotated[str, typer.Argument(help="BENCHMARK/ITEM, or the beginning of a question's key.")],
     suite: Annotated[
-        str | None, typer.Option(help="Name of a recorded suite; default: the only one, or the newest.", show_default=False)
+        str | None, typer.Option(help="Name of a recorded suite. Default: the one recorded last.", show_default=False)
     ] = None,
     cache: CacheOption = None,
-    sample: Annotated[int, typer.Option(help="Which sampled tree.", min=0)] = 0,
+    sample: Annotated[int, typer.Option(help="Number of the sampled tree.", min=0)] = 0,
 ) -> None:
-    """Show every answer of one question as a tree, the path with the highest reward marked.
+    """Show every response to one question as a tree, and mark the path with the highest reward.
 
     Example: toolkit show geography/capital-iraq
     """

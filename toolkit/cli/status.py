@@ -4,26 +4,27 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, cache_path, only_cache, suite_name
+from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, app, cache_path, only_cache, suite_name
 
 
+@app.command()
 def status(
-    suite: Annotated[str | None, typer.Argument(help="A suite file or name; default: all in the cache.")] = None,
+    suite: Annotated[str | None, typer.Argument(help="A suite file or name. Default: all suites of the cache.")] = None,
     cache: CacheOption = None,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Show how many nodes are done, failed and missing, how many answers were shared, and the trained runs.
+    """Show how many nodes are done, failed and missing, how many share a generation, and the trained runs.
 
     Example: toolkit status quickstart
     """
-    from toolkit.report.status import PROGRESS, render
+    from toolkit.report.status import render
     from toolkit.report.tables import write
     from toolkit.store import Cache
 
     name = suite_name(suite) if suite else None
-    opened = Cache(cache_path(name, cache)) if name else only_cache(cache)
+    shown = Cache(cache_path(name, cache)) if name else only_cache(cache)
     if format == Format.TABLE and not output:
-        typer.echo(render(opened, name))
+        typer.echo(render(shown, name))
     else:
-        write(opened.arrow(PROGRESS, {"name": name}), format, output)
+        write(shown.query("progress_by_hop", name=name), format, output)

@@ -1,137 +1,183 @@
-"""`toolkit sweep`: routers over a range of prices."""
+"""`toolkit sweep`: train and evaluate routers over a range of prices."""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.common import (
+    STOPPED,
     AllowStopOption,
     CacheOption,
     Format,
     FormatOption,
     HoldoutOption,
     OutputOption,
-    RunsOption,
+    RunsDirOption,
     SettingsOption,
     SuiteArgument,
-    parse_settings,
-    recorded_suite,
+    app,
+    open_suite,
+    train_config,
 )
 from toolkit.cli.progress_bar import ProgressBar
 from toolkit.core.errors import SuiteError
 from toolkit.routing.processes import prepare
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
+    from toolkit.replay.exact import Curve
+    from toolkit.replay.table import TransitionTable
+    from toolkit.report.sweep import SweepSummary
+    from toolkit.routing.sweep import SweepRun
+    from toolkit.store import Cache
+    from toolkit.suites.config import TrainConfig
+    from toolkit.suites.suite import Suite
+
+AlphasOption = Annotated[
+    str,
+    typer.Option("--alphas", help="Comma-separated prices of cost; auto places them where the oracle's frontier bends."),
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", help="Routers per alpha, with seeds from 0.", min=1)]
+AlgorithmOption = Annotated[str, typer.Option("--algorithm", help="exact, ppo, or an algorithm of stable-baselines3.")]
+ConditionedOption = Annotated[
+    bool, typer.Option("--conditioned", help="Train one router per seed, which observes alpha, for all alphas.")
+]
+ProcessesOption = Annotated[int, typer.Option("--processes", help="Processes side by side; 0 for one per core.", min=0)]
+GreedyOption = Annotated[
+    bool, typer.Option("--greedy", help="Report the greedy routers, which take their most probable action.")
+]
+ByBenchmarkOption = Annotated[
+    bool,
+    typer.Option("--by-benchmark", help="Also compare with every baseline by benchmark, with 95% intervals over questions."),
+]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", help="File for a cost-quality plot, .png or .svg.", show_default=False)
+]
+
+
+@app.command()
 def sweep(
     suite: SuiteArgument,
     cache: CacheOption = None,
-    alphas: Annotated[
-        str, typer.Option(help="Comma-separated prices of cost; auto places them where the oracle's frontier bends.")
-    ] = "auto",
-    seeds: Annotated[int, typer.Option(help="Routers for each alpha, with seeds from 0.", min=1)] = 5,
-    algorithm: Annotated[str, typer.Option(help="exact, ppo, or an algorithm of stable-baselines3.")] = "exact",
+    alphas: AlphasOption = "auto",
+    seeds: SeedsOption = 5,
+    algorithm: AlgorithmOption = "exact",
     allow_stop: AllowStopOption = None,
     holdout: HoldoutOption = None,
     settings: SettingsOption = None,
-    conditioned: Annotated[
-        bool,
-        typer.Option("--conditioned", help="One router a seed, which observes alpha, in place of one for each alpha and seed."),
-    ] = False,
-    processes: Annotated[int, typer.Option(help="Processes side by side; 0 is one a core.", min=0)] = 0,
-    out: RunsOption = Path("runs"),
-    greedy: Annotated[
-        bool, typer.Option("--greedy", help="Tell of routers that take their most probable action instead of drawing one.")
-    ] = False,
-    by_benchmark: Annotated[
-        bool,
-        typer.Option("--by-benchmark", help="Compare with every baseline by benchmark, with 95% intervals over questions."),
-    ] = False,
-    plot: Annotated[Path | None, typer.Option(help="File of a cost-quality plot, .png or .svg.", show_default=False)] = None,
+    conditioned: ConditionedOption = False,
+    processes: ProcessesOption = 0,
+    runs_dir: RunsDirOption = Path("runs"),
+    greedy: GreedyOption = False,
+    by_benchmark: ByBenchmarkOption = False,
+    plot: PlotOption = None,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Train and evaluate a router for each alpha and seed; repeated, it trains only what is missing.
+    """Train and evaluate a router for each alpha and seed. If repeated, the command trains only what is missing.
 
     Example: toolkit sweep quickstart --alphas 0,0.05,0.1,0.2 --seeds 3 --plot frontier.png
     """
-    try:
-        placed = None if alphas == "auto" else sorted({float(alpha) for alpha in alphas.split(",")})
-    except ValueError:
-        raise SuiteError(f"--alphas takes numbers, e.g. 0,0.05,0.1, or auto; given: {alphas}.") from None
-    processes = processes or os.cpu_count() or 1
-    if processes > 1:
+    prices = _parse_alphas(alphas)
+    if by_benchmark and (format != Format.TABLE or output):
+        raise SuiteError("The comparison by benchmark is text only. Leave --by-benchmark out, or --format and --output.")
+    n_processes = processes or os.cpu_count() or 1
+    if n_processes > 1:
         prepare()
-    import pyarrow as pa
+    resolved, opened = open_suite(suite, cache)
+    config = train_config(resolved, settings, algorithm=algorithm, allow_stop=allow_stop, holdout=holdout)
+    table = _load_table(resolved, opened, config)
 
-    from toolkit.replay.exact import curve, frontier
-    from toolkit.replay.table import load_table
-    from toolkit.report import sweep as comparison
     from toolkit.report.plots import cost_quality
-    from toolkit.report.tables import aligned, number, write
-    from toolkit.routing.evaluate import COLLAPSED
-    from toolkit.routing.sweep import areas, auto_alphas, by_alpha, collapsed, fixed_range, plan_runs, summarise
-    from toolkit.routing.sweep import sweep as run
-    from toolkit.routing.train import run_name
+    from toolkit.report.sweep import render, render_by_benchmark
+    from toolkit.report.tables import write
+    from toolkit.routing.sweep import auto_alphas, by_alpha, plan_runs
     from toolkit.suites.benchmarks import synthetic_benchmarks
 
-    if by_benchmark and (format != Format.TABLE or output):
-        raise SuiteError("The comparison by benchmark is text. Leave --by-benchmark out, or --format and --output.")
-    resolved, opened = recorded_suite(suite, cache)
-    options = {"algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
-    given = {name: value for name, value in options.items() if value is not None}
-    config = resolved.config.train.changed(parse_settings(settings or [])).changed(given)
-    table = load_table(opened, resolved, config.holdout)
-    if not len(table.rows("test")):
-        raise SuiteError(f"The test split of suite {resolved.name} has no question. Give it a share under [splits].")
-    placed = auto_alphas(table, allow_stop=config.allow_stop) if placed is None else placed
-    every = plan_runs(resolved, config, placed, seeds, out, conditioned)
+    placed = auto_alphas(table, allow_stop=config.allow_stop) if prices is None else prices
+    runs = plan_runs(resolved, config, placed, seeds, runs_dir, conditioned)
     synthetic = synthetic_benchmarks(resolved.config.benchmarks)
-    with ProgressBar(len(every), "routers") as bar:
-        run(resolved, opened, table, every, synthetic, processes, bar)
-    if bar.done < len(every):
-        typer.echo(f"{bar.done} of {len(every)} routers are trained and evaluated; the same command continues.")
-        raise typer.Exit(130)
-    names = [run_name(resolved, job.config, job.seed) for job in every]
-    points = summarise(opened, names)
-    router = "router (greedy)" if greedy else "router"
-    rows = table.rows("test")
-    oracle = curve(table, rows, frontier(table, rows, config.allow_stop))
+    _train(resolved, opened, table, runs, synthetic, n_processes)
+    summary, oracle = _summarise(resolved, opened, table, runs, "router (greedy)" if greedy else "router")
     if plot:
-        cost_quality(points, oracle, table.models, plot, router)
+        cost_quality(summary.points, oracle, table.models, plot, summary.router)
     if format != Format.TABLE or output:
-        write(pa.Table.from_pylist([point._asdict() for point in points]), format, output)
+        write([point._asdict() for point in summary.points], format, output)
         return
-    routed = [point for point in points if point.policy == router]
-    fixed = {point.alpha: point for point in points if point.policy == "best fixed path"}
-    over = f"{seeds} seeds" if seeds > 1 else "1 seed"
-    typer.echo(f"{len(every)} routers ({config.algorithm}), test split: {len(rows)} questions. Means over {over}.\n")
-    cells = [
-        [
-            f"{p.alpha:g}",
-            *map(
-                number, (p.quality, p.cost, p.reward, p.reward_spread if seeds > 1 else None, fixed[p.alpha].reward, p.regret)
-            ),
-        ]
-        for p in routed
-    ]
-    typer.echo(aligned(["alpha", "Q", "C", "R", "sd over seeds", "best fixed path's R", "regret to oracle"], cells))
-    found = areas(points, oracle, *fixed_range(table, rows, config.allow_stop), router)
-    told = ", ".join(f"{name} {number(value)}" for name, value in found.items())
-    typer.echo(
-        f"\nAIQ (mean quality, from the cheapest fixed path, which anybody can take, to the cost of the dearest): {told}."
-    )
-    stuck = [f"alpha {one.alpha:g}: {one.routers} of {seeds} ({one.path})" for one in collapsed(opened, names, router)]
-    if stuck:
-        typer.echo(f"Collapsed, one path on more than {COLLAPSED:.0%} of the questions: {'; '.join(stuck)}.")
+    typer.echo(render(summary))
     if by_benchmark:
-        evaluations = by_alpha(every, table, synthetic, greedy)
-        for evaluation in evaluations:
-            typer.echo("\n" + comparison.by_benchmark(evaluation))
-        typer.echo(
-            "\nR, and where said Q, of the routers of all seeds taken together; ± is half of a 95% interval over questions.\n"
-        )
-        typer.echo(comparison.headline(evaluations))
+        typer.echo("\n" + render_by_benchmark(by_alpha(runs, table, synthetic, greedy)))
     if plot:
         typer.echo(f"Plot: {plot}")
+
+
+def _parse_alphas(text: str) -> list[float] | None:
+    """Parse `0,0.05,0.1`; None for `auto`.
+
+    Raises:
+        SuiteError: The text is not a list of numbers.
+    """
+    try:
+        return None if text == "auto" else sorted({float(alpha) for alpha in text.split(",")})
+    except ValueError:
+        raise SuiteError(f"--alphas takes numbers, e.g. 0,0.05,0.1, or auto; given: {text}.") from None
+
+
+def _load_table(suite: "Suite", cache: "Cache", config: "TrainConfig") -> "TransitionTable":
+    """Load the table of a sweep.
+
+    Raises:
+        SuiteError: There are no questions to evaluate on.
+    """
+    from toolkit.replay.table import load_table
+
+    table = load_table(cache, suite, config.holdout)
+    if not len(table.rows("test")):
+        raise SuiteError(f"The test split of suite {suite.name} has no questions. Give it a share under [splits].")
+    return table
+
+
+def _train(
+    suite: "Suite",
+    cache: "Cache",
+    table: "TransitionTable",
+    runs: "Sequence[SweepRun]",
+    synthetic: "Mapping[str, bool]",
+    processes: int,
+) -> None:
+    """Train and evaluate the routers that are missing; exits if the user stops it."""
+    from toolkit.routing.sweep import sweep as run
+
+    with ProgressBar(len(runs), "routers") as bar:
+        run(suite, cache, table, runs, synthetic, processes, bar)
+    if bar.done < len(runs):
+        typer.echo(f"{bar.done} of {len(runs)} routers are trained and evaluated; the same command continues.")
+        raise typer.Exit(STOPPED)
+
+
+def _summarise(
+    suite: "Suite", cache: "Cache", table: "TransitionTable", runs: "Sequence[SweepRun]", router: str
+) -> "tuple[SweepSummary, Curve]":
+    """Return the scores of the routers and the baselines on the test split, and the oracle's curve there."""
+    from toolkit.replay.exact import curve, frontier
+    from toolkit.report.sweep import SweepSummary
+    from toolkit.routing.aiq import areas, fixed_range
+    from toolkit.routing.sweep import collapses
+    from toolkit.routing.train import run_name
+
+    rows, allow_stop = table.rows("test"), runs[0].config.allow_stop
+    names = [run_name(suite, run.config, run.seed) for run in runs]
+    points = cache.runs.sweep_points(names)
+    oracle = curve(table, rows, frontier(table, rows, allow_stop))
+    summary = SweepSummary(
+        runs=runs,
+        questions=len(rows),
+        points=points,
+        router=router,
+        areas=areas(points, oracle, *fixed_range(table, rows, allow_stop), router),
+        collapses=collapses(cache, names, router),
+    )
+    return summary, oracle

@@ -9,14 +9,16 @@ from toolkit.cli.common import (
     AllowStopOption,
     CacheOption,
     HoldoutOption,
-    RunsOption,
+    RunsDirOption,
     SettingsOption,
     SuiteArgument,
-    parse_settings,
-    recorded_suite,
+    app,
+    open_suite,
+    train_config,
 )
 
 
+@app.command()
 def train(
     suite: SuiteArgument,
     cache: CacheOption = None,
@@ -25,9 +27,9 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, questions and actions.", min=0)] = 0,
     timesteps: Annotated[
-        int | None, typer.Option(help="Hops replayed. Default: the suite's.", show_default=False, min=1)
+        int | None, typer.Option(help="Hops to replay. Default: the suite's.", show_default=False, min=1)
     ] = None,
-    out: RunsOption = Path("runs"),
+    runs_dir: RunsDirOption = Path("runs"),
     algorithm: Annotated[
         str | None,
         typer.Option(help="ppo, exact, or an algorithm of stable-baselines3. Default: the suite's.", show_default=False),
@@ -35,13 +37,13 @@ def train(
     allow_stop: AllowStopOption = None,
     holdout: HoldoutOption = None,
     settings: SettingsOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Train again even where the same run is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train again even if the same run exists.")] = False,
 ) -> None:
-    """Train a router over a cache's training split, with PPO unless told otherwise; no text is generated.
+    """Train a router over a cache's training split, with the suite's algorithm (default: PPO); no text is generated.
 
     Example: toolkit train quickstart --alpha 0.05 --algorithm exact
     """
-    resolved, opened = recorded_suite(suite, cache)
+    resolved, opened = open_suite(suite, cache)
 
     from rich.console import Console
     from rich.progress import Progress
@@ -49,15 +51,20 @@ def train(
     from toolkit.routing.train import train as run
 
     options = {"alpha": alpha, "timesteps": timesteps, "algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
-    given = {name: value for name, value in options.items() if value is not None}
-    config = resolved.config.train.changed(parse_settings(settings or [])).changed(given)
+    config = train_config(resolved, settings, **options)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("training", total=config.timesteps)
+        task = progress.add_task("training", total=None)
         trained = run(
-            resolved, opened, config, seed, out, advance=lambda steps: progress.update(task, advance=steps), force=force
+            resolved,
+            opened,
+            config,
+            seed,
+            runs_dir,
+            report=lambda done, total: progress.update(task, completed=done, total=total),
+            force=force,
         )
     if trained.cached:
         typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
     else:
-        typer.echo(f"TrainedRun {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
+        typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
     typer.echo(f"Next: toolkit evaluate {trained.path}" + (f" --cache {cache}" if cache else ""))

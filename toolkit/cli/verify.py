@@ -1,59 +1,36 @@
-"""`toolkit verify`: prove a cache."""
+"""`toolkit verify`: check a cache."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, cache_path, only_cache, suite_config
+from toolkit.cli.common import (
+    CacheOption,
+    Format,
+    FormatOption,
+    OutputOption,
+    SuiteFile,
+    app,
+    only_cache,
+    read_suite,
+    workspace_of,
+)
 from toolkit.core.errors import SuiteError
 from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from toolkit.generation.changes import Regeneration
     from toolkit.store import Cache
-    from toolkit.suites.config import SuiteConfig
     from toolkit.suites.suite import Suite
 
 
-def _share(given: str) -> float:
-    """Read `1%` or `0.01`.
-
-    Raises:
-        SuiteError: It is no share above 0 and up to 1.
-    """
-    try:
-        share = float(given.removesuffix("%")) / (100 if given.endswith("%") else 1)
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise SuiteError(f"--regenerate {given} is no share of the responses. Write 1%, or 100% for all of them.")
-    return share
-
-
-def _suites(given: str | None, opened: "Cache") -> "list[tuple[Suite, Workspace]]":
-    """Return the suites that are meant, each with the folder its relative paths start from.
-
-    Raises:
-        SuiteError: The suite is not recorded in the cache.
-    """
-    names: list[tuple[str, Path]] = [(name, Path.cwd()) for name in opened.suite_names()]
-    if given:
-        config: SuiteConfig
-        config, folder = suite_config(given, opened.path)
-        names = [(config.name, folder)]
-    suites = []
-    for name, folder in names:
-        known = opened.recorded(name)
-        if known is None:
-            raise SuiteError(f"{opened.path} has no suite {name!r}; it has: {', '.join(opened.suite_names()) or 'none'}.")
-        suites.append((known, Workspace(folder, opened.path.parent / "weights")))
-    return suites
-
-
+@app.command()
 def verify(
     cache: CacheOption = None,
     suite: Annotated[
-        str | None, typer.Option(help="For what follows: a suite file or name. Default: all in the cache.", show_default=False)
+        str | None,
+        typer.Option(help="A suite file or name, for the options below. Default: all suites of the cache.", show_default=False),
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Count all tokens again, by the models' tokenizers.")] = False,
     encoder: Annotated[bool, typer.Option("--encoder", help="Embed a sample of the texts again.")] = False,
@@ -63,59 +40,96 @@ def verify(
     ] = None,
     batch_size: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="With --regenerate: another number of prompts a batch; may be repeated.", show_default=False),
+        typer.Option(
+            min=1, help="With --regenerate: another number of prompts per batch. Can be repeated.", show_default=False
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Derive every key again, and check that trees are whole and scores and embeddings belong to their texts.
+    """Derive every key again, and check that trees are complete and that scores and embeddings belong to their texts.
 
-    That needs nothing but the file; --tokens, --encoder and --regenerate need the checkpoints. Exit code 1 where something
-    is wrong (a changed response is not: it is counted); nothing is changed. Example: toolkit verify --regenerate 1%
+    This needs only the file; --tokens, --encoder and --regenerate need the checkpoints. Nothing is changed. Exit code 1 if
+    something is wrong; changed responses are only counted. Example: toolkit verify --regenerate 1%
     """
-    import pyarrow as pa
-
     from toolkit.generation.verify import verify as run
-    from toolkit.report.tables import aligned, write
+    from toolkit.generation.verify_models import verify_embeddings, verify_tokens
+    from toolkit.report.status import unfinished_writes
+    from toolkit.report.tables import write
 
-    share = _share(regenerate) if regenerate else None
-    if suite and not cache:
-        cache = cache_path(suite_config(suite, None)[0].name, None)
-    opened = only_cache(cache)
-    suites = _suites(suite, opened) if tokens or encoder or share else []
+    share = _parse_share(regenerate) if regenerate else None
+    file = read_suite(suite, cache) if suite else None
+    opened = file.cache if file else only_cache(cache)
+    suites = _recorded_suites(file, opened) if tokens or encoder or share else []
     findings = run(opened)
-    if tokens or encoder:
-        from toolkit.generation.recheck import check_embeddings, check_tokens
-
-        for known, workspace in suites:
-            findings += [check_tokens(known, opened, workspace)] if tokens else []
-            findings += [check_embeddings(known, opened, workspace, seed)] if encoder else []
-    checked = pa.Table.from_pylist([finding._asdict() for finding in findings])
-    wrong = sum(finding.wrong > 0 for finding in findings)
+    for recorded, workspace in suites:
+        findings += [verify_tokens(recorded, opened, workspace)] if tokens else []
+        findings += [verify_embeddings(recorded, opened, workspace, seed)] if encoder else []
+    checks = [finding._asdict() for finding in findings]
     if share is None:
-        write(checked, format, output)
+        write(checks, format, output)
     else:
         from toolkit.generation.regenerate import regenerate as run_again
 
-        done = [(known.name, run_again(known, opened, workspace, share, batch_size or (), seed)) for known, workspace in suites]
-        if format == Format.TABLE and not output:
-            write(checked, format)
-        changes = [{"suite": name, **one._asdict()} for name, again in done for one in again.changes]
-        rankings = [{"suite": name, **one._asdict()} for name, again in done for one in again.rankings]
-        if format == Format.TABLE:
-            typer.echo("")
-        write(pa.Table.from_pylist(changes), format, output)
-        if rankings:
-            shown = aligned(list(rankings[0]), [list(row.values()) for row in rankings])
-            typer.echo(
-                f"\nThe order of all fixed paths by mean R, with the nodes that were generated again:\n{shown}", err=True
-            )
-    if opened.path.with_name(opened.path.name + ".wal").exists():
-        typer.echo(f"{opened.path.name}.wal belongs to the cache: keep both together; the next write takes it in.", err=True)
-    if opened.spool.files():
-        typer.echo(f"{len(opened.spool.files())} finished batches wait in {opened.spool.folder}.", err=True)
-    if wrong:
-        typer.echo(f"{opened.path}: {wrong} of {len(findings)} checks failed.", err=True)
+        regenerations = {
+            recorded.name: run_again(recorded, opened, workspace, share, batch_size or (), seed)
+            for recorded, workspace in suites
+        }
+        _write_regenerations(regenerations, checks, format, output)
+    for note in unfinished_writes(opened):
+        typer.echo(note, err=True)
+    failed = sum(finding.wrong > 0 for finding in findings)
+    if failed:
+        typer.echo(f"{opened.path}: {failed} of {len(findings)} checks failed.", err=True)
         raise typer.Exit(1)
     typer.echo(f"{opened.path}: all {len(findings)} checks passed.", err=True)
+
+
+def _parse_share(text: str) -> float:
+    """Parse `1%` or `0.01`.
+
+    Raises:
+        SuiteError: The share is not above 0 and at most 1.
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise SuiteError(f"--regenerate {text} is no share of the responses. Write 1%, or 100% for all of them.")
+    return share
+
+
+def _recorded_suites(file: SuiteFile | None, cache: "Cache") -> "list[tuple[Suite, Workspace]]":
+    """Return the suite of a file, or all suites of the cache, each with its folders.
+
+    Raises:
+        SuiteError: The cache does not have the suite.
+    """
+    workspaces = {file.config.name: file.workspace} if file else dict.fromkeys(cache.suites.names(), workspace_of(cache))
+    suites = []
+    for name, workspace in workspaces.items():
+        recorded = cache.suites.get(name)
+        if recorded is None:
+            raise SuiteError(f"{cache.path} has no suite {name!r}; recorded: {', '.join(cache.suites.names()) or 'none'}.")
+        suites.append((recorded, workspace))
+    return suites
+
+
+def _write_regenerations(
+    regenerations: "dict[str, Regeneration]", checks: list[dict[str, Any]], format: Format, output: Path | None
+) -> None:
+    """Write what changed, by suite, after the table of checks where people read both."""
+    from toolkit.report.tables import aligned, write
+
+    changes = [{"suite": name, **row._asdict()} for name, again in regenerations.items() for row in again.changes]
+    rankings = [{"suite": name, **row._asdict()} for name, again in regenerations.items() for row in again.rankings]
+    if format == Format.TABLE:
+        if not output:
+            write(checks, format)
+        typer.echo("")
+    write(changes, format, output)
+    if rankings:
+        table = aligned(list(rankings[0]), [list(row.values()) for row in rankings])
+        typer.echo(f"\nRanking of all fixed paths by mean R, with the regenerated responses:\n{table}", err=True)

@@ -1,9 +1,10 @@
-"""The kinds of error a user can meet. Each message says what happened, why it probably did, and what to do."""
+"""The errors that a user can act on. Each message says what happened, the likely cause, and what to do."""
 
+import difflib
 from collections.abc import Iterable
 
-MANY = 30
-"""Names that a message does not list any more."""
+MAX_LISTED_NAMES = 30
+"""A message lists the allowed names up to this number of them."""
 
 
 class ToolkitError(Exception):
@@ -11,11 +12,11 @@ class ToolkitError(Exception):
 
 
 class SuiteError(ToolkitError):
-    """The suite file is wrong, or names something that is not there."""
+    """The suite file is wrong, or names something that does not exist."""
 
 
 class CacheError(ToolkitError):
-    """The cache file is missing, foreign, damaged or of another version."""
+    """The cache file is missing, damaged, not a cache, or of another version."""
 
 
 class CacheBusyError(CacheError):
@@ -31,11 +32,11 @@ class CheckpointError(ToolkitError):
 
 
 class EngineError(ToolkitError):
-    """An engine cannot be started or failed as a whole."""
+    """An engine cannot be started, or failed as a whole."""
 
 
 class PolicyError(ToolkitError):
-    """A policy file is missing, foreign, or does not fit the suite it is used with."""
+    """A policy file is missing, is not a policy, or does not fit the suite it is used with."""
 
 
 class SandboxError(ToolkitError):
@@ -43,14 +44,12 @@ class SandboxError(ToolkitError):
 
 
 class BenchmarkError(ToolkitError):
-    """A benchmark's data cannot be had, or is not what it should be."""
+    """The data of a benchmark are not available, or not what they should be."""
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """Say which name is nearest to a word that is none, and which there are."""
-    import difflib
-
+    """Return a hint for an unknown name: the closest allowed name, and all of them if there are few."""
     names = sorted(allowed)
     close = difflib.get_close_matches(word, names, n=1)
-    listed = "allowed: " + ", ".join(names) if len(names) <= MANY else f"there are {len(names)}"
+    listed = "allowed: " + ", ".join(names) if len(names) <= MAX_LISTED_NAMES else f"there are {len(names)}"
     return (f"did you mean {close[0]!r}? " if close else "") + listed

@@ -1,33 +1,33 @@
-"""Who watches a long piece of work: is told how far it is, and may stop it between two parts (batches, runs)."""
+"""How long work reports its progress, and how it learns that it should stop between two parts (batches, runs)."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Who is told how far the work is, and asked whether to go on."""
+    """Receives the progress of a piece of work, and decides whether it goes on."""
 
     def stage(self, title: str) -> None:
-        """A new stage begins."""
+        """Begin a new stage."""
         ...
 
     def advance(self, done: int) -> None:
-        """So much more (nodes, scores, runs) is committed."""
+        """Report that `done` more (nodes, scores, runs) are committed."""
         ...
 
     def stopped(self) -> bool:
-        """Whether to stop after what is in flight."""
+        """Return whether to stop after the part in flight."""
         ...
 
 
 class NoProgress:
-    """Watches nothing and never stops."""
+    """Shows nothing and never stops."""
 
     def stage(self, title: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def advance(self, done: int) -> None:
-        """Count nothing."""
+        """Show nothing."""
 
     def stopped(self) -> bool:
-        """Go on."""
+        """Return False: the work goes on."""
         return False

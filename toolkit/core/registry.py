@@ -1,7 +1,7 @@
 """Extension points: named implementations that register themselves, or that installed packages declare as entry points.
 
-The registries lie below everything that uses them, so that a suite file can be checked against the names that exist without
-importing what they name. An implementation is imported when it is first asked for.
+The registries lie below everything that uses them, so that a suite file can be checked against the existing names without
+importing any implementation. An implementation is imported when it is first used.
 """
 
 import importlib
@@ -27,15 +27,19 @@ class Registry(Mapping[str, T], Generic[T]):
         self._declared: dict[str, str] = {}
         self._entry_points: dict[str, EntryPoint] | None = None
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str, *, replace: bool = False) -> Callable[[T], T]:
         """Return a decorator that registers what it decorates.
 
+        Args:
+            name: The name.
+            replace: Whether it takes the place of an implementation of the same name.
+
         Raises:
-            ValueError: Something else goes by that name.
+            ValueError: Another implementation has that name.
         """
 
         def add(item: T) -> T:
-            if name in self and self._loaded.get(name) is not item:
+            if name in self and self._loaded.get(name) is not item and not replace:
                 raise ValueError(f"there is already a {self.kind} {name!r}; choose another name")
             self._loaded[name] = item
             return item
@@ -43,32 +47,49 @@ class Registry(Mapping[str, T], Generic[T]):
         return add
 
     def declare(self, name: str, reference: str) -> None:
-        """Register `module:attribute`, which is imported when it is first asked for."""
+        """Register `module:attribute`, which is imported when it is first used."""
         self._declared[name] = reference
 
     def __getitem__(self, name: str) -> T:
-        """Return an implementation, imported now if need be; `KeyError` where there is none."""
+        """Return an implementation, imported now if necessary.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
         if name not in self._loaded:
             if name in self._declared:
                 module, _, attribute = self._declared[name].partition(":")
                 self._loaded[name] = getattr(importlib.import_module(module), attribute)
             else:
-                self._loaded[name] = self._found()[name].load()
+                self._loaded[name] = self._installed()[name].load()
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Yield all names: declared and registered ones first, in their order, then those of entry points."""
-        return iter({**self._declared, **self._loaded, **self._found()})
+        """Yield all names: declared ones first, then registered ones, then those of entry points."""
+        return iter({**self._declared, **self._loaded, **self._installed()})
 
     def __len__(self) -> int:
         """Return the number of names."""
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether a name is known; nothing is imported."""
-        return name in self._loaded or name in self._declared or name in self._found()
+        """Return whether there is an implementation of that name; nothing is imported."""
+        return name in self._loaded or name in self._declared or name in self._installed()
 
-    def _found(self) -> dict[str, EntryPoint]:
+    def name_of(self, item: T) -> str:
+        """Return the name of an implementation.
+
+        Raises:
+            KeyError: It is not registered.
+        """
+        reference = f"{getattr(item, '__module__', '')}:{getattr(item, '__qualname__', '')}"
+        references = {**{point.name: point.value for point in self._installed().values()}, **self._declared}
+        for name in self:
+            if self._loaded.get(name) is item or references.get(name) == reference:
+                return name
+        raise KeyError(f"{item!r} is no registered {self.kind}")
+
+    def _installed(self) -> dict[str, EntryPoint]:
         if self._entry_points is None:
             self._entry_points = {point.name: point for point in entry_points(group=self.group)}
         return self._entry_points
@@ -76,6 +97,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
 ENGINES: Registry[Any] = Registry("engine", "toolkit.engines")
 """Classes that generate responses; `toolkit.engines` says what they look like."""
+ENGINE_SETTINGS: Registry[Any] = Registry("table of engine settings", "toolkit.engine_settings")
+"""Pydantic models of the tables `[engine.NAME]` of a suite file."""
 METRICS: Registry[Any] = Registry("metric", "toolkit.metrics")
 """`toolkit.tasks.Metric` objects."""
 BENCHMARKS: Registry[Any] = Registry("benchmark", "toolkit.benchmarks")

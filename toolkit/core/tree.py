@@ -25,7 +25,11 @@ def level(n_models: int, depth: int) -> slice:
 
 
 def node_of(path: Path, n_models: int) -> int:
-    """Return the number of the node that `path` leads to."""
+    """Return the number of the node that `path` leads to.
+
+    Raises:
+        ValueError: The path names a model outside the pool.
+    """
     node = 0
     for action in path:
         if not 0 <= action < n_models:

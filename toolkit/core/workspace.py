@@ -1,4 +1,4 @@
-"""The two folders that commands work with, so that functions take one argument in place of two."""
+"""The two folders that every command works with, as one value."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,5 +22,5 @@ class Workspace:
         return type(self)(self.folder.absolute(), self.downloads.absolute())
 
     def path(self, reference: str) -> Path:
-        """Return the path that a reference of the suite file means."""
+        """Return the path that a reference in the suite file means."""
         return self.folder / Path(reference).expanduser()

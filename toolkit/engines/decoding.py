@@ -1,127 +1,125 @@
-"""Decodes a batch with a causal language model of transformers, and computes nothing that no answer needs.
+"""Loads a causal language model of transformers and decodes batches with it, without computation that no response needs.
 
-What `model.generate` does beyond that: it reads short prompts at the length of the longest, copies all keys and values at every
-token (`DynamicLayer`), and goes on with rows that have ended until the last one has. Models that keep other states than plain
-keys and values are left to it. Knows no text, only tokens.
+`model.generate` pads short prompts to the longest, copies all keys and values at every token, and continues finished rows
+until the last one ends. The loop here does none of that. Models with other states than plain keys and values (sliding
+windows, recurrent states) are left to `model.generate`. Knows tokens only, no text.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer
+from transformers.utils import logging as transformers_logging
 
-SHARED_WORTHWHILE = 16
-"""Fewest tokens at the beginning of all prompts of a batch that are worth a forward pass of their own."""
-READ_TOGETHER = 0.8
-"""Prompts that are read together are at least so long, as a share of the longest of them."""
-ENDED_WORTHWHILE = 0.125
-"""Share of a batch's rows that have to have ended before the others are copied together."""
-ROOM = 64
-"""Tokens that a buffer of keys and values has room for when it is made, and grows by."""
+from toolkit.core.errors import EngineError
+from toolkit.engines.base import BatchTooLargeError
+from toolkit.engines.kv_cache import PreallocatedLayer, PrefillLayer
 
-Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
-"""Logits `(rows, vocabulary)` and the prompt of every row, to the next token of every row, `(rows,)`."""
+MIN_SHARED_TOKENS = 16
+"""Shortest shared prefix of a batch that gets a forward pass of its own."""
+MIN_LENGTH_RATIO = 0.8
+"""Shortest prompt that is read together with a longer one, as a fraction of its length."""
+MIN_FINISHED_SHARE = 0.125
+"""Share of a batch's rows that must have finished before the others are moved together."""
+
+IsFinished = Callable[[Sequence[int]], bool]
+"""Tells whether a response, as far as it is generated, is finished."""
+
+transformers_logging.disable_progress_bar()  # the toolkit shows its own on stderr
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values in buffers with room for more tokens, so that a new one is written behind them in place.
+def choose_device(name: str) -> torch.device:
+    """Return a device by name; `auto` is the GPU if there is one.
+
+    Raises:
+        EngineError: The device is not available.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(
+            f'The device {name!r} is not available: {reason}. Use device = "auto" or "cpu" under [engine].'
+        ) from None
+    return device
+
+
+def load_model(path: Path, adapter: Path | None, dtype: str, device: torch.device) -> Any:
+    """Load a checkpoint, merge a LoRA adapter into its weights, and move it to a device."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+    if adapter:
+        from peft import PeftModel
+
+        with warnings.catch_warnings():  # peft reads an attribute that transformers is about to rename
+            warnings.simplefilter("ignore", FutureWarning)
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return model.to(device).eval()
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn the out-of-memory errors of every kind of device into `BatchTooLargeError`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not out_of_memory and "memory" not in str(error).lower():  # the allocators of CPU and MPS raise a RuntimeError
+            raise
+        torch.cuda.empty_cache()
+        raise BatchTooLargeError(str(error)) from None
+
+
+class TokenChooser:
+    """Chooses the next token of every row: the most probable one, or a sample at a temperature above 0.
+
+    Samples by the Gumbel-max trick: add noise, take the largest logit. A prompt's noise follows from its own seed, and not
+    from the batch that it happens to be in.
 
     Args:
-        rows: Prompts of the batch.
-        width: Tokens of the longest of them.
+        seeds: Seed of each prompt.
+        temperature: Divides the logits; 0 is greedy decoding.
+        top_p: Probability of the tokens to sample from (nucleus sampling).
     """
 
-    def __init__(self, rows: int, width: int) -> None:
-        super().__init__()
-        self._rows, self._width = rows, width
-        self._buffers: tuple[torch.Tensor, ...] = ()
+    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds] if temperature else []
+        self._temperature = temperature
+        self._top_p = top_p
 
-    def place(self, rows: slice, states: Sequence[torch.Tensor], shared: int) -> None:
-        """Put keys and values that have been read, `(rows, heads, tokens, size)`, where they stay.
-
-        Args:
-            rows: Whose they are.
-            states: Keys and values.
-            shared: So many of their tokens come first, at the left; the others end at the width.
-        """
-        if not self._buffers:
-            _, heads, _, size = states[0].shape
-            self._buffers = tuple(read.new_zeros(self._rows, heads, self._width + ROOM, size) for read in states)
-            self.dtype, self.device, self.is_initialized = states[0].dtype, states[0].device, True
-            self._view(self._width)
-        for buffer, read in zip(self._buffers, states, strict=True):
-            buffer[rows, :, :shared] = read[:, :, :shared]
-            buffer[rows, :, self._width - read.shape[2] + shared : self._width] = read[:, :, shared:]
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new keys and values, `(rows, heads, tokens, size)`, behind the others; returns all."""
-        start = self.keys.shape[-2]
-        end = start + key_states.shape[-2]
-        if end > self._buffers[0].shape[-2]:
-            self._buffers = (_widened(self.keys, end + ROOM), _widened(self.values, end + ROOM))
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start:end] = states
-        self._view(end)
-        return self.keys, self.values
-
-    def rearrange(self, order: Sequence[int]) -> None:
-        """Keep these rows, in this order; only those that change their place are copied."""
-        moved = [at for at, row in enumerate(order) if at != row]
-        for buffer in self._buffers:
-            buffer[moved] = buffer[[order[at] for at in moved]]
-        self._buffers = tuple(buffer[: len(order)] for buffer in self._buffers)
-        self._view(self.keys.shape[-2])
-
-    def _view(self, length: int) -> None:
-        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+    def __call__(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Return tokens, `(rows,)`, for logits, `(rows, vocabulary)`; `rows` holds the index of each row's prompt."""
+        if not self._temperature:
+            return logits.argmax(-1)
+        logits = logits / self._temperature
+        if self._top_p < 1:
+            ordered, order = logits.sort(dim=-1, descending=True)
+            probability_before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+            outside = probability_before >= self._top_p
+            logits = logits.masked_fill(outside.scatter(-1, order, outside), -torch.inf)
+        size = logits.shape[-1]
+        noise = torch.stack([torch.empty(size).exponential_(generator=self._generators[row]) for row in rows])
+        return (logits - noise.to(logits.device).log()).argmax(-1)
 
 
-class PartLayer(DynamicLayer):  # type: ignore[misc]
-    """Rows that are read together: what is read goes straight to its place among all rows of the batch.
-
-    Args:
-        whole: The keys and values of all rows.
-        rows: Which of them are read.
-        begun: Keys and values of what all rows begin with, `(1, heads, shared, size)`, where that is read already.
-    """
-
-    def __init__(self, whole: RoomyLayer, rows: slice, begun: DynamicLayer | None) -> None:
-        super().__init__()
-        self._whole, self._rows = whole, rows
-        if begun is not None:
-            self.dtype, self.device, self.is_initialized = begun.dtype, begun.device, True
-            self.keys, self.values = (one.expand(rows.stop - rows.start, -1, -1, -1) for one in (begun.keys, begun.values))
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put keys and values, `(rows, heads, tokens, size)`, into their places; returns all of these rows."""
-        shared, states = self.get_seq_length(), (key_states, value_states)
-        if shared:
-            states = (torch.cat([self.keys, key_states], -2), torch.cat([self.values, value_states], -2))
-        self._whole.place(self._rows, states, shared)
-        return states
-
-
-def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
-    wide = states.new_zeros(*states.shape[:2], width, states.shape[3])
-    wide[:, :, : states.shape[2]] = states
-    return wide
-
-
-class Read(NamedTuple):
-    """Prompts as a model has read them.
+class Prefilled(NamedTuple):
+    """Prompts that a model has read.
 
     Attributes:
         past: Keys and values of every layer, `(rows, heads, width, size)`.
-        mask: Which of their tokens are no padding, `(rows, width)`.
-        logits: Of the first token of every answer, `(rows, vocabulary)`.
+        mask: 1 for tokens and 0 for padding, `(rows, width)`.
+        logits: Logits of the first token of every response, `(rows, vocabulary)`.
     """
 
     past: Any
@@ -133,158 +131,174 @@ class Decoder:
     """Decodes batches with one model.
 
     Args:
-        model: A causal language model on its device; its own settings for generation are replaced.
-        ends: Tokens that end an answer.
-        pad: The token that fills up short prompts.
-        limit: Longest answer, in tokens.
+        model: A causal language model on its device; its own generation settings are replaced.
+        end_tokens: Tokens that end a response.
+        pad_token: The token that fills up short prompts.
+        max_tokens: Longest response, in tokens.
     """
 
-    def __init__(self, model: Any, ends: set[int], pad: int, limit: int) -> None:
+    def __init__(self, model: Any, end_tokens: set[int], pad_token: int, max_tokens: int) -> None:
         self.model = model
-        self.ends = ends
-        self.pad = pad
-        self.limit = limit
-        takes = inspect.signature(model.forward).parameters
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
-        self._takes_positions = "position_ids" in takes
-        self._layers: int | None = None
+        self.end_tokens = end_tokens
+        self.pad_token = pad_token
+        self.max_tokens = max_tokens
+        parameters = inspect.signature(model.forward).parameters
+        self._last_logits_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._takes_positions = "position_ids" in parameters
+        self._n_layers: int | None = None
         model.generation_config = GenerationConfig(
-            max_new_tokens=limit, do_sample=False, eos_token_id=sorted(ends), pad_token_id=pad
+            max_new_tokens=max_tokens, do_sample=False, eos_token_id=sorted(end_tokens), pad_token_id=pad_token
         )
 
-    def decode(
-        self, prompts: Sequence[Sequence[int]], choose: Choose, stopped: Callable[[Sequence[int]], bool]
-    ) -> list[list[int]]:
-        """Answer every prompt; an answer ends with a token of `ends`, where `stopped` says so, or at the limit.
+    @_memory_errors()
+    @torch.inference_mode()
+    def decode(self, prompts: Sequence[Sequence[int]], choose_tokens: TokenChooser, is_finished: IsFinished) -> list[list[int]]:
+        """Generate a response to every prompt, up to an end token, `is_finished`, or `max_tokens`.
 
         Args:
             prompts: Tokens of each prompt, at least one.
-            choose: Chooses the next token of every row.
-            stopped: Tells whether an answer, as far as it is, has ended.
+            choose_tokens: Chooses the next token of every row.
+            is_finished: Ends a response early.
+
+        Raises:
+            BatchTooLargeError: The batch does not fit into memory.
         """
-        rows = sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
-        read = self._read([prompts[n] for n in rows])
-        if read is None:
-            return self._generate(prompts, choose, stopped)
-        past, mask, logits = read
-        lengths = mask.sum(-1, keepdim=True)
-        answers: list[list[int]] = [[] for _ in prompts]
-        going = set(rows)
+        rows = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+        prefilled = self._prefill([prompts[index] for index in rows])
+        if prefilled is None:
+            return self._generate(prompts, choose_tokens, is_finished)
+        past, mask, logits = prefilled
+        positions = mask.sum(-1, keepdim=True)
+        responses: list[list[int]] = [[] for _ in prompts]
+        unfinished = set(rows)
         while True:
-            newest = choose(logits, rows)
-            for n, token in zip(rows, newest.tolist(), strict=True):
-                if n in going:
-                    answers[n].append(token)
-                    if token in self.ends or len(answers[n]) == self.limit or stopped(answers[n]):
-                        going.remove(n)
-            if not going:
-                return answers
-            if len(rows) - len(going) >= ENDED_WORTHWHILE * len(rows):
-                order = _closed_up([at for at, n in enumerate(rows) if n in going])
-                rows = [rows[at] for at in order]
+            tokens = choose_tokens(logits, rows)
+            for index, token in zip(rows, tokens.tolist(), strict=True):
+                if index in unfinished:
+                    response = responses[index]
+                    response.append(token)
+                    if token in self.end_tokens or len(response) == self.max_tokens or is_finished(response):
+                        unfinished.remove(index)
+            if not unfinished:
+                return responses
+            if len(rows) - len(unfinished) >= MIN_FINISHED_SHARE * len(rows):
+                order = _compact([row for row, index in enumerate(rows) if index in unfinished])
+                rows = [rows[row] for row in order]
                 for layer in past.layers:
-                    layer.rearrange(order)
-                indices = torch.tensor(order, device=mask.device)
-                newest, mask, lengths = newest[indices], mask[indices], lengths[indices]
+                    layer.reorder(order)
+                kept = torch.tensor(order, device=mask.device)
+                tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-            past, logits = self._forward(newest[:, None], mask, lengths, past)
-            lengths = lengths + 1
+            past, logits = self._forward(tokens[:, None], mask, positions, past)
+            positions = positions + 1
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: Any) -> tuple[Any, torch.Tensor]:
-        given = {"position_ids": positions} if self._takes_positions else {}
-        out = self.model(
+        output = self.model(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=past,
             use_cache=True,
             return_dict=True,
-            **given,
-            **self._last_only,
+            **({"position_ids": positions} if self._takes_positions else {}),
+            **self._last_logits_only,
         )
-        return out.past_key_values, out.logits[:, -1].float()
+        return output.past_key_values, output.logits[:, -1].float()
 
-    def _read(self, prompts: Sequence[Sequence[int]]) -> Read | None:
-        """Read prompts, longest first: what all begin with once, and the rest with those of about the same length.
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled | None:
+        """Read prompts, longest first: their shared prefix once, and the rest together with prompts of similar length.
 
-        None where keys and values cannot be cut and put together: with sliding windows and recurrent states.
+        Returns None for a model whose states cannot be cut and joined.
         """
-        if self._layers is None:
-            out = self.model(input_ids=torch.tensor([prompts[0][:1]], device=self.model.device), use_cache=True)
-            past: Any = getattr(out, "past_key_values", None)
-            plain = type(past) is DynamicCache and all(type(layer) is DynamicLayer for layer in past.layers)
-            self._layers = len(past.layers) if plain else 0
-        if not self._layers:
+        if self._n_layers is None:
+            self._n_layers = self._count_layers(prompts[0][0])
+        if not self._n_layers:
             return None
-        shared, width = _shared(prompts), len(prompts[0])
-        begun: list[Any] = [None] * self._layers
+        shared, width = _shared_prefix(prompts), len(prompts[0])
+        prefix_layers: list[Any] = [None] * self._n_layers
         if shared:
-            ids, mask = self._padded([prompts[0][:shared]], shared, 0)
-            begun = self._forward(ids, mask, mask.cumsum(-1) - 1, DynamicCache())[0].layers
+            ids, mask = self._pad([prompts[0][:shared]], shared, 0)
+            prefix_layers = self._forward(ids, mask, mask.cumsum(-1) - 1, DynamicCache())[0].layers
         past = DynamicCache()
-        past.layers = [RoomyLayer(len(prompts), width) for _ in begun]
-        masks, logits, row = [], [], 0
-        for group in _groups(prompts):
-            ids, mask = self._padded(group, len(group[0]), shared)
-            part = DynamicCache()
-            rows = slice(row, row := row + len(group))
-            part.layers = [PartLayer(layer, rows, first) for layer, first in zip(past.layers, begun, strict=True)]
-            logits.append(self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:], part)[1])
-            masks.append(self._padded(group, width, shared)[1])
-        return Read(past, torch.cat(masks), torch.cat(logits))
+        past.layers = [PreallocatedLayer(len(prompts), width) for _ in prefix_layers]
+        masks, logits, start = [], [], 0
+        for group in _group_by_length(prompts):
+            ids, mask = self._pad(group, len(group[0]), shared)
+            rows = slice(start, start := start + len(group))
+            group_past = DynamicCache()
+            group_past.layers = [
+                PrefillLayer(layer, rows, prefix) for layer, prefix in zip(past.layers, prefix_layers, strict=True)
+            ]
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
+            logits.append(self._forward(ids, mask, positions, group_past)[1])
+            masks.append(self._pad(group, width, shared)[1])
+        return Prefilled(past=past, mask=torch.cat(masks), logits=torch.cat(logits))
 
-    def _padded(self, prompts: Sequence[Sequence[int]], width: int, shared: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bring prompts to one length; tokens `(rows, width - shared)` and mask `(rows, width)`, padding behind the shared."""
-        ids = [[self.pad] * (width - len(prompt)) + list(prompt[shared:]) for prompt in prompts]
-        seen = [[1] * shared + [0] * (width - len(prompt)) + [1] * (len(prompt) - shared) for prompt in prompts]
-        return torch.tensor(ids, device=self.model.device), torch.tensor(seen, device=self.model.device)
+    def _count_layers(self, token: int) -> int:
+        """Return the number of layers of a model that keeps plain keys and values; 0 for any other model."""
+        output = self.model(input_ids=torch.tensor([[token]], device=self.model.device), use_cache=True)
+        past: Any = getattr(output, "past_key_values", None)
+        plain = type(past) is DynamicCache and all(type(layer) is DynamicLayer for layer in past.layers)
+        return len(past.layers) if plain else 0
+
+    def _pad(self, prompts: Sequence[Sequence[int]], width: int, shared: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pad prompts to one length, behind their shared prefix.
+
+        Returns:
+            Tokens without the prefix, `(rows, width - shared)`, and mask with it, `(rows, width)`.
+        """
+        ids = [[self.pad_token] * (width - len(prompt)) + list(prompt[shared:]) for prompt in prompts]
+        mask = [[1] * shared + [0] * (width - len(prompt)) + [1] * (len(prompt) - shared) for prompt in prompts]
+        return torch.tensor(ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
 
     def _generate(
-        self, prompts: Sequence[Sequence[int]], choose: Choose, stopped: Callable[[Sequence[int]], bool]
+        self, prompts: Sequence[Sequence[int]], choose_tokens: TokenChooser, is_finished: IsFinished
     ) -> list[list[int]]:
-        """Decode by transformers' own `generate`, which knows every kind of state that a model keeps."""
-        ids, mask = self._padded(prompts, max(map(len, prompts)), 0)
-        start, every = ids.shape[1], range(len(prompts))
+        """Decode with `model.generate`, which supports every kind of state."""
+        ids, mask = self._pad(prompts, max(map(len, prompts)), 0)
+        start, rows = ids.shape[1], range(len(prompts))
 
-        def chosen(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            return torch.full_like(scores, -torch.inf).scatter_(1, choose(scores.float(), every)[:, None], 0)
+        def only_chosen(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            chosen = choose_tokens(scores.float(), rows)[:, None]
+            return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0)
 
-        def ended(written: torch.Tensor, _: Any) -> torch.Tensor:
-            return torch.tensor([stopped(row) for row in written[:, start:].tolist()], device=written.device)
+        def finished(sequences: torch.Tensor, _: Any) -> torch.Tensor:
+            return torch.tensor([is_finished(row) for row in sequences[:, start:].tolist()], device=sequences.device)
 
-        written = self.model.generate(
+        sequences = self.model.generate(
             input_ids=ids,
             attention_mask=mask,
-            logits_processor=LogitsProcessorList([chosen]),
-            stopping_criteria=StoppingCriteriaList([ended]),
+            logits_processor=LogitsProcessorList([only_chosen]),
+            stopping_criteria=StoppingCriteriaList([finished]),
         )
-        return [self._whole(row, stopped) for row in written[:, start:].tolist()]
+        return [self._trim(row, is_finished) for row in sequences[:, start:].tolist()]
 
-    def _whole(self, written: list[int], stopped: Callable[[Sequence[int]], bool]) -> list[int]:
-        """Leave out what a row was filled up with after its end."""
-        ends = (n for n, token in enumerate(written, 1) if token in self.ends or stopped(written[:n]))
-        return written[: next(ends, self.limit)]
+    def _trim(self, response: list[int], is_finished: IsFinished) -> list[int]:
+        """Drop the padding after the end of a response."""
+        lengths = (n for n, token in enumerate(response, 1) if token in self.end_tokens or is_finished(response[:n]))
+        return response[: next(lengths, self.max_tokens)]
 
 
-def _shared(prompts: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens at the beginning of all prompts to read once."""
+def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Return the length of the prefix that all prompts share; 0 if reading it once is not worthwhile."""
     if len(prompts) < 2:
         return 0
-    same = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
-    shared = min(sum(1 for _ in same), min(map(len, prompts)) - 1)
-    return shared if shared >= SHARED_WORTHWHILE else 0
+    equal = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
+    shared = min(sum(1 for _ in equal), min(map(len, prompts)) - 1)
+    return shared if shared >= MIN_SHARED_TOKENS else 0
 
 
-def _groups(prompts: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
+def _group_by_length(prompts: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
     """Cut prompts, longest first, where they become much shorter."""
     start = 0
-    for at, prompt in enumerate(prompts):
-        if len(prompt) < READ_TOGETHER * len(prompts[start]):
-            yield prompts[start:at]
-            start = at
+    for index, prompt in enumerate(prompts):
+        if len(prompt) < MIN_LENGTH_RATIO * len(prompts[start]):
+            yield prompts[start:index]
+            start = index
     yield prompts[start:]
 
 
-def _closed_up(kept: Sequence[int]) -> list[int]:
-    """Order rows so that they have no gaps between them and as few as possible change their place."""
-    staying, late = {at for at in kept if at < len(kept)}, iter([at for at in kept if at >= len(kept)])
-    return [at if at in staying else next(late) for at in range(len(kept))]
+def _compact(rows: Sequence[int]) -> list[int]:
+    """Order rows so that they lie side by side from 0, and as few as possible change their place."""
+    staying = {row for row in rows if row < len(rows)}
+    moving = iter([row for row in rows if row >= len(rows)])
+    return [place if place in staying else next(moving) for place in range(len(rows))]

@@ -1,33 +1,50 @@
-"""Text encoders: sentence-transformers, from any reference to weights."""
+"""Text encoders: sentence-transformers from any reference to weights."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sentence_transformers import SentenceTransformer
-from transformers.utils import logging as transformers_logging
 
 from toolkit.core.errors import CheckpointError
 from toolkit.core.workspace import Workspace
-from toolkit.suites.config import Weights
+from toolkit.suites.models import Weights
+from toolkit.suites.suite import Suite
 from toolkit.suites.weights import fetch
 
-transformers_logging.disable_progress_bar()
+Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+"""From texts to embeddings, `(texts, dimensions)`."""
 
 
-def load_encoder(
-    weights: Weights, workspace: Workspace, device: str = "auto"
-) -> Callable[[Sequence[str]], npt.NDArray[np.float32]]:
-    """Load an encoder as a function from texts to vectors, `(texts, dimensions)`.
+class SuiteEncoder:
+    """The encoder of a suite, loaded when the first texts are embedded."""
+
+    def __init__(self, suite: Suite, workspace: Workspace) -> None:
+        self._config = suite.config
+        self._workspace = workspace
+        self._encode: Encode | None = None
+
+    def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed texts; returns `(texts, dimensions)`."""
+        if self._encode is None:
+            self._encode = load_encoder(self._config.features.encoder, self._workspace, self._config.engine.device)
+        return self._encode(texts)
+
+
+def load_encoder(weights: Weights, workspace: Workspace, device: str = "auto") -> Encode:
+    """Load an encoder.
 
     Args:
-        weights: The reference.
+        weights: Reference to its weights.
         workspace: The suite file's folder, and the folder of downloads.
-        device: As in the suite's engine.
+        device: Device, as under `[engine]` in the suite.
 
     Raises:
-        CheckpointError: The encoder cannot be had or read.
+        CheckpointError: The encoder is not available, or cannot be read.
     """
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     path = fetch(weights, workspace)
     try:
         model = SentenceTransformer(str(path), device=None if device == "auto" else device)

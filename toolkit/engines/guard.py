@@ -1,8 +1,8 @@
-"""An engine under guard: whatever it does, every prompt comes back with an answer, a reason, or untried.
+"""Runs the batches of one engine in this process: whatever the engine does, every prompt gets a response or a reason.
 
-Batches that do not fit into memory are halved, for good. A batch that raises or hangs is halved until the culprit stands
-alone, so that one bad prompt costs no other its answer. Batches can be handed in ahead: the engine goes on while others are
-scored and committed. Knows nothing of nodes or caches.
+A batch that does not fit into memory is halved, and so are all later ones. A batch that raises or hangs is halved until the
+culprit stands alone, so that one bad prompt costs no other its response. Batches are queued, so that the engine works while
+earlier ones are scored and committed. Knows nothing of nodes or caches.
 """
 
 import logging
@@ -13,25 +13,24 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from toolkit.core.errors import ToolkitError
-from toolkit.engines import BatchTooLargeError, Completion, Engine, Failure, LostError, Prompt, TransientError
+from toolkit.engines.base import BatchTooLargeError, Engine, Failure, Outcome, Prompt, TransientError, WorkerLostError
 
-FAILURES_IN_A_ROW = 8
-"""So many prompts failing alone, one after the other, mean that the engine is broken and not the prompts."""
+MAX_CONSECUTIVE_FAILURES = 8
+"""Prompts that may fail alone, one after the other, before the engine counts as broken."""
 
 PREFETCH_BATCHES = 2
-"""Batches that are handed in at a time: one at work, one behind it."""
-
-Answers = Sequence[Completion | Failure]
+"""Batches submitted to an engine at a time: one that it works on, and one that waits."""
 
 logger = logging.getLogger("toolkit")
 
 
 @dataclass
 class TokenBudget:
-    """Tokens of a batch, prompts and answers, padding included; halves where memory does not suffice, and stays there."""
+    """Tokens of a batch, responses and padding included; halved for good when memory runs out."""
 
     tokens: int
 
@@ -41,21 +40,21 @@ class TokenBudget:
 
 
 class BatchResult(NamedTuple):
-    """What became of a batch.
+    """The outcomes of a batch.
 
     Attributes:
-        outcomes: In the order of the prompts; None where there was no try.
-        seconds: That they took.
-        label: Of the engine that answered.
+        outcomes: In the order of the prompts; None for a prompt that was not tried.
+        seconds: Time that they took.
+        label: Label of the engine.
     """
 
-    outcomes: Sequence[Completion | Failure | None]
+    outcomes: Sequence[Outcome | None]
     seconds: float
     label: str
 
 
 class BatchRunner(Protocol):
-    """Who answers the batches of one hop with one model."""
+    """Runs the batches of one hop and model."""
 
     @property
     def engine(self) -> Engine:
@@ -63,17 +62,17 @@ class BatchRunner(Protocol):
         ...
 
     @property
-    def ahead(self) -> int:
-        """Batches worth handing in at a time."""
+    def prefetch(self) -> int:
+        """Number of batches to have submitted at a time."""
         ...
 
     @property
     def broken(self) -> str:
-        """Why no further batch is answered; empty while they are."""
+        """Why no further batch is run; empty while the engine works."""
         ...
 
-    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[BatchResult]:
-        """Hand in prompts, longest first, to be answered if they are still wanted by the time it is their turn."""
+    def submit(self, prompts: Sequence[Prompt], still_needed: Callable[[], bool]) -> Future[BatchResult]:
+        """Queue prompts, longest first; they are skipped if `still_needed` returns False when their turn comes."""
         ...
 
     def close(self) -> None:
@@ -82,141 +81,134 @@ class BatchRunner(Protocol):
 
 
 OpenRunner = Callable[[Callable[[], Engine], int, TokenBudget, float], BatchRunner]
-"""Opens an runner by the arguments of `Guard`, which is one."""
+"""Opens a batch runner; the arguments are those of `GuardedEngine`, which is one."""
 
 
-class Guard:
-    """One resident model that can be asked anything.
+class GuardedEngine:
+    """One resident model whose errors, hangs and memory limits are handled.
 
     Args:
-        open_engine: Opens the engine, and again after it hung.
-        max_tokens: Longest answer, in tokens.
+        open_engine: Opens the engine, and opens it again after it hung.
+        max_tokens: Longest response, in tokens.
         token_budget: Tokens of a batch; shared by all models of a run.
-        timeout: Longest time a batch may take, in seconds.
+        timeout: Longest time that a batch may take, in seconds.
     """
 
     def __init__(self, open_engine: Callable[[], Engine], max_tokens: int, token_budget: TokenBudget, timeout: float) -> None:
-        self._open = open_engine
         self.engine = open_engine()
         self.max_tokens = max_tokens
         self.token_budget = token_budget
         self.timeout = timeout
-        self.ahead = PREFETCH_BATCHES
-        self._failures: deque[str] = deque(maxlen=FAILURES_IN_A_ROW)
-        self._worker: _Worker | None = None
-        self._line = _Worker()
+        self.prefetch = PREFETCH_BATCHES
+        self._open_engine = open_engine
+        self._consecutive_failures: deque[str] = deque(maxlen=MAX_CONSECUTIVE_FAILURES)
+        self._batches = _TaskThread()
+        self._calls = _TaskThread()
 
     @property
     def broken(self) -> str:
-        """Why the engine is not asked any more, once it has failed so often."""
-        in_a_row = len(self._failures)
-        return f"{in_a_row} prompts in a row, the last with: {self._failures[-1]}" if in_a_row == FAILURES_IN_A_ROW else ""
+        """Why the engine is not used any more, once too many prompts have failed in a row."""
+        failures = len(self._consecutive_failures)
+        if failures < MAX_CONSECUTIVE_FAILURES:
+            return ""
+        return f"{failures} prompts in a row, the last with: {self._consecutive_failures[-1]}"
 
-    def submit(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> Future[BatchResult]:
-        """Hand in prompts, longest first, to be answered after those handed in before, if they are still wanted by then."""
+    def submit(self, prompts: Sequence[Prompt], still_needed: Callable[[], bool]) -> Future[BatchResult]:
+        """Queue prompts, longest first; they are skipped if `still_needed` returns False when their turn comes."""
 
-        def answer() -> BatchResult:
+        def run() -> BatchResult:
             started = time.monotonic()
-            outcomes = self.generate(prompts) if wanted() else [None] * len(prompts)
-            return BatchResult(outcomes, time.monotonic() - started, self.engine.label)
+            outcomes = self.generate(prompts) if still_needed() else [None] * len(prompts)
+            return BatchResult(outcomes=outcomes, seconds=time.monotonic() - started, label=self.engine.label)
 
-        return self._line.submit(answer)
+        return self._batches.submit(run)
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Completion | Failure | None]:
-        """Answer prompts, longest first; None for those that were not tried because the engine is broken.
+    def generate(self, prompts: Sequence[Prompt]) -> list[Outcome | None]:
+        """Generate responses to prompts, longest first; None for prompts not tried because the engine is broken.
 
         Raises:
-            ToolkitError: The engine cannot run at all, e.g. its weights cannot be loaded.
-            LostError: What runs it is gone.
+            ToolkitError: The engine cannot run at all, e.g. because its weights cannot be loaded.
+            WorkerLostError: The process that runs the engine is gone.
         """
-        outcomes: dict[int, Completion | Failure] = {}
-        todo = deque([list(range(len(prompts)))])
-        while todo and not self.broken:
-            part = todo.popleft()
-            longest = prompts[part[0]].tokens + self.max_tokens if part else 0
-            if part and len(part) > (rows := self.token_budget.rows(longest)):
-                todo.extendleft([part[rows:], part[:rows]])
+        outcomes: dict[int, Outcome] = {}
+        pending = deque([range(len(prompts))] if prompts else [])
+        while pending and not self.broken:
+            part = pending.popleft()
+            longest = prompts[part[0]].tokens + self.max_tokens
+            rows = self.token_budget.rows(longest)
+            if len(part) > rows:
+                pending.extendleft([part[rows:], part[:rows]])
                 continue
-            answered = self._try([prompts[n] for n in part])
-            if not isinstance(answered, Failure):
-                outcomes |= zip(part, answered, strict=True)
-                self._count(answered)
-            elif len(part) == 1:
-                outcomes[part[0]] = answered
-                self._count([answered])
-            else:
+            result = self._attempt(prompts[part.start : part.stop])
+            if isinstance(result, Failure) and len(part) > 1:
                 half = len(part) // 2
-                if answered.reason.startswith("out of memory"):
+                if result.reason.startswith("out of memory"):
                     self.token_budget.tokens = longest * half
-                    logger.warning(
-                        "out of memory with %d prompts; going on with %d tokens", len(part), self.token_budget.tokens
-                    )
-                todo.extendleft([part[half:], part[:half]])
-        return [outcomes.get(n) for n in range(len(prompts))]
+                    logger.warning("out of memory with %d prompts; continuing with %d tokens", len(part), longest * half)
+                pending.extendleft([part[half:], part[:half]])
+                continue
+            part_outcomes = [result] if isinstance(result, Failure) else result
+            outcomes |= zip(part, part_outcomes, strict=True)
+            self._count_failures(part_outcomes)
+        return [outcomes.get(index) for index in range(len(prompts))]
 
     def close(self) -> None:
         """Free the model's memory."""
         self.engine.close()
-        self._line.close()
-        if self._worker:
-            self._worker.close()
+        self._batches.close()
+        self._calls.close()
 
-    def _count(self, answered: Answers) -> None:
-        for outcome in answered:
+    def _count_failures(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
             if isinstance(outcome, Failure):
-                self._failures.append(outcome.reason)
+                self._consecutive_failures.append(outcome.reason)
             else:
-                self._failures.clear()
+                self._consecutive_failures.clear()
 
-    def _try(self, prompts: Sequence[Prompt]) -> Answers | Failure:
-        self._worker = self._worker or _Worker()
+    def _attempt(self, prompts: Sequence[Prompt]) -> Sequence[Outcome] | Failure:
+        """Call the engine once; return a failure of the whole call instead of raising it."""
+        call = self._calls.submit(partial(self.engine.generate, prompts))
+        if not wait([call], self.timeout).done:
+            logger.warning("no response within %.0f s for %d prompts; reopening the engine", self.timeout, len(prompts))
+            self._calls.close()
+            self._calls = _TaskThread()
+            self.engine = self._open_engine()
+            return Failure(f"timeout: no response within {self.timeout:g} s (batch_timeout)", True)
         try:
-            called = self._worker.submit(lambda: self.engine.generate(prompts))
-            if not wait([called], self.timeout).done:
-                self._worker.close()
-                raise _HungError
-            completions: Answers = called.result()
+            outcomes: Sequence[Outcome] = call.result()
         except BatchTooLargeError as error:
-            return Failure(f"out of memory: a prompt of {prompts[0].tokens} tokens does not fit, alone ({error})", False)
-        except _HungError:
-            logger.warning("no answer within %.0f s for %d prompts; opening the engine anew", self.timeout, len(prompts))
-            self._worker, self.engine = None, self._open()
-            return Failure(f"timeout: no answer within {self.timeout:g} s (batch_timeout)", True)
+            return Failure(f"out of memory: a prompt of {prompts[0].tokens} tokens does not fit on its own ({error})", False)
         except (TransientError, ConnectionError, TimeoutError) as error:
             return Failure(f"{type(error).__name__}: {error}", True)
-        except (ToolkitError, LostError):
+        except (ToolkitError, WorkerLostError):
             raise
         except Exception as error:
             return Failure(f"{type(error).__name__}: {error}", False)
-        if len(completions) != len(prompts):
-            return Failure(f"the engine gave {len(completions)} answers to {len(prompts)} prompts", False)
-        return completions
+        if len(outcomes) != len(prompts):
+            return Failure(f"the engine returned {len(outcomes)} responses to {len(prompts)} prompts", False)
+        return outcomes
 
 
-class _HungError(Exception):
-    """A call did not come back in time."""
-
-
-class _Worker:
-    """One thread that does tasks in order; a daemon, so that an engine which never comes back does not keep the process."""
+class _TaskThread:
+    """A thread that runs tasks in order; a daemon, unlike an executor's, so that a hung engine does not keep the process."""
 
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def submit(self, task: Callable[[], Any]) -> Future[Any]:
-        done: Future[Any] = Future()
-        self._tasks.put((task, done))
-        return done
+        future: Future[Any] = Future()
+        self._tasks.put((task, future))
+        return future
 
     def close(self) -> None:
-        """End, once all tasks are done."""
+        """End the thread once all its tasks are done."""
         self._tasks.put(None)
 
-    def _serve(self) -> None:
+    def _run(self) -> None:
         while item := self._tasks.get():
-            task, done = item
+            task, future = item
             try:
-                done.set_result(task())
+                future.set_result(task())
             except BaseException as error:
-                done.set_exception(error)
+                future.set_exception(error)

@@ -1,21 +1,24 @@
-"""What a model needs of a machine's memory, by its files alone: nothing is loaded and nothing is fetched."""
+"""Estimates the memory that a model needs from its files alone; nothing is loaded or downloaded."""
 
+import math
+from pathlib import Path
 from typing import NamedTuple
 
 from toolkit.core.workspace import Workspace
-from toolkit.suites.config import ModelConfig
-from toolkit.suites.weights import found
+from toolkit.suites.models import ModelConfig
+from toolkit.suites.weights import local_weights
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a number, by dtype."""
 
 
 class Memory(NamedTuple):
-    """Bytes of a model; activations and what libraries take for themselves come on top.
+    """Memory of a model in bytes, without activations and what libraries allocate for themselves.
 
     Attributes:
-        parameters: How many there are.
-        weights: Bytes of them in the suite's dtype.
-        token: Bytes of the keys and values of one token, where a model keeps plain ones.
+        parameters: Number of parameters.
+        weights: Bytes of the weights in the suite's dtype.
+        token: Bytes of the keys and values of one token, in models that keep plain ones.
     """
 
     parameters: int
@@ -28,28 +31,32 @@ class Memory(NamedTuple):
 
 
 def memory(model: ModelConfig, workspace: Workspace) -> Memory | None:
-    """Work out what a model needs; None where its weights are on a server, or not on this machine yet.
+    """Estimate the memory of a model; None if its weights are on a server, or not on this machine yet.
 
     Args:
         model: The model; an adapter is merged into the weights and adds nothing.
         workspace: The suite file's folder, and the folder of downloads.
     """
-    path = found(model, workspace)
+    path = local_weights(model, workspace)
     if path is None or not model.dtype or not (files := sorted(path.glob("*.safetensors"))):
         return None
-    from safetensors import safe_open
     from transformers import AutoConfig
 
-    parameters = 0
-    for file in files:
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - no dict
-                count = 1
-                for length in tensors.get_slice(name).get_shape():
-                    count *= length
-                parameters += count
     config = AutoConfig.from_pretrained(path).get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    each = BYTES[model.dtype]
-    return Memory(parameters, parameters * each, 2 * config.num_hidden_layers * heads * size * each)
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    parameters, number = sum(map(_parameters, files)), BYTES[model.dtype]
+    return Memory(
+        parameters=parameters,
+        weights=parameters * number,
+        token=2 * config.num_hidden_layers * heads * head_size * number,
+    )
+
+
+def _parameters(file: Path) -> int:
+    """Count the parameters in a safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as tensors:
+        names = tensors.keys()
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)

@@ -1,4 +1,4 @@
-"""How a checkpoint writes a chat, counts tokens and ends an answer; shared by all engines that run weights."""
+"""How a checkpoint writes a chat, counts tokens and ends a response; shared by all engines that know the checkpoint."""
 
 import re
 from collections.abc import Sequence
@@ -9,18 +9,20 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from toolkit.core.errors import CheckpointError
-from toolkit.engines import Completion, before_stop
-from toolkit.suites.config import ModelConfig
+from toolkit.engines.base import Completion, truncate_at_stop
+from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
 
 RENDER_DATE = datetime(2026, 1, 1)
-"""Templates that ask for today's date get this one, so that a prompt is the same on every day."""
+"""What templates get that ask for today's date, so that a prompt is the same every day."""
+DEFAULT_CONTEXT_LENGTH = 2048
+"""Context length of a checkpoint that does not state its own."""
 
 _NOW = re.compile(r"""strftime_now\(\s*(['"])(?P<format>.*?)\1\s*\)""")
 
 
 class ChatTokenizer:
-    """The tokenizer of a model of the pool; equal prompts are equal whatever engine asks for them.
+    """The tokenizer and chat template of a model.
 
     Args:
         model: The model.
@@ -42,12 +44,13 @@ class ChatTokenizer:
         if not template:
             raise CheckpointError(
                 f"The checkpoint {model.checkpoint} has no chat template: it may be a base model. "
-                f"Name an instruct model, or give chat_template for model {model.name!r}."
+                f"Use an instruct model, or set chat_template for model {model.name!r}."
             )
-        self._template = _NOW.sub(lambda found: repr(RENDER_DATE.strftime(found["format"])), template)
+        self._template = _NOW.sub(lambda match: repr(RENDER_DATE.strftime(match["format"])), template)
         self._arguments = {"date_string": RENDER_DATE.strftime("%d %b %Y"), **model.chat_template_args}
-        self.context_length = model.context_length or int(getattr(config, "max_position_embeddings", 2048))
-        self.ends = self._ends(path, config)
+        checkpoint_length = getattr(config, "max_position_embeddings", DEFAULT_CONTEXT_LENGTH)
+        self.context_length = model.context_length or int(checkpoint_length)
+        self.end_tokens = self._read_end_tokens(path, config)
 
     def render(self, messages: Sequence[Message]) -> str:
         """Render a chat with the model's chat template and a fixed date."""
@@ -58,32 +61,35 @@ class ChatTokenizer:
         )
 
     def count(self, text: str) -> int:
-        """Return the length of a text in tokens; special tokens are counted only where the text holds them."""
-        return len(self.tokens(text))
+        """Return the length of a text in tokens; special tokens count only if the text contains them."""
+        return len(self.encode(text))
 
-    def tokens(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Return the tokens of a text."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def text(self, answer: Sequence[int]) -> str:
-        """Return the text of tokens, marks left out."""
-        return str(self.tokenizer.decode(answer, skip_special_tokens=True))
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, without special tokens."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def completion(self, answer: Sequence[int], stop: Sequence[str]) -> Completion:
-        """Read what was generated: up to a mark that ends it or a text that does; without either it was cut."""
-        ended = answer[-1] in self.ends
-        response, stopped = before_stop(self.text(answer[:-1] if ended else answer), stop)
-        return Completion(response, self.count(response), "stop" if stopped or ended else "length")
+    def completion(self, tokens: Sequence[int], stop: Sequence[str]) -> Completion:
+        """Convert generated tokens: up to an end token or a stop string, else the response was cut off."""
+        ended = tokens[-1] in self.end_tokens
+        response, stopped = truncate_at_stop(self.decode(tokens[:-1] if ended else tokens), stop)
+        return Completion(
+            response=response,
+            completion_tokens=self.count(response),
+            finish_reason="stop" if stopped or ended else "length",
+        )
 
-    def _ends(self, path: Path, config: Any) -> set[int]:
-        """Return the marks that end an answer: those of the generation settings, else of the tokenizer.
+    def _read_end_tokens(self, path: Path, config: Any) -> set[int]:
+        """Return the tokens that end a response: those of the generation settings, else of the tokenizer.
 
-        Nothing else is taken from these settings: they bring penalties and sampling, which would apply wherever the suite
-        names none.
+        Nothing else of these settings is used: their penalties and sampling would apply wherever the suite sets none.
         """
         try:
-            marks = GenerationConfig.from_pretrained(path).eos_token_id
+            end_tokens = GenerationConfig.from_pretrained(path).eos_token_id
         except OSError:
-            marks = GenerationConfig.from_model_config(config).eos_token_id
-        marks = self.tokenizer.eos_token_id if marks is None else marks
-        return set(marks) if isinstance(marks, list) else {marks}
+            end_tokens = GenerationConfig.from_model_config(config).eos_token_id
+        end_tokens = self.tokenizer.eos_token_id if end_tokens is None else end_tokens
+        return set(end_tokens) if isinstance(end_tokens, list) else {end_tokens}

@@ -1,63 +1,57 @@
-"""The embedded engine: Hugging Face transformers on CPU or GPU, LoRA adapters merged by PEFT."""
+"""The embedded engine: Hugging Face transformers on CPU or GPU. `decoding.py` has the decoding loop."""
 
-import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-import transformers
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
-
-from toolkit.core.errors import CheckpointError, EngineError
+from toolkit.core.errors import CheckpointError
 from toolkit.core.workspace import Workspace
-from toolkit.engines import BatchTooLargeError, Completion, Prompt, before_stop
-from toolkit.engines.decoding import Decoder
-from toolkit.engines.tokenizer import ChatTokenizer
-from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.engines.base import Completion, Prompt, truncate_at_stop
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
 from toolkit.suites.weights import fetch, local_path
 
-transformers_logging.disable_progress_bar()  # ours is the one on stderr
-
-
-class SeededNoise:
-    """Samples by the Gumbel-max trick: noise is added per row from the row's own seed, then the largest logit is taken.
-
-    The noise of a prompt therefore depends on its key alone, never on the batch it happens to be in.
-    """
-
-    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float) -> None:
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.temperature = temperature
-        self.top_p = top_p
-
-    def __call__(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """Return the perturbed logits, `(rows, vocabulary)`, of the prompts with these numbers."""
-        logits = logits / self.temperature
-        if self.top_p < 1:
-            ordered, order = logits.sort(dim=-1, descending=True)
-            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-            logits = logits.masked_fill((before >= self.top_p).scatter(-1, order, before >= self.top_p), -torch.inf)
-        noise = torch.stack(
-            [torch.empty(logits.shape[-1]).exponential_(generator=g) for g in (self.generators[n] for n in rows)]
-        )
-        return logits - noise.to(logits.device).log()
+if TYPE_CHECKING:
+    from toolkit.engines.decoding import Decoder
 
 
 class TransformersEngine:
-    """One checkpoint, with its adapter merged into the weights, decoding greedily or by seeded sampling."""
+    """Runs checkpoints on this machine's CPU or GPU, LoRA adapters merged into the weights.
+
+    Decodes greedily, or samples with a seed per prompt.
+
+    Args:
+        config: The suite's `[engine]` table; `device` is used.
+        model: The model.
+        workspace: The suite file's folder, and the folder of downloads.
+
+    Raises:
+        CheckpointError: The weights are not available.
+        EngineError: The device is not available.
+    """
+
+    default_batch_tokens = 2**13
+    needs_weights = True
+    needs_weights = True  # cannot run models that only a server has
 
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
+        import torch
+        import transformers
+
+        from toolkit.engines.decoding import choose_device
+        from toolkit.engines.tokenizer import ChatTokenizer
+
         self.label = f"transformers {transformers.__version__}, torch {torch.__version__}"
-        self.config = model
-        self.device = _device(config.device)
+        self.model = model
+        self.device = choose_device(config.device)
         self.adapter = local_path(model.adapter, workspace) if model.adapter else None
         self.path = fetch(model, workspace)
         self.chat = ChatTokenizer(model, self.path)
         self.tokenizer = self.chat.tokenizer
         self.context_length = self.chat.context_length
         self._decoder: Decoder | None = None
-        self._reach = 1 + max((len(stop.encode()) for stop in model.stop), default=0)  # a token is a byte or more
+        longest_stop = max((len(stop.encode()) for stop in model.stop), default=0)
+        self._stop_window = 1 + longest_stop  # in tokens: each is a byte or more
 
     def render(self, messages: Sequence[Message]) -> str:
         """Render a chat with the model's chat template."""
@@ -68,81 +62,44 @@ class TransformersEngine:
         return self.chat.count(text)
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Answer a batch."""
-        decoder = self._resident()
+        """Generate a response to every prompt of a batch.
+
+        Raises:
+            BatchTooLargeError: The batch does not fit into memory.
+            CheckpointError: The weights cannot be loaded.
+        """
+        from toolkit.engines.decoding import TokenChooser
+
+        decoder = self._load()
         tokens = self.tokenizer([prompt.text for prompt in prompts], add_special_tokens=False)["input_ids"]
-        choose = greedy
-        if self.config.temperature > 0:
-            noise = SeededNoise([prompt.seed for prompt in prompts], self.config.temperature, self.config.top_p)
-
-            def choose(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-                return noise(logits, rows).argmax(-1)
-
-        try:
-            with torch.inference_mode():
-                answers = decoder.decode(tokens, choose, self._stopped)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self._empty_cache()
-            raise BatchTooLargeError(str(error)) from None
-        except RuntimeError as error:
-            if "memory" not in str(error).lower():  # what CPU and MPS allocators say
-                raise
-            self._empty_cache()
-            raise BatchTooLargeError(str(error)) from None
-        return [self.chat.completion(answer, self.config.stop) for answer in answers]
+        choose_tokens = TokenChooser([prompt.seed for prompt in prompts], self.model.temperature, self.model.top_p)
+        responses = decoder.decode(tokens, choose_tokens, self._is_finished)
+        return [self.chat.completion(response, self.model.stop) for response in responses]
 
     def close(self) -> None:
         """Free the weights."""
+        import torch
+
         self._decoder = None
-        self._empty_cache()
+        torch.cuda.empty_cache()
 
-    def _stopped(self, answer: Sequence[int]) -> bool:
-        """Tell whether an answer has come to a text that ends it; only its last tokens are read until they hold one."""
-        if not self.config.stop:
+    def _is_finished(self, response: Sequence[int]) -> bool:
+        """Tell whether a response contains a stop string; only its last tokens are decoded until they contain one."""
+        if not self.model.stop:
             return False
-        last = self.chat.text(answer[-self._reach :])
-        return before_stop(last, self.config.stop)[1] and before_stop(self.chat.text(answer), self.config.stop)[1]
+        latest = self.chat.decode(response[-self._stop_window :])
+        stop = self.model.stop
+        return truncate_at_stop(latest, stop)[1] and truncate_at_stop(self.chat.decode(response), stop)[1]
 
-    def _resident(self) -> Decoder:
+    def _load(self) -> "Decoder":
         """Load the weights, once."""
+        from toolkit.engines.decoding import Decoder, load_model
+
         if self._decoder is None:
-            assert self.config.dtype
-            dtype = getattr(torch, self.config.dtype)
+            assert self.model.dtype
             try:
-                model = AutoModelForCausalLM.from_pretrained(self.path, dtype=dtype)
-                if self.adapter:
-                    from peft import PeftModel
-
-                    with warnings.catch_warnings():  # peft reads an attribute that transformers is about to rename
-                        warnings.simplefilter("ignore", FutureWarning)
-                        model = PeftModel.from_pretrained(model, self.adapter).merge_and_unload()
+                weights = load_model(self.path, self.adapter, self.model.dtype, self.device)
             except (OSError, ValueError, ImportError) as error:
-                raise CheckpointError(f"The weights of model {self.config.name!r} cannot be loaded: {error}") from None
-            model = model.to(self.device).eval()
-            self._decoder = Decoder(model, self.chat.ends, self.tokenizer.pad_token_id, self.config.max_tokens)
+                raise CheckpointError(f"The weights of model {self.model.name!r} cannot be loaded: {error}") from None
+            self._decoder = Decoder(weights, self.chat.end_tokens, self.tokenizer.pad_token_id, self.model.max_tokens)
         return self._decoder
-
-    def _empty_cache(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def greedy(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """Choose the likeliest token of every row."""
-    return logits.argmax(-1)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise EngineError(
-            f'The device {name!r} is not to be had: {reason}. Use device = "auto" or "cpu" under [engine].'
-        ) from None
-    return device

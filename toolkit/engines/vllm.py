@@ -1,7 +1,7 @@
-"""vLLM, by its offline class LLM: continuous batching, automatic prefix caching, LoRA adapters beside the weights.
+"""vLLM through its offline class LLM: continuous batching, automatic prefix caching, LoRA adapters beside the weights.
 
-All of a batch is one call, and vLLM schedules it; what it generates is read by our own tokenizer, so that text, tokens and the
-reason to end are those that the engine transformers reports.
+A batch is one call, which vLLM schedules. Generated tokens are decoded by the toolkit's own tokenizer, so that text, token
+counts and finish reasons are those of the engine transformers.
 """
 
 import gc
@@ -11,64 +11,78 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
+
 from toolkit.core.errors import CheckpointError, EngineError
 from toolkit.core.workspace import Workspace
-from toolkit.engines import Completion, Failure, Prompt, TransientError
-from toolkit.engines.tokenizer import ChatTokenizer
-from toolkit.suites.config import EngineConfig, ModelConfig
+from toolkit.engines.base import Failure, Outcome, Prompt, TransientError, library_required
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
+from toolkit.suites.section import Section
 from toolkit.suites.weights import fetch, local_path
 
-try:
-    import vllm
-    from vllm.lora.request import LoRARequest
-    from vllm.platforms import current_platform
-    from vllm.v1.engine.exceptions import EngineDeadError
-except ImportError as error:
-    raise EngineError(
-        f"The engine vllm needs vLLM, which cannot be imported ({error}). Install it: pip install 'hierrouter-toolkit[vllm]'"
-    ) from None
+REQUIREMENT = "vllm>=0.32"
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as the highest rank of an adapter (vllm.config.lora.MaxLoRARanks)."""
+"""What vLLM accepts as the highest rank of an adapter (vllm.config.lora.MaxLoRARanks)."""
+MAX_QUOTED = 500
+"""Longest quotation of vLLM's error message, in characters."""
 
-ARGUMENTS = frozenset(inspect.signature(vllm.LLM).parameters) | frozenset(inspect.signature(vllm.EngineArgs).parameters)
-"""What LLM takes: its own arguments, and as keywords those of EngineArgs."""
+
+class VllmSettings(Section):
+    """Further arguments of vllm.LLM, e.g. gpu_memory_utilization = 0.8.
+
+    None may affect the responses, since they are part of no key.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str | int | float | bool]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments, by name."""
+        return dict(self.__pydantic_extra__)
 
 
 class VllmEngine:
-    """One checkpoint in vLLM, with its adapter beside the weights.
+    """Runs checkpoints with vLLM in this process: continuous batching, prefix caching, adapters beside the weights.
 
     Args:
-        config: Of the engine; `vllm` holds further arguments of `vllm.LLM`.
+        config: The suite's `[engine]` table; `[engine.vllm]` holds `VllmSettings`.
         model: The model.
         workspace: The suite file's folder, and the folder of downloads.
 
     Raises:
-        CheckpointError: The weights cannot be had.
-        EngineError: vLLM does not run on that device, or does not know an argument.
+        CheckpointError: The weights are not available.
+        EngineError: vLLM is not installed, does not run on the device, or does not accept an argument.
     """
 
+    default_batch_tokens = 2**18  # vLLM forms its own batches from these
+    needs_weights = True
+    needs_weights = True  # cannot run models that only a server has
+
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
+        with library_required("The engine vllm", REQUIREMENT):
+            import vllm
+            from vllm.lora.request import LoRARequest
+            from vllm.platforms import current_platform
+        from toolkit.engines.tokenizer import ChatTokenizer
+
         self.label = f"vllm {vllm.__version__}"
         self.model = model
         if config.device not in ("auto", current_platform.device_type):
             raise EngineError(
-                f"The vLLM that is installed runs on {current_platform.device_type!r}; the suite asks for {config.device!r}. "
-                'Use device = "auto" under [engine]; which GPUs it sees is said by CUDA_VISIBLE_DEVICES.'
+                f"The installed vLLM runs on {current_platform.device_type!r}; the suite asks for {config.device!r}. "
+                'Use device = "auto" under [engine]; CUDA_VISIBLE_DEVICES chooses the GPUs.'
             )
         adapter = local_path(model.adapter, workspace) if model.adapter else None
         self.path = fetch(model, workspace)
         self.chat = ChatTokenizer(model, self.path)
         self.context_length = self.chat.context_length
         self._adapter = LoRARequest(model.name, 1, str(adapter)) if adapter else None
-        self._arguments = self._ours(adapter)
-        if unknown := config.vllm.keys() - (ARGUMENTS - self._arguments.keys()):
-            raise EngineError(
-                f"[engine.vllm] has {', '.join(sorted(unknown))}, which vllm.LLM of version {vllm.__version__} does not take, "
-                "or which follows from the suite. Leave it out."
-            )
-        self._arguments |= config.vllm
+        self._arguments = self._suite_arguments(adapter)
+        self._arguments |= self._further_arguments(config)
         self._llm: Any = None
 
     def render(self, messages: Sequence[Message]) -> str:
@@ -79,16 +93,21 @@ class VllmEngine:
         """Return the length of a text in tokens."""
         return self.chat.count(text)
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Completion | Failure]:
-        """Answer a batch in one call.
+    def generate(self, prompts: Sequence[Prompt]) -> list[Outcome]:
+        """Generate a response to every prompt of a batch, in one call.
 
         Raises:
-            TransientError: vLLM's own process has ended; the next call starts it anew.
+            CheckpointError: The weights cannot be loaded.
+            EngineError: vLLM does not start.
+            TransientError: vLLM's own process has ended; the next call restarts it.
         """
+        from vllm import TokensPrompt
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         tokens = self.chat.tokenizer([prompt.text for prompt in prompts], add_special_tokens=False)["input_ids"]
         try:
-            outputs = self._resident().generate(
-                [vllm.TokensPrompt(prompt_token_ids=ids) for ids in tokens],
+            outputs = self._load().generate(
+                [TokensPrompt(prompt_token_ids=ids) for ids in tokens],
                 [self._sampling(prompt) for prompt in prompts],
                 use_tqdm=False,
                 lora_request=self._adapter,
@@ -96,7 +115,7 @@ class VllmEngine:
         except EngineDeadError as error:
             self.close()
             raise TransientError(str(error)) from None
-        return [self._completion(output.outputs[0]) for output in outputs]
+        return [self._outcome(output.outputs[0]) for output in outputs]
 
     def close(self) -> None:
         """End vLLM's processes, which frees the weights."""
@@ -105,14 +124,14 @@ class VllmEngine:
             self._llm = None
             gc.collect()
 
-    def _ours(self, adapter: Path | None) -> dict[str, Any]:
+    def _suite_arguments(self, adapter: Path | None) -> dict[str, Any]:
         """Return the arguments of LLM that follow from the suite."""
         arguments: dict[str, Any] = {
             "model": str(self.path),
             "dtype": self.model.dtype,
             "max_model_len": self.context_length,
             "enable_prefix_caching": True,
-            "generation_config": "vllm",  # none of the checkpoint's own settings: the suite's win
+            "generation_config": "vllm",  # the suite's settings apply, and none of the checkpoint's own
             "enable_lora": adapter is not None,
         }
         if adapter:
@@ -120,26 +139,47 @@ class VllmEngine:
             arguments |= {"max_lora_rank": next((r for r in LORA_RANKS if r >= rank), rank), "max_loras": 1}
         return arguments
 
-    def _sampling(self, prompt: Prompt) -> vllm.SamplingParams:
-        """Return how to answer a prompt; its noise follows from its own seed, not from its batch."""
+    def _further_arguments(self, config: EngineConfig) -> dict[str, Any]:
+        """Return the arguments of LLM in `[engine.vllm]`.
+
+        Raises:
+            EngineError: LLM does not accept one of them, or it follows from the suite.
+        """
+        import vllm
+
+        arguments = config.settings(VllmSettings).arguments
+        accepted = {*inspect.signature(vllm.LLM).parameters, *inspect.signature(vllm.EngineArgs).parameters}
+        if refused := arguments.keys() - (accepted - self._arguments.keys()):
+            raise EngineError(
+                f"[engine.vllm] sets {', '.join(sorted(refused))}, which vllm.LLM of version {vllm.__version__} does not "
+                "accept, or which follows from the suite. Remove it."
+            )
+        return arguments
+
+    def _sampling(self, prompt: Prompt) -> Any:
+        """Return the sampling parameters of a prompt; its noise follows from its own seed, not from its batch."""
+        from vllm import SamplingParams
+
         model = self.model
         noise = {"top_p": model.top_p, "seed": prompt.seed} if model.temperature > 0 else {}
-        return vllm.SamplingParams(
+        return SamplingParams(
             temperature=model.temperature,
             max_tokens=model.max_tokens,
             stop=list(model.stop),
-            stop_token_ids=sorted(self.chat.ends),
-            ignore_eos=True,  # the marks above are all that end an answer
+            stop_token_ids=sorted(self.chat.end_tokens),
+            ignore_eos=True,  # only the tokens above end a response
             **noise,
         )
 
-    def _completion(self, output: Any) -> Completion | Failure:
+    def _outcome(self, output: Any) -> Outcome:
         if output.finish_reason not in ("stop", "length"):
-            return Failure(f"vLLM ended the answer with {output.finish_reason!r}", True)
+            return Failure(f"vLLM ended the response with {output.finish_reason!r}", True)
         return self.chat.completion(output.token_ids, self.model.stop)
 
-    def _resident(self) -> Any:
+    def _load(self) -> Any:
         """Load the weights, once."""
+        import vllm
+
         if self._llm is None:
             try:
                 self._llm = vllm.LLM(**self._arguments)
@@ -147,8 +187,8 @@ class VllmEngine:
                 raise CheckpointError(f"The weights of model {self.model.name!r} cannot be loaded: {error}") from None
             except (ValueError, RuntimeError) as error:
                 raise EngineError(
-                    f"vLLM does not start with model {self.model.name!r}: {' '.join(str(error).split())[:500]} "
-                    "What its own process said stands above. Where memory does not suffice, set gpu_memory_utilization, or "
-                    "a shorter context_length of the model."
+                    f"vLLM does not start with model {self.model.name!r}: {' '.join(str(error).split())[:MAX_QUOTED]} "
+                    "The output of its own process is above. If memory does not suffice, set gpu_memory_utilization under "
+                    "[engine.vllm], or a shorter context_length for the model."
                 ) from None
         return self._llm

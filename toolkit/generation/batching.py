@@ -1,6 +1,6 @@
-"""What a hop asks of a model: every context rendered, equal prompts once, and cut into batches in a fixed order.
+"""The requests of a hop: renders every context, merges equal prompts, and cuts batches in a fixed order.
 
-The order does not depend on what is done already, so that a resumed run forms the same batches as an undisturbed one.
+The order does not depend on what is cached already, so that a resumed run forms the same batches as an undisturbed one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,51 +10,71 @@ from uuid import UUID
 from toolkit.engines import Engine, Prompt
 from toolkit.engines.guard import TokenBudget
 from toolkit.store import Parent
-from toolkit.suites.config import ModelConfig
-from toolkit.suites.prompts import Turn, fit, messages
-from toolkit.suites.suite import Model, Suite, child_key, generation_key
+from toolkit.suites.keys import child_key, generation_key
+from toolkit.suites.models import ModelConfig
+from toolkit.suites.prompts import fit, messages
+from toolkit.suites.suite import Model, Suite
 
 
 class Request(NamedTuple):
-    """One generation that a hop needs, and the nodes that share it."""
+    """One generation that a hop needs, and the nodes that share it.
+
+    Attributes:
+        key: Key of the generation.
+        prompt: The rendered prompt.
+        sample: Number of the sample; 0 for a greedy model.
+        dropped_responses: How many of the oldest responses were left out of the prompt.
+        fits: Whether the prompt and the longest response fit into the context length.
+        parents: The nodes whose next generation this is.
+    """
 
     key: UUID
     prompt: Prompt
     sample: int
-    dropped_answers: int
+    dropped_responses: int
     fits: bool
     parents: list[Parent]
 
-    def without(self, model: Model, done: set[UUID]) -> Self:
-        """Leave out the nodes that are done."""
+    def without(self, done: set[UUID], model: Model) -> Self:
+        """Return a copy without the parents whose child by `model` is done."""
         return self._replace(parents=[parent for parent in self.parents if child_key(parent.node, model.key) not in done])
 
 
 def render_requests(
     suite: Suite, model: Model, config: ModelConfig, parents: Sequence[Parent], engine: Engine
 ) -> list[Request]:
-    """Render every context of a hop, equal prompts once, longest first."""
-    prompts = {question.key: question.prompt for question in suite.questions}
-    few_shot = [Turn(example.user, example.assistant) for example in config.few_shot]
+    """Render every context of a hop, equal prompts once; returns requests with the longest prompt first."""
+    questions = {question.key: question.prompt for question in suite.questions}
     protocol, drop = suite.config.prompts.protocol, suite.config.prompts.overlength == "drop_oldest"
     requests: dict[UUID, Request] = {}
     for parent in parents:
 
-        def render(answers: Sequence[str], question: str = prompts[parent.question]) -> str:
-            return engine.render(messages(protocol, config.system_prompt, few_shot, question, answers))
+        def render(responses: Sequence[str], question: str = questions[parent.question]) -> str:
+            return engine.render(messages(protocol, config.system_prompt, config.few_shot, question, responses))
 
-        fitted = fit(render, engine.count, parent.answers, engine.context_length - config.max_tokens, drop)
+        fitted = fit(render, engine.count, parent.responses, engine.context_length - config.max_tokens, drop)
         sample = parent.sample if config.temperature > 0 else 0
         key = generation_key(model.key, fitted.text, sample)
         if key not in requests:
-            prompt = Prompt(fitted.text, fitted.tokens, key.int % 2**63)
-            requests[key] = Request(key, prompt, sample, fitted.dropped_answers, fitted.fits, [])
+            requests[key] = Request(
+                key=key,
+                prompt=Prompt(text=fitted.text, tokens=fitted.tokens, seed=sampling_seed(key)),
+                sample=sample,
+                dropped_responses=fitted.dropped_responses,
+                fits=fitted.fits,
+                parents=[],
+            )
         requests[key].parents.append(parent)
     return sorted(requests.values(), key=lambda request: (-request.prompt.tokens, request.prompt.text, request.sample))
 
 
+def sampling_seed(generation: UUID) -> int:
+    """Return the seed of a generation's sampling noise, which its key determines."""
+    return generation.int % 2**63
+
+
 def cut_batches(requests: Sequence[Request], max_tokens: int, token_budget: TokenBudget) -> Iterator[list[Request]]:
-    """Cut requests, longest first, into batches of at most the token_budget's tokens, padding and answers included."""
+    """Cut requests, longest first, into batches within the token budget, padding and the longest responses included."""
     start = 0
     while start < len(requests):
         rows = token_budget.rows(requests[start].prompt.tokens + max_tokens)

@@ -1,7 +1,7 @@
-"""What a suite would generate, what is cached of it, and what the rest will take.
+"""Plans a suite: what it would generate, what of that is cached, and what the rest takes.
 
-Every figure is measured or counted: tokens and seconds are means of what is cached or of a calibration, memory follows from
-the weights' own files, storage from the cache's size. Where nothing was measured there is no figure.
+Every figure is measured or counted: tokens and seconds are means of cached generations or of profiles, memory follows from the
+weights' files, storage from the cache's size. Without a measurement there is no figure.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from uuid import UUID
 
 from toolkit.engines.memory import Memory
 from toolkit.generation.budget import dollars
-from toolkit.generation.profiles import EngineProfile
+from toolkit.generation.profile import Profiles
 from toolkit.store import Cache, MeanGeneration
 from toolkit.suites.suite import Suite
 
 
 class PlanRow(NamedTuple):
-    """Nodes of one benchmark, hop and model."""
+    """The nodes of one benchmark, hop and model, and how many of them are missing."""
 
     benchmark: str
     depth: int
@@ -27,13 +27,13 @@ class PlanRow(NamedTuple):
 
 
 class EngineEstimate(NamedTuple):
-    """What the missing answers take with one engine.
+    """What the missing responses take with one engine.
 
     Attributes:
         engine: Engine and version.
-        source: Where it was measured: a calibration's machine, or the cache.
-        seconds: Of one process, weights loaded once a hop and model where that was measured.
-        usd: At the suite's prices; None where it gives none.
+        source: Where it was measured: the machine of a profile, or the cache.
+        seconds: Time of one process; from a profile, weights are loaded once per hop and model.
+        usd: Cost at the suite's prices; None if it has none.
     """
 
     engine: str
@@ -48,13 +48,13 @@ class Plan:
 
     Attributes:
         rows: Nodes by benchmark, hop and model.
-        saved: Cached nodes that needed no generation of their own, because another had the same rendered prompt.
-        prompt_tokens: Of the missing nodes.
-        completion_tokens: Of the missing nodes.
+        saved: Cached nodes that share another node's generation because their rendered prompts are equal.
+        prompt_tokens: Tokens of the missing prompts.
+        completion_tokens: Tokens of the missing responses.
         source: What the tokens are means of.
-        estimates: Time and money by engine.
-        memory: What each model needs; None where its weights are not on this machine.
-        peaks: The highest use of memory that was measured of each model, in bytes.
+        estimates: Time and money, by engine.
+        memory: What each model needs; None if its weights are not on this machine.
+        peaks: The measured peak memory of each model, in bytes.
         batch_tokens: Tokens of a batch.
         storage: Bytes that the missing nodes add to the cache.
     """
@@ -72,130 +72,160 @@ class Plan:
 
     @property
     def nodes(self) -> int:
-        """Nodes in all, roots left out."""
+        """Number of nodes, without roots."""
         return sum(row.nodes for row in self.rows)
 
     @property
     def missing(self) -> int:
-        """Nodes not generated yet."""
+        """Number of nodes not generated yet."""
         return sum(row.missing for row in self.rows)
 
 
-Rates = Mapping[tuple[str, str], Mapping[UUID, EngineProfile]]
-"""The rates of every model by engine and machine."""
-Tokens = dict[tuple[str, int], tuple[float, float]]
-"""Prompt and completion tokens of the missing answers by model and hop."""
+Means = Mapping[tuple[str | None, UUID | None, int | None], MeanGeneration]
+"""Means of cached generations, by engine, model and depth; None stands for all of them."""
+ModelHop = tuple[str, int]
+"""Name of a model, and the depth of a hop."""
+
+
+class Tokens(NamedTuple):
+    """Tokens of the missing prompts and responses."""
+
+    prompt: float
+    completion: float
 
 
 def plan(
-    suite: Suite, cache: Cache | None, rates: Rates | None = None, needs: Mapping[str, Memory | None] | None = None
+    suite: Suite,
+    cache: Cache | None,
+    profiles: Profiles | None = None,
+    memory: Mapping[str, Memory | None] | None = None,
 ) -> Plan:
     """Plan a suite.
 
     Args:
         suite: The suite as resolved.
-        cache: Its cache, if there is one; answers of the same models in other suites count for the estimates.
-        rates: What calibrations have measured.
-        needs: Memory of each model, by name.
+        cache: Its cache, if there is one; generations of the same models in other suites count for the estimates.
+        profiles: Profiles of engines; those of other models are left out.
+        memory: Memory of each model, by name.
     """
-    rates = rates or {}
     rows = _rows(suite, cache)
-    means = cache.mean_generations() if cache else {}
-    missing = {
-        (model.name, depth): sum(row.missing for row in rows if (row.model, row.depth) == (model.name, depth))
-        for model in suite.models
-        for depth in range(1, suite.horizon + 1)
+    missing = _missing_by_hop(rows)
+    means = cache.generations.means() if cache else {}
+    keys = {model.key for model in suite.models}
+    profiles = {
+        machine: {key: profile for key, profile in by_model.items() if key in keys}
+        for machine, by_model in (profiles or {}).items()
     }
-    tokens, source = _tokens(suite, missing, means, rates)
-    measured = {rate.name: rate.peak for known in rates.values() for rate in _of(suite, known).values() if rate.peak}
-    held = cache.overview() if cache else None
-    answered = held.nodes if held and held.nodes else 0
-    left = sum(missing.values())
+    tokens, source = _tokens(suite, missing, means, profiles)
     return Plan(
-        rows,
-        cache.saved(suite) if cache else 0,
-        sum(prompt for prompt, _ in tokens.values()) if tokens is not None else None,
-        sum(completion for _, completion in tokens.values()) if tokens is not None else None,
-        source,
-        tuple(_estimates(suite, missing, tokens, means, rates)) if left and tokens is not None else (),
-        needs or {},
-        measured,
-        suite.config.engine.token_budget,
-        left * held.bytes / answered if held and answered else None,
+        rows=rows,
+        saved=cache.suites.count_shared(suite) if cache else 0,
+        prompt_tokens=sum(each.prompt for each in tokens.values()) if tokens is not None else None,
+        completion_tokens=sum(each.completion for each in tokens.values()) if tokens is not None else None,
+        source=source,
+        estimates=tuple(_estimates(suite, missing, tokens, means, profiles)) if tokens else (),
+        memory=memory or {},
+        peaks={profile.name: profile.peak for each in profiles.values() for profile in each.values() if profile.peak},
+        batch_tokens=suite.config.engine.token_budget,
+        storage=_storage(cache, sum(missing.values())) if cache else None,
     )
 
 
 def _rows(suite: Suite, cache: Cache | None) -> tuple[PlanRow, ...]:
-    found = cache.nodes_by_benchmark(suite) if cache else {}
+    cached = cache.suites.count_cached(suite) if cache else {}
     rows = []
     for depth in range(1, suite.horizon + 1):
         for model in suite.models:
             for benchmark in dict.fromkeys(question.benchmark for question in suite.questions):
                 trees = sum(question.benchmark == benchmark for question in suite.questions) * suite.config.samples
                 nodes = trees * len(suite.models) ** (depth - 1)
-                rows.append(PlanRow(benchmark, depth, model.name, nodes, nodes - found.get((benchmark, depth, model.key), 0)))
+                rows.append(
+                    PlanRow(
+                        benchmark=benchmark,
+                        depth=depth,
+                        model=model.name,
+                        nodes=nodes,
+                        missing=nodes - cached.get((benchmark, depth, model.key), 0),
+                    )
+                )
     return tuple(rows)
 
 
-def _of(suite: Suite, known: Mapping[UUID, EngineProfile]) -> dict[UUID, EngineProfile]:
-    return {model.key: known[model.key] for model in suite.models if model.key in known}
+def _missing_by_hop(rows: tuple[PlanRow, ...]) -> dict[ModelHop, int]:
+    """Count the missing nodes of every model and hop that has any."""
+    missing: dict[ModelHop, int] = {}
+    for row in rows:
+        if row.missing:
+            missing[row.model, row.depth] = missing.get((row.model, row.depth), 0) + row.missing
+    return missing
 
 
-Means = Mapping[tuple[str | None, UUID | None, int | None], MeanGeneration]
+def _tokens(
+    suite: Suite, missing: Mapping[ModelHop, int], means: Means, profiles: Profiles
+) -> tuple[dict[ModelHop, Tokens] | None, str]:
+    """Estimate the missing tokens, and name what they are means of; None if nothing comparable was measured.
 
-
-def _tokens(suite: Suite, missing: Mapping[tuple[str, int], int], means: Means, rates: Rates) -> tuple[Tokens | None, str]:
-    """Return tokens by model and hop: of what is cached, else of a calibration, whose prompts are those of the first hop."""
-    calibrated = {key: rate for known in rates.values() for key, rate in _of(suite, known).items()}
-    answer = sum(rate.completion_tokens for rate in calibrated.values()) / len(calibrated) if calibrated else 0.0
-    tokens: Tokens = {}
+    Means of cached generations come before profiles, whose prompts are those of the first hop.
+    """
+    newest = {key: profile for by_model in profiles.values() for key, profile in by_model.items()}
+    mean_response = sum(profile.completion_tokens for profile in newest.values()) / len(newest) if newest else 0.0
+    keys = {model.name: model.key for model in suite.models}
+    tokens: dict[ModelHop, Tokens] = {}
     sources = set()
-    for model in suite.models:
-        for depth in range(1, suite.horizon + 1):
-            count = missing[model.name, depth]
-            cached = means.get((None, model.key, depth)) or means.get((None, model.key, None))
-            rate = calibrated.get(model.key)
-            cached = cached or (means.get((None, None, None)) if rate is None else None)
-            if not count:
-                continue
-            if cached:
-                sources.add("what is cached")
-                tokens[model.name, depth] = (count * cached.prompt_tokens, count * cached.completion_tokens)
-            elif rate:
-                sources.add("a calibration, later prompts longer by the answers before them")
-                prompt = rate.prompt_tokens + (depth - 1) * answer
-                tokens[model.name, depth] = (count * prompt, count * rate.completion_tokens)
-            else:
-                return None, ""
+    for (name, depth), count in missing.items():
+        profile = newest.get(keys[name])
+        cached = means.get((None, keys[name], depth)) or means.get((None, keys[name], None))
+        if cached is None and profile is None:
+            cached = means.get((None, None, None))
+        if cached:
+            sources.add("cached generations")
+            tokens[name, depth] = Tokens(count * cached.prompt_tokens, count * cached.completion_tokens)
+        elif profile:
+            sources.add("a profile, with later prompts longer by the responses before them")
+            prompt = profile.prompt_tokens + (depth - 1) * mean_response
+            tokens[name, depth] = Tokens(count * prompt, count * profile.completion_tokens)
+        else:
+            return None, ""
     return tokens, " and ".join(sorted(sources, reverse=True))
 
 
 def _estimates(
-    suite: Suite, missing: Mapping[tuple[str, int], int], tokens: Tokens, means: Means, rates: Rates
+    suite: Suite, missing: Mapping[ModelHop, int], tokens: Mapping[ModelHop, Tokens], means: Means, profiles: Profiles
 ) -> list[EngineEstimate]:
-    """Estimate time and money: by calibrations of every model that is missing answers, and by engines that the cache knows."""
+    """Estimate time and money by profiles that cover all models with missing nodes, and by engines that the cache knows."""
     keys = {model.name: model.key for model in suite.models}
-    found = []
-    for (engine, machine), known in sorted(rates.items()):
-        if all(keys[name] in known for name, _ in tokens):
-            seconds = sum(known[keys[name]].loading + known[keys[name]].seconds(*each) for (name, _), each in tokens.items())
-            found.append((engine, f"calibrated on {machine}", seconds))
+    times = []
+    for (engine, machine), by_model in sorted(profiles.items()):
+        if all(keys[name] in by_model for name, _ in tokens):
+            hops = [(by_model[keys[name]], hop_tokens) for (name, _), hop_tokens in tokens.items()]
+            seconds = sum(profile.loading + profile.seconds(*hop_tokens) for profile, hop_tokens in hops)
+            times.append((engine, f"profile of {machine}", seconds))
     for engine in sorted({engine for engine, _, _ in means if engine}):
         seconds = sum(missing[name, depth] * _mean(means, engine, keys[name], depth).seconds for name, depth in tokens)
-        found.append((engine, f"{means[engine, None, None].answers} cached answers", seconds))
-    return [EngineEstimate(engine, source, seconds, _usd(suite, seconds, tokens)) for engine, source, seconds in found]
+        times.append((engine, f"{means[engine, None, None].generations} cached generations", seconds))
+    return [
+        EngineEstimate(engine=engine, source=source, seconds=seconds, usd=_usd(suite, seconds, tokens))
+        for engine, source, seconds in times
+    ]
 
 
 def _mean(means: Means, engine: str, model: UUID, depth: int) -> MeanGeneration:
+    """Return the mean of an engine's generations that are most like those of a model and hop."""
     return means.get((engine, model, depth)) or means.get((engine, model, None)) or means[engine, None, None]
 
 
-def _usd(suite: Suite, seconds: float, tokens: Tokens) -> float | None:
+def _usd(suite: Suite, seconds: float, tokens: Mapping[ModelHop, Tokens]) -> float | None:
     engine = suite.config.engine
     if not engine.usd_per_hour and not engine.usd_per_million_tokens:
         return None
-    asked: dict[str, tuple[float, float]] = {}
-    for (model, _), (prompt, completion) in tokens.items():
-        before = asked.get(model, (0.0, 0.0))
-        asked[model] = (before[0] + prompt, before[1] + completion)
-    return dollars(seconds / 3600, engine.usd_per_hour, asked, engine.usd_per_million_tokens)
+    by_model: dict[str, tuple[float, float]] = {}
+    for (model, _), hop_tokens in tokens.items():
+        prompt, completion = by_model.get(model, (0.0, 0.0))
+        by_model[model] = (prompt + hop_tokens.prompt, completion + hop_tokens.completion)
+    return dollars(seconds / 3600, engine.usd_per_hour, by_model, engine.usd_per_million_tokens)
+
+
+def _storage(cache: Cache, missing: int) -> float | None:
+    """Extrapolate from this cache's bytes per node."""
+    overview = cache.housekeeping.overview()
+    return missing * overview.bytes / overview.nodes if overview.nodes else None

@@ -1,83 +1,161 @@
-"""Measures what an engine does with the models of a suite on this machine, on the suite's own questions.
+"""Profiles an engine: measures its speed and memory with each model of a suite on this machine.
 
-Two sets of questions of the first hop: one is read, with a single token written, the other is answered, so that no server
-answers from what it has read before. Batches are cut and halved as `generate` does it.
+Uses two sets of the suite's own questions, at the first hop: one is read, with a single token generated, and the other is
+responded to in full, so that no server responds from what it has read before. Batches are cut and halved as in `generate`.
+Profiles are lines of a JSON file beside the caches. They describe the machine rather than a cache, so they are not copied with
+one.
 """
 
+import json
 import platform
 import random
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from toolkit.core.errors import EngineError
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, OpenEngine, Prompt, open_engine
-from toolkit.engines.guard import Guard, TokenBudget
-from toolkit.generation.profiles import EngineProfile
+from toolkit.engines.base import Engine
+from toolkit.engines.guard import GuardedEngine, TokenBudget
+from toolkit.engines.openai import ServerSettings
+from toolkit.generation.question_groups import alternate_benchmarks
 from toolkit.store import now
-from toolkit.suites.config import EngineConfig, ModelConfig
-from toolkit.suites.prompts import Turn, messages
+from toolkit.suites.config import EngineConfig, SuiteConfig
+from toolkit.suites.models import ModelConfig
+from toolkit.suites.prompts import messages
 from toolkit.suites.suite import Question, Suite
+
+FILE = "profiles.jsonl"
+
+
+class EngineProfile(NamedTuple):
+    """The measured speed and memory of an engine with one model on one machine.
+
+    Attributes:
+        model: Key of the model.
+        name: Name of the model in the suite that was profiled.
+        engine: Engine and version.
+        machine: Host and device, or the server's host.
+        prompts: Number of prompts that were read, and of others that were responded to.
+        prompt_tokens: Mean length of a prompt of the first hop.
+        completion_tokens: Mean length of a response.
+        loading: Seconds until the first token, loading included.
+        read: Prompt tokens per second, in batches of `batch_tokens`.
+        written: Response tokens per second.
+        peak: Peak memory in bytes: of the GPU, as PyTorch allocates it, else of the process; None if the engine is another
+            process.
+        batch_tokens: Tokens of a batch, prompts and responses.
+        measured: Time of the measurement, UTC.
+    """
+
+    model: str
+    name: str
+    engine: str
+    machine: str
+    prompts: int
+    prompt_tokens: float
+    completion_tokens: float
+    loading: float
+    read: float
+    written: float
+    peak: int | None
+    batch_tokens: int
+    measured: str
+
+    def seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """Return the time that reading and generating a number of tokens takes."""
+        return prompt_tokens / self.read + completion_tokens / self.written
+
+
+Profiles = Mapping[tuple[str, str], Mapping[UUID, EngineProfile]]
+"""The newest profile of every model, by engine and machine."""
+
+
+def save_profile(profile: EngineProfile, folder: Path) -> Path:
+    """Append a profile to those in a folder of caches; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / FILE
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(profile._asdict()) + "\n")
+    return file
+
+
+def load_profiles(folder: Path) -> Profiles:
+    """Load the newest profile of every model from a folder of caches."""
+    profiles: dict[tuple[str, str], dict[UUID, EngineProfile]] = {}
+    file = folder / FILE
+    for line in file.read_text("utf-8").splitlines() if file.exists() else []:
+        profile = EngineProfile(**json.loads(line))
+        profiles.setdefault((profile.engine, profile.machine), {})[UUID(profile.model)] = profile
+    return profiles
 
 
 def profile_engine(
     suite: Suite, workspace: Workspace, prompts: int = 64, engine: OpenEngine = open_engine
 ) -> Iterator[EngineProfile]:
-    """Measure the suite's engine with each of its models.
+    """Profile the suite's engine with each of its models.
 
     Args:
         suite: The suite.
         workspace: The suite file's folder, and the folder of downloads.
-        prompts: How many to read, and how many others to answer; half of the suite's questions where it has fewer.
+        prompts: How many prompts to read, and how many others to respond to; at most half of the suite's questions.
         engine: Opens an engine for a model.
 
     Raises:
-        CheckpointError: Weights cannot be had.
+        CheckpointError: Weights are not available.
         EngineError: The engine cannot run, a prompt fails, or there is too little to measure.
     """
-    drawn = _mixed(suite.questions)
-    half = min(prompts, len(drawn) // 2)
+    questions = alternate_benchmarks(random.Random(0).sample(suite.questions, len(suite.questions)))
+    half = min(prompts, len(questions) // 2)
     if not half:
-        raise EngineError("A calibration reads one question and answers another. Give a benchmark a limit of 2 or more.")
+        raise EngineError("A profile needs two questions, one to read and one to respond to. Raise a benchmark's limit.")
     for model, config in zip(suite.models, suite.config.models, strict=True):
-        measure = partial(_measure, suite, config, workspace, engine)
-        _reset_peak()
-        read = measure(drawn[:half], 1)
-        answered = measure(drawn[half : 2 * half], config.max_tokens)
-        read_rate = read.prompt_tokens / read.seconds
-        writing = answered.seconds - answered.prompt_tokens / read_rate
-        if writing <= 0 or not answered.completion_tokens:
+        _reset_peak_memory()
+        read = _measure(suite.config, config, workspace, engine, questions[:half], max_tokens=1)
+        written = _measure(suite.config, config, workspace, engine, questions[half : 2 * half], config.max_tokens)
+        tokens_read_per_second = read.prompt_tokens / read.seconds
+        writing_seconds = written.seconds - written.prompt_tokens / tokens_read_per_second
+        if writing_seconds <= 0 or not written.completion_tokens:
             raise EngineError(
-                f"Model {model.name!r} wrote {answered.completion_tokens} tokens to {half} prompts: too little to measure. "
-                "Give more --prompts, or let nothing else run meanwhile."
+                f"Model {model.name!r} generated {written.completion_tokens} tokens for {half} prompts: too little to measure. "
+                "Raise --prompts, or stop what else runs on this machine."
             )
         yield EngineProfile(
             model=str(model.key),
             name=model.name,
-            engine=answered.engine,
+            engine=written.engine,
             machine=_machine(suite.config.engine, config),
             prompts=half,
-            prompt_tokens=answered.prompt_tokens / half,
-            completion_tokens=answered.completion_tokens / half,
+            prompt_tokens=written.prompt_tokens / half,
+            completion_tokens=written.completion_tokens / half,
             loading=read.loading,
-            read=read_rate,
-            written=answered.completion_tokens / writing,
-            peak=_peak() if suite.config.engine.name == "transformers" else None,
-            batch_tokens=answered.batch_tokens,
+            read=tokens_read_per_second,
+            written=written.completion_tokens / writing_seconds,
+            peak=_peak_memory() if suite.config.engine.name == "transformers" else None,
+            batch_tokens=written.batch_tokens,
             measured=f"{now():%Y-%m-%d %H:%M:%S}",
         )
 
 
-class _Measured(NamedTuple):
-    """What prompts took: the first token of one of them, weights loaded, and then all."""
+class _Measurement(NamedTuple):
+    """One measurement of an engine.
+
+    Attributes:
+        engine: Engine and version.
+        loading: Seconds until the first token of the first prompt.
+        prompt_tokens: Tokens of all prompts.
+        completion_tokens: Tokens of all responses.
+        seconds: Time that all prompts took, once the weights were loaded.
+        batch_tokens: Tokens of a batch.
+    """
 
     engine: str
     loading: float
@@ -88,59 +166,59 @@ class _Measured(NamedTuple):
 
 
 def _measure(
-    suite: Suite, model: ModelConfig, workspace: Workspace, engine: OpenEngine, questions: Sequence[Question], limit: int
-) -> _Measured:
-    """Open the engine, have it answer one prompt and then all, with so many tokens at most.
+    config: SuiteConfig,
+    model: ModelConfig,
+    workspace: Workspace,
+    engine: OpenEngine,
+    questions: Sequence[Question],
+    max_tokens: int,
+) -> _Measurement:
+    """Open the engine and generate a response to one prompt, then to all.
 
     Raises:
-        EngineError: A prompt has no answer.
+        EngineError: A prompt has no response.
     """
-    few_shot = [Turn(example.user, example.assistant) for example in model.few_shot]
-    opened = partial(engine, suite.config.engine, model.model_copy(update={"max_tokens": limit}), workspace)
-    token_budget, started = TokenBudget(suite.config.engine.token_budget), time.monotonic()
-    with closing(Guard(opened, model.max_tokens, token_budget, suite.config.engine.batch_timeout)) as guard:
-        chats = [
-            messages(suite.config.prompts.protocol, model.system_prompt, few_shot, question.prompt, ())
-            for question in questions
-        ]
-        texts = [guard.engine.render(chat) for chat in chats]
-        prompts = [Prompt(text, guard.engine.count(text), seed) for seed, text in enumerate(texts)]
-        prompts = sorted(
-            (prompt for prompt in prompts if prompt.tokens + model.max_tokens <= guard.engine.context_length),
-            key=lambda prompt: -prompt.tokens,
-        )
-        guard.generate(prompts[-1:])
+    open_model = partial(engine, config.engine, model.model_copy(update={"max_tokens": max_tokens}), workspace)
+    token_budget, started = TokenBudget(config.engine.token_budget), time.monotonic()
+    with closing(GuardedEngine(open_model, model.max_tokens, token_budget, config.engine.batch_timeout)) as guarded:
+        prompts = _prompts(config, model, questions, guarded.engine)
+        guarded.generate(prompts[-1:])
         loaded = time.monotonic()
-        outcomes = guard.generate(prompts)
+        outcomes = guarded.generate(prompts)
         seconds = time.monotonic() - loaded
-        label = guard.engine.label
+        label = guarded.engine.label
     completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
     if not completions or len(completions) < len(outcomes):
         reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, Failure)]
         raise EngineError(
-            f"Model {model.name!r} left {len(outcomes) - len(completions)} of {len(questions)} prompts unanswered: "
-            f"{(reasons or ['none fits into its context'])[0]}. Mend that, then profile_engine again."
+            f"Model {model.name!r} has no response to {len(questions) - len(completions)} of {len(questions)} prompts: "
+            f"{(reasons or ['no prompt fits into its context'])[0]}. Fix that, then profile again."
         )
-    read = sum(completion.prompt_tokens or prompt.tokens for prompt, completion in zip(prompts, completions, strict=True))
-    written = sum(completion.completion_tokens for completion in completions)
-    return _Measured(label, loaded - started, read, written, seconds, token_budget.tokens)
+    prompt_tokens = [completion.prompt_tokens or prompt.tokens for prompt, completion in zip(prompts, completions, strict=True)]
+    return _Measurement(
+        engine=label,
+        loading=loaded - started,
+        prompt_tokens=sum(prompt_tokens),
+        completion_tokens=sum(completion.completion_tokens for completion in completions),
+        seconds=seconds,
+        batch_tokens=token_budget.tokens,
+    )
 
 
-def _mixed(questions: Sequence[Question]) -> list[Question]:
-    """Return questions so that benchmarks take turns, those of each in an order that chance has chosen."""
-    shuffled = random.Random(0).sample(questions, len(questions))
-    turn: Counter[str] = Counter()
-    turns = []
-    for question in shuffled:
-        turns.append((turn[question.benchmark], question))
-        turn[question.benchmark] += 1
-    return [question for _, question in sorted(turns, key=lambda one: one[0])]
+def _prompts(config: SuiteConfig, model: ModelConfig, questions: Sequence[Question], engine: Engine) -> list[Prompt]:
+    """Render the prompts of the first hop that fit into the context, longest first."""
+    prompts = []
+    for seed, question in enumerate(questions):
+        text = engine.render(messages(config.prompts.protocol, model.system_prompt, model.few_shot, question.prompt, ()))
+        prompts.append(Prompt(text=text, tokens=engine.count(text), seed=seed))
+    fitting = [prompt for prompt in prompts if prompt.tokens + model.max_tokens <= engine.context_length]
+    return sorted(fitting, key=lambda prompt: -prompt.tokens)
 
 
 def _machine(config: EngineConfig, model: ModelConfig) -> str:
-    """Name what the rates hold for: the server's host, or this machine and what of it is used."""
+    """Name what a profile holds for: the server's host, or this machine and the device that is used."""
     if config.name == "openai":
-        return str(urlsplit(model.url or config.server.url).hostname)
+        return str(urlsplit(model.url or config.settings(ServerSettings).url).hostname)
     if config.name == "scripted":
         return platform.node()
     import torch
@@ -151,16 +229,16 @@ def _machine(config: EngineConfig, model: ModelConfig) -> str:
     return f"{platform.node()}, {threads} thread{'s' * (threads > 1)}"
 
 
-def _reset_peak() -> None:
-    """Begin anew with the highest use of memory (Linux: proc_pid_clear_refs(5))."""
+def _reset_peak_memory() -> None:
+    """Reset the recorded peak memory (on Linux: proc_pid_clear_refs(5))."""
     if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int | None:
-    """Return the highest use of the GPU's memory, else of this process's, in bytes; None where the system does not say."""
+def _peak_memory() -> int | None:
+    """Return the peak memory of the GPU, else of this process, in bytes; None if the system does not record it."""
     torch = sys.modules["torch"]
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
@@ -168,5 +246,5 @@ def _peak() -> int | None:
         status = Path("/proc/self/status").read_text()
     except OSError:
         return None
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) * 1024 if found else None
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak[1]) * 1024 if peak else None

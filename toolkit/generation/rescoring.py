@@ -1,4 +1,4 @@
-"""Scores what is cached: further metrics, or newer versions of the same, over the responses of a suite. Needs no model."""
+"""Scores what is cached: added metrics, or newer versions of metrics, over the responses of a suite. Needs no model."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,86 +8,126 @@ from toolkit.core.errors import SuiteError
 from toolkit.core.progress import NoProgress, Progress
 from toolkit.generation.scoring import Scoring, score
 from toolkit.store import Batch, Cache
-from toolkit.suites.suite import Question, Suite, metric_of, metrics_of
+from toolkit.suites.config import SuiteConfig
+from toolkit.suites.resolving import metric_of, metrics_of, reread
+from toolkit.suites.suite import Question, Suite
+from toolkit.tasks import sandbox
 from toolkit.tasks.metrics import METRICS, Metric
-from toolkit.tasks.sandbox import Mode
-from toolkit.tasks.sandbox import check as check_sandbox
 
-SCORED_AT_ONCE = 1024
+SCORE_BATCH = 1024
+"""Scores that are committed together."""
 
 
-class Wanted(NamedTuple):
-    """A metric that a question's responses are to be scored by."""
+class AppliedMetric(NamedTuple):
+    """A metric, and a question whose responses it is to score."""
 
     question: Question
     metric: Metric
 
+    @property
+    def key(self) -> tuple[UUID, str]:
+        """Key of the question, and label of the metric."""
+        return self.question.key, self.metric.label
 
-def wanted(suite: Suite, only: Sequence[str] = ()) -> list[Wanted]:
-    """Return what a suite's responses are to be scored by: all that the suite says, or the named metrics where they apply.
+
+def metrics_to_apply(suite: Suite, only: Sequence[str] = ()) -> list[AppliedMetric]:
+    """Return the metrics of every question: all that the suite lists, or the named ones where they apply.
 
     Raises:
         SuiteError: There is no such metric, or it applies to none of the questions.
     """
     if not only:
-        return [Wanted(question, METRICS[name]) for question in suite.questions for name in metrics_of(question, suite.config)]
+        return [
+            AppliedMetric(question, METRICS[name])
+            for question in suite.questions
+            for name in metrics_of(question, suite.config)
+        ]
     for name in only:
         if name not in METRICS:
-            raise SuiteError(f"There is no metric {name!r}; there are: {', '.join(METRICS)}.")
+            raise SuiteError(f"There is no metric {name!r}. Available: {', '.join(METRICS)}.")
         if not any(METRICS[name].applies(question.reference) for question in suite.questions):
             raise SuiteError(
-                f"No question of suite {suite.name} can be scored by {name}: none has {METRICS[name].needs} to compare with."
+                f"Metric {name} applies to no question of suite {suite.name}: none has {METRICS[name].needs} to compare with."
             )
     return [
-        Wanted(question, METRICS[name])
+        AppliedMetric(question, METRICS[name])
         for question in suite.questions
         for name in dict.fromkeys(only)
         if METRICS[name].applies(question.reference)
     ]
 
 
-def qualities(suite: Suite) -> list[Wanted]:
-    """Return the one metric of every question that is its quality."""
-    return [Wanted(question, metric_of(question)) for question in suite.questions if metrics_of(question, suite.config)]
+def quality_metrics(suite: Suite) -> list[AppliedMetric]:
+    """Return the metric of every question that is its quality."""
+    return [AppliedMetric(question, metric_of(question)) for question in suite.questions if metrics_of(question, suite.config)]
 
 
 def rescore(
     suite: Suite,
     cache: Cache,
     recorded: UUID,
-    wanted: Sequence[Wanted],
-    mode: Mode | None = None,
+    metrics: Sequence[AppliedMetric],
+    mode: sandbox.Mode | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Score the cached responses of a suite that have no score by a wanted metric yet, and commit a batch at a time.
+    """Score the cached responses of a suite that the given metrics have not scored yet, and commit a batch at a time.
 
     Args:
-        suite: The suite, as its questions are to be read.
+        suite: The suite.
         cache: Its cache.
-        recorded: Key of the recorded suite whose responses are meant; the same questions, perhaps read differently.
-        wanted: Questions and metrics.
-        mode: How model-written code is kept apart; default: as the suite says.
-        progress: Who is told of the progress and may stop the run after a batch; the next one continues.
+        recorded: Key of the recorded suite whose responses are scored; its questions may have other metrics.
+        metrics: Metrics to apply, by question.
+        mode: How model-written code is isolated; default: as the suite says.
+        progress: Is told of the progress, and may stop after a batch; the next call continues.
 
     Returns:
-        How many were scored.
+        The number of new scores.
 
     Raises:
-        SandboxError: A metric runs code, and that is off or cannot be isolated; nothing is scored.
+        SandboxError: A metric runs code, and running code is off or the code cannot be isolated; nothing is scored.
     """
-    questions = {one.question.key: one.question for one in wanted}
-    metrics = {one.metric.label: one.metric for one in wanted}
-    missing = cache.unscored(recorded, [(one.question.key, one.metric.label) for one in wanted])
-    todo = [Scoring(questions[question], response, metrics[label]) for question, label, response in missing]
+    metrics_by_key = {applied.key: applied for applied in metrics}
+    scorings = []
+    for question, label, response in cache.scores.missing(recorded, list(metrics_by_key)):
+        applied = metrics_by_key[question, label]
+        scorings.append(Scoring(question=applied.question, response=response, metric=applied.metric))
     mode, progress = mode or suite.config.code.sandbox, progress or NoProgress()
-    if any(one.metric.runs_code for one in todo):
-        check_sandbox(mode)
-    done = 0
-    for start in range(0, len(todo), SCORED_AT_ONCE):
+    if any(scoring.metric.runs_code for scoring in scorings):
+        sandbox.check(mode)
+    scored = 0
+    for start in range(0, len(scorings), SCORE_BATCH):
         if progress.stopped():
             break
-        part = todo[start : start + SCORED_AT_ONCE]
-        cache.commit(Batch(scores=score(part, mode)))
-        done += len(part)
-        progress.advance(len(part))
-    return done
+        batch = scorings[start : start + SCORE_BATCH]
+        cache.generations.commit(Batch(scores=score(batch, mode)))
+        scored += len(batch)
+        progress.advance(len(batch))
+    return scored
+
+
+def apply_suite_file(recorded: Suite, config: SuiteConfig, cache: Cache) -> Suite:
+    """Apply what has changed in a suite file since the suite was recorded: prices, metrics, splits, training settings.
+
+    Scores what a new quality metric has not scored yet, records the suite as the current one of its name, and computes its
+    cost unit. The commands that read a suite do this first. From Python, call it after editing a suite file and before
+    `load_table`, `train` or `evaluate`: `cache.suites.get` returns the suite as it was recorded last.
+
+    Args:
+        recorded: The suite as recorded.
+        config: The suite file as it is now.
+        cache: The cache.
+
+    Returns:
+        The suite as recorded now; `recorded` itself if nothing has changed.
+
+    Raises:
+        SuiteError: The file also changes what is generated; run `toolkit generate` with it.
+        SandboxError: The new quality metric runs code, and running code is off or the code cannot be isolated.
+    """
+    if config == recorded.config:
+        return recorded
+    suite = reread(recorded, config)
+    rescore(suite, cache, recorded.key, quality_metrics(suite))
+    cache.suites.record(suite)
+    cache.suites.compute_cost_unit(suite.key, suite.config.incomplete != "refuse")
+    return suite

@@ -1,60 +1,70 @@
-"""Scores responses by metrics, model-written code many programs at a time."""
+"""Scores responses by metrics; programs that models wrote run several at a time."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from toolkit.core.hashing import canonical_json, text_key
+from toolkit.store import Row
 from toolkit.suites.config import SuiteConfig
-from toolkit.suites.suite import Question, metrics_of
+from toolkit.suites.resolving import metrics_of
+from toolkit.suites.suite import Question
 from toolkit.tasks import sandbox
-from toolkit.tasks.metrics import METRICS, Metric, Score, judged, program
-from toolkit.tasks.sandbox import run_all
-
-Row = Mapping[str, Any]
-
-
-def check(config: SuiteConfig, questions: Iterable[Question]) -> None:
-    """Make sure, before anything is generated, that what has to be run may be run.
-
-    Raises:
-        SandboxError: A metric runs code, and that is off or cannot be isolated.
-    """
-    if any(METRICS[name].runs_code for question in questions for name in metrics_of(question, config)):
-        sandbox.check(config.code.sandbox)
+from toolkit.tasks.metrics import METRICS, Metric, Score
+from toolkit.tasks.metrics.code import judged, program
 
 
 class Scoring(NamedTuple):
-    """One response to score by one metric."""
+    """A response to score by one metric."""
 
     question: Question
     response: str
     metric: Metric
 
+    @property
+    def tests(self) -> sandbox.Checks | None:
+        """The tests to run the response against, if the metric runs code and the question has tests."""
+        return self.question.reference.tests if self.metric.runs_code else None
 
-def scorings(pairs: Iterable[tuple[Question, str]], config: SuiteConfig) -> list[Scoring]:
-    """Return what is to be scored of responses: all that the suite says."""
-    return [Scoring(question, response, METRICS[name]) for question, response in pairs for name in metrics_of(question, config)]
+
+def check_sandbox(config: SuiteConfig, questions: Iterable[Question]) -> None:
+    """Check, before anything is generated, that the code that a suite's metrics run may be run.
+
+    Raises:
+        SandboxError: A metric runs code, and running code is off or the code cannot be isolated.
+    """
+    if any(METRICS[name].runs_code for question in questions for name in metrics_of(question, config)):
+        sandbox.check(config.code.sandbox)
+
+
+def scorings(responses: Iterable[tuple[Question, str]], config: SuiteConfig) -> list[Scoring]:
+    """Pair responses with all metrics that the suite scores them by."""
+    return [
+        Scoring(question=question, response=response, metric=METRICS[name])
+        for question, response in responses
+        for name in metrics_of(question, config)
+    ]
 
 
 def score(scorings: Sequence[Scoring], mode: sandbox.Mode) -> list[Row]:
-    """Score responses; returns rows of the table `scores`, in the order given.
+    """Score responses; returns rows of the table `scores`, in the order of the scorings.
 
     Raises:
-        SandboxError: A metric runs code, and that is off or cannot be isolated.
+        SandboxError: A metric runs code, and running code is off or the code cannot be isolated.
     """
-    pairs = [(one, one.question.reference.tests if one.metric.runs_code else None) for one in scorings]
-    programs = [(program(one.response, tests), tests) for one, tests in pairs if tests]
-    verdicts = run_all(programs, mode)  # while they run, the other metrics are worked out
-    given = [None if tests else one.metric.score(one.response, one.question.reference) for one, tests in pairs]
-    judgements = (judged(code, verdict) for (code, _), verdict in zip(programs, verdicts, strict=True))
-    return [_row(one, known or next(judgements)) for one, known in zip(scorings, given, strict=True)]
+    programs = [(program(scoring.response, scoring.tests), scoring.tests) for scoring in scorings if scoring.tests]
+    verdicts = sandbox.run_all(programs, mode)  # they run while the other metrics are computed
+    scores = [
+        None if scoring.tests else scoring.metric.score(scoring.response, scoring.question.reference) for scoring in scorings
+    ]
+    code_scores = (judged(code, verdict) for (code, _), verdict in zip(programs, verdicts, strict=True))
+    return [_row(scoring, score or next(code_scores)) for scoring, score in zip(scorings, scores, strict=True)]
 
 
-def _row(one: Scoring, given: Score) -> Row:
+def _row(scoring: Scoring, score: Score) -> Row:
     return {
-        "question": one.question.key,
-        "text": text_key(one.response),
-        "metric": one.metric.label,
-        "value": given.value,
-        "detail": canonical_json({"extracted": given.extracted} | given.detail),
+        "question": scoring.question.key,
+        "text": text_key(scoring.response),
+        "metric": scoring.metric.label,
+        "value": score.value,
+        "detail": canonical_json({"extracted": score.extracted} | score.detail),
     }

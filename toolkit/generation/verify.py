@@ -1,30 +1,37 @@
-"""Prove a cache: every key is derived again, every tree is whole, every score and embedding belongs to its text.
+"""Verifies a cache: every key is derived again, every tree is complete, every score and embedding belongs to its text.
 
-Reads only; what is wrong is reported with the check, a count and an example, and left as it is.
+Reads the file and nothing else, and changes nothing. `toolkit.generation.verify_models` has the checks that need checkpoints.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from toolkit.core.hashing import key
-from toolkit.store import KEYS, Cache
+from toolkit.store import Cache, check_rows
+from toolkit.suites.keys import generation_key, model_key, question_key, root_key
 from toolkit.suites.loading import recorded_config
-from toolkit.suites.suite import generation_key, question_key, root_key
 from toolkit.tasks.metrics import METRICS, Reference
 
+SCORE_TOLERANCE = 1e-9
+"""Largest difference between a cached score and the metric's value."""
+
+Record = dict[str, Any]
+"""A row with its key under `key`."""
 READ_ROWS = 50_000
+"""Rows that are turned into Python objects at a time."""
+_recorded_config = lru_cache(maxsize=16)(recorded_config)
 
 
 class Finding(NamedTuple):
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         check: What was checked.
-        rows: How many rows that were.
-        wrong: How many of them are wrong.
-        example: One that is, or None.
+        rows: Number of rows checked.
+        wrong: Number of rows that violate the check.
+        example: Key of one that does, or None.
     """
 
     check: str
@@ -34,155 +41,67 @@ class Finding(NamedTuple):
 
 
 def verify(cache: Cache) -> list[Finding]:
-    """Check a whole cache.
+    """Verify a whole cache.
 
     Raises:
         CacheError: The file cannot be opened as a cache.
     """
-    findings = [_unique(cache, table) for table in KEYS]
-    findings += [_in_sql(cache, check, *queries) for check, queries in _SQL.items()]
-    findings += [_derived(cache, *derivation) for derivation in _DERIVED]
-    findings.append(_roots(cache))
-    findings.append(_scores(cache))
-    return findings
+    findings = [Finding(check, *violations) for check, violations in check_rows(cache)]
+    for check, query, derive in _DERIVED_KEYS:
+        rows = ((record["key"], record["key"] == str(derive(record))) for record in _records(cache, query))
+        findings.append(count_violations(check, rows))
+    return [*findings, count_violations("every score is what its metric gives", _scores(_records(cache, "verified_scores")))]
 
 
-def _unique(cache: Cache, table: str) -> Finding:
-    columns = ", ".join(KEYS[table])
-    twice = cache.arrow(f"SELECT {columns} FROM {table} GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL")
-    rows = cache.arrow(f"SELECT count(*) AS n FROM {table}")["n"][0].as_py()
-    example = " ".join(map(str, twice.slice(0, 1).to_pylist()[0].values())) if twice.num_rows else None
-    return Finding(f"keys of {table} are unique", rows, twice.num_rows, example)
+def count_violations(check: str, rows: Iterable[tuple[str, bool]]) -> Finding:
+    """Return the finding of a check from its rows: the key of each, and whether it is right."""
+    checked, wrong = 0, []
+    for row_key, is_right in rows:
+        checked += 1
+        if not is_right:
+            wrong.append(row_key)
+    return Finding(check=check, rows=checked, wrong=len(wrong), example=wrong[0] if wrong else None)
 
 
-_SQL = {
-    "every response has its hash": (
-        "SELECT count(*) FROM generations WHERE status = 'ok'",
-        "SELECT generation FROM generations WHERE status = 'ok'"
-        " AND (response IS NULL AND engine <> 'imported'"
-        " OR text IS DISTINCT FROM left(sha256(coalesce(response, generation::VARCHAR)), 32)::UUID)",
-    ),
-    "every generation is an answer with its tokens, or an error with its reason": (
-        "SELECT count(*) FROM generations",
-        "SELECT generation FROM generations WHERE NOT coalesce(CASE status"
-        " WHEN 'ok' THEN error IS NULL AND (finish_reason IN ('stop', 'length') OR engine = 'imported')"
-        " AND (prompt_tokens >= 0 AND completion_tokens >= 0 OR cost >= 0)"
-        " WHEN 'error' THEN error IS NOT NULL AND response IS NULL AND transient IS NOT NULL END, false)",
-    ),
-    "every node's key is the hash of its parent and model": (
-        "SELECT count(*) FROM nodes WHERE depth > 0",
-        "SELECT node FROM nodes WHERE depth > 0 AND node IS DISTINCT FROM"
-        """ left(sha256('["node","' || parent::VARCHAR || '","' || path[-1]::VARCHAR || '"]'), 32)::UUID""",
-    ),
-    "every tree is whole: each node has its parent, one hop shorter, in the same tree": (
-        "SELECT count(*) FROM nodes WHERE depth > 0",
-        "SELECT n.node FROM nodes AS n LEFT JOIN nodes AS p ON p.node = n.parent WHERE n.depth > 0 AND NOT coalesce("
-        "p.depth = n.depth - 1 AND p.root = n.root AND p.question = n.question AND n.path[:-2] = p.path"
-        " AND len(n.path) = n.depth, false)",
-    ),
-    "every node has a generation by the last model of its path": (
-        "SELECT count(*) FROM nodes WHERE depth > 0",
-        "SELECT n.node FROM nodes AS n LEFT JOIN generations AS g USING (generation)"
-        " WHERE n.depth > 0 AND g.model IS DISTINCT FROM n.path[-1]",
-    ),
-    "every node's question and models are there": (
-        "SELECT count(*) FROM nodes",
-        "SELECT node FROM nodes WHERE question NOT IN (SELECT question FROM questions)"
-        " OR NOT list_has_all((SELECT coalesce(list(model), []) FROM models), path)",
-    ),
-    "every score belongs to a response to its question, and lies in [0, 1]": (
-        "SELECT count(*) FROM scores",
-        "SELECT text FROM scores AS s WHERE NOT coalesce(value BETWEEN 0 AND 1, false) OR NOT EXISTS ("
-        "SELECT 1 FROM nodes AS n JOIN generations AS g USING (generation) WHERE n.question = s.question AND g.text = s.text)",
-    ),
-    "every embedding has finite numbers, as many as the others of its encoder": (
-        "SELECT count(*) FROM embeddings",
-        "SELECT text FROM embeddings AS e JOIN (SELECT encoder, mode(len(vector)) AS size FROM embeddings GROUP BY encoder)"
-        " USING (encoder) WHERE len(vector) IS DISTINCT FROM size OR NOT list_bool_and([isfinite(x) FOR x IN vector])",
-    ),
-    "every embedding belongs to a text that a recorded suite reads": (
-        "SELECT count(*) FROM embeddings",
-        "WITH RECURSIVE contexts AS ("
-        " SELECT n.node, q.prompt AS text FROM nodes AS n JOIN questions AS q USING (question) WHERE n.depth = 0"
-        " UNION ALL SELECT n.node, c.text || chr(10) || chr(10) || g.response FROM contexts AS c"
-        " JOIN nodes AS n ON n.parent = c.node JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'"
-        " WHERE EXISTS (SELECT 1 FROM suites WHERE config->>'$.features.text' = 'context'))"
-        " SELECT text FROM embeddings WHERE text NOT IN (SELECT text FROM generations WHERE text IS NOT NULL)"
-        " AND text NOT IN (SELECT left(sha256(text), 32)::UUID FROM contexts)",
-    ),
-}
-"""Check to two queries: how many rows there are, and the keys of the wrong ones."""
+def _records(cache: Cache, query: str) -> Iterator[Record]:
+    for batch in cache.query(query).to_batches(READ_ROWS):
+        yield from batch.to_pylist()
 
 
-def _in_sql(cache: Cache, check: str, count: str, wrong: str) -> Finding:
-    found = cache.arrow(wrong)
-    example = str(found.column(0)[0].as_py()) if found.num_rows else None
-    return Finding(check, cache.arrow(f"SELECT ({count}) AS n")["n"][0].as_py(), found.num_rows, example)
+def _model_key(model: Record) -> UUID:
+    return model_key(json.loads(model["identity"]))
 
 
-def _rows(cache: Cache, query: str) -> Iterator[dict[str, Any]]:
-    for part in cache.arrow(query).to_batches(READ_ROWS):
-        yield from part.to_pylist()
+def _question_key(question: Record) -> UUID:
+    reference = _reference(question)
+    return question_key(question["benchmark"], question["version"], question["item"], question["prompt"], reference)
 
 
-def _reference(text: str) -> Reference:
-    return Reference.from_json(json.loads(text))
+def _generation_key(generation: Record) -> UUID:
+    return generation_key(UUID(generation["model"]), generation["prompt"], generation["sample"])
 
 
-def _question(row: dict[str, Any]) -> UUID:
-    return question_key(row["benchmark"], row["version"], row["item"], row["prompt"], _reference(row["reference"]))
+def _root_key(tree: Record) -> UUID:
+    return root_key(UUID(tree["question"]), _recorded_config(tree["config"]), tree["sample"])
 
 
-_DERIVED: list[tuple[str, str, Callable[[dict[str, Any]], UUID]]] = [
-    (
-        "every model's key is the hash of its identity",
-        "SELECT model AS key, identity FROM models",
-        lambda row: key("model", json.loads(row["identity"])),
-    ),
-    ("every question's key is the hash of its content", "SELECT question AS key, * FROM questions", _question),
-    (
-        "every generation's key is the hash of model, prompt and sample",
-        "SELECT generation AS key, model, prompt, sample FROM generations",
-        lambda row: generation_key(UUID(row["model"]), row["prompt"], row["sample"]),
-    ),
+_DERIVED_KEYS: list[tuple[str, str, Callable[[Record], UUID]]] = [
+    ("every model's key is the hash of its identity", "verified_models", _model_key),
+    ("every question's key is the hash of its content", "verified_questions", _question_key),
+    ("every generation's key is the hash of model, prompt and sample", "verified_generations", _generation_key),
+    ("every root's key is the hash of question, protocol, policy and sample", "verified_roots", _root_key),
 ]
+"""Check, the query of its rows, and how their keys are derived."""
 
 
-def _derived(cache: Cache, check: str, query: str, derive: Callable[[dict[str, Any]], UUID]) -> Finding:
-    rows, wrong = 0, []
-    for row in _rows(cache, query):
-        rows += 1
-        if str(derive(row)) != row["key"]:
-            wrong.append(row["key"])
-    return Finding(check, rows, len(wrong), wrong[0] if wrong else None)
+def _scores(scores: Iterable[Record]) -> Iterator[tuple[str, bool]]:
+    """Compare scores with the metrics of this version of the toolkit; model-written code is not run."""
+    metrics = {metric.label: metric for metric in METRICS.values() if not metric.runs_code}
+    for score in scores:
+        if score["metric"] in metrics:
+            value = metrics[score["metric"]].score(score["response"], _reference(score)).value
+            yield score["key"], abs(value - score["value"]) <= SCORE_TOLERANCE
 
 
-def _roots(cache: Cache) -> Finding:
-    """Derive every root again from the suites that ask its question."""
-    configs = {row["suite"]: recorded_config(row["config"]) for row in _rows(cache, "SELECT suite, config FROM suites")}
-    wrong, rows = [], 0
-    for row in _rows(cache, "SELECT suite, question, sample, root FROM suite_questions"):
-        rows += 1
-        if str(root_key(UUID(row["question"]), configs[row["suite"]], row["sample"])) != row["root"]:
-            wrong.append(row["root"])
-    return Finding(
-        "every root's key is the hash of question, protocol, policy and sample", rows, len(wrong), next(iter(wrong), None)
-    )
-
-
-def _scores(cache: Cache) -> Finding:
-    """Score every response again by the metrics that this version of the toolkit has; model-written code is not run."""
-    known = {metric.label: metric for metric in METRICS.values() if not metric.runs_code}
-    query = (
-        "SELECT s.metric, s.value, s.text, any_value(q.reference) AS reference, any_value(g.response) AS response"
-        " FROM scores AS s JOIN questions AS q USING (question) JOIN generations AS g ON g.text = s.text GROUP BY ALL"
-    )
-    rows, wrong = 0, []
-    for row in _rows(cache, query.replace("GROUP BY ALL", "GROUP BY s.question, s.metric, s.value, s.text")):
-        metric = known.get(row["metric"])
-        if metric is None:
-            continue
-        rows += 1
-        if abs(metric.score(row["response"], _reference(row["reference"])).value - row["value"]) > 1e-9:
-            wrong.append(row["text"])
-    return Finding("every score is what its metric gives", rows, len(wrong), wrong[0] if wrong else None)
+def _reference(record: Record) -> Reference:
+    return Reference.from_json(json.loads(record["reference"]))

@@ -1,1 +1,1 @@
-"""Imports other people's results as suites."""
+"""Results of other people's benchmarks: one reader per format, and one writer into the cache."""

@@ -1,64 +1,49 @@
-"""Other people's outcome tables as suites: who was asked what, what it cost and how good it was, one row an answer.
+"""Imports results as a suite: what other people's models responded, at what cost, and how it was scored.
 
-A table becomes a suite whose answers are all there: it replays, trains, sweeps and answers SQL like a generated one. A cell
-that the table lacks is a failed generation, never a silent default. Names and scores are the table's own.
+The suite replays, trains, sweeps and can be queried like a generated one. A response that the results lack is a failed
+generation, never a silent default. Names and scores are those of the results.
 """
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
+from uuid import UUID
 
 from toolkit.core.errors import BenchmarkError
-from toolkit.core.hashing import canonical_json, key, text_key
-from toolkit.core.progress import Progress
+from toolkit.core.hashing import canonical_json, text_key
+from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
-from toolkit.generation.embedding import Encode
-from toolkit.generation.generate import generate
-from toolkit.store import Batch, Cache, Prefer, now
-from toolkit.suites.config import BenchmarkConfig, ModelConfig, SuiteConfig
-from toolkit.suites.suite import Model, Question, Suite, child_key, encoder_identity, generation_key, question_key, split_of
+from toolkit.engines.encoder import Encode, SuiteEncoder
+from toolkit.outcomes.long_format import Cell, ResultRow, read_results
+from toolkit.store import Batch, Cache, Prefer, Row, now
+from toolkit.suites.config import BenchmarkConfig, SuiteConfig
+from toolkit.suites.keys import child_key, encoder_identity, generation_key, model_key, question_key
+from toolkit.suites.models import ModelConfig
+from toolkit.suites.resolving import split_of
+from toolkit.suites.suite import Model, Question, Suite
 from toolkit.tasks.metrics import Reference
 
-if TYPE_CHECKING:
-    import polars as pl
-
-NEEDED = ("benchmark", "item", "question", "score")
-KNOWN = (*NEEDED, "model", "path", "response", "prompt_tokens", "completion_tokens", "cost", "reference")
 METRIC = "given@1"
-"""Label of the scores, which came with the table."""
-ROWS_AT_ONCE = 20_000
+"""Label of the scores, which come with the results."""
+COMMIT_ROWS = 20_000
+"""Nodes that are committed together, at least."""
+MAX_LISTED_CELLS = 3
+"""Missing cells that a summary lists."""
 
-Cell = tuple[str, str, tuple[str, ...]]
-"""Benchmark, item, and names of the models along a path."""
-
-
-class ResultRow(NamedTuple):
-    """One row of a table; `row` is its number, counted from 1 without the header."""
-
-    row: int
-    benchmark: str
-    item: str
-    question: str
-    path: tuple[str, ...]
-    response: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost: float | None
-    score: float
-    reference: str | None
+Incomplete = Literal["refuse", "exclude question"]
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an outcome table brought.
+    """What an import has added.
 
     Attributes:
-        suite: The suite that it became.
-        cells: Answers that a whole table would have.
-        missing: Those that this one lacks, the first few as people read them.
-        n_missing: How many it lacks.
+        suite: The suite that the results became.
+        cells: Responses that complete results would have.
+        missing: The first of the missing ones, as `benchmark/item: path`.
+        n_missing: How many are missing.
         added: Rows added to the cache, by table.
     """
 
@@ -73,263 +58,198 @@ def import_results(
     table: Path,
     name: str,
     cache: Cache,
-    store: Path,
+    downloads: Path,
     *,
     rates: Mapping[str, tuple[float, float]] | None = None,
-    incomplete: Literal["refuse", "exclude question"] = "refuse",
+    incomplete: Incomplete = "refuse",
     prefer: Prefer | None = None,
     progress: Progress | None = None,
     encode: Encode | None = None,
 ) -> ImportSummary:
-    """Take an outcome table into a cache as a suite, all of it or nothing.
+    """Import a table of results into a cache as a suite, completely or not at all.
 
     Args:
-        table: CSV, JSONL or Parquet; docs/outcomes.md says what the columns mean.
+        table: CSV, JSONL or Parquet; docs/outcomes.md describes the columns.
         name: Name of the suite.
-        cache: The cache, made if it is not there.
-        store: Folder for the encoder's weights.
-        rates: Prices of a prompt and of a completion token by model, where the table has tokens; 1 and 1 where none is given.
-        incomplete: What training does about questions of which an answer is missing.
-        prefer: Whose outcome stays where the cache has another one of the same cell.
-        progress: Who is told of the progress.
-        encode: Embeds texts; by default the suite's encoder.
+        cache: The cache; it is created if it does not exist.
+        downloads: Folder of the encoder's weights.
+        rates: Prices of a prompt and of a completion token by model, if the table has tokens; default: 1 and 1.
+        incomplete: What training does with questions that lack a response.
+        prefer: Which result to keep if the cache has another one of the same cell.
+        progress: Is told of the progress.
+        encode: Embeds texts; default: the suite's encoder.
 
     Raises:
-        BenchmarkError: The table is not what it should be; names the row.
-        CacheError: The cache has other outcomes of the same cells and `prefer` does not say which to keep.
+        BenchmarkError: The table is malformed; the message names the row.
+        CacheError: The cache has other results of the same cells and `prefer` does not say which to keep.
     """
-    outcomes = read_results(table)
-    cells = {(one.benchmark, one.item, one.path): one for one in outcomes}
-    suite = as_suite(outcomes, name, rates or {}, incomplete, store)
-    lacking = [cell for cell in _cells(suite) if cell not in cells]
+    results = read_results(table)
+    workspace = Workspace(Path.cwd(), downloads)
+    suite = build_suite(results, name, rates or {}, incomplete, workspace)
+    results_by_cell = {result.cell: result for result in results}
+    cells = list(_cells(suite))
+    missing = [cell for cell in cells if cell not in results_by_cell]
     cache.create()
     with tempfile.TemporaryDirectory(dir=cache.path.parent, prefix=f".{cache.path.name}.import-") as scratch:
         draft = Cache(Path(scratch) / "draft.duckdb")
         draft.create()
-        draft.record(suite)
-        for batch in _batches(suite, cells, table.name):
-            draft.commit(batch)
-        generate(
-            suite, draft, Workspace(Path.cwd(), store), progress=progress, encode=encode
-        )  # embeds; there is nothing to generate
-        added = cache.merge(draft.path, prefer)
-    cache.record(suite)
-    cache.set_cost_unit(suite.key, incomplete != "refuse", again=True)
-    shown = tuple(f"{benchmark}/{item}: {' > '.join(path)}" for benchmark, item, path in lacking[:3])
-    return ImportSummary(suite, sum(1 for _ in _cells(suite)), shown, len(lacking), added)
+        draft.suites.record(suite)
+        for batch in _batches(suite, results_by_cell, table.name):
+            draft.generations.commit(batch)
+        encode = encode or SuiteEncoder(suite, workspace)
+        draft.embeddings.fill(suite, encode, draft.generations.commit, progress or NoProgress())
+        added = cache.transfer.merge(draft.path, prefer)
+    cache.suites.record(suite)
+    cache.suites.compute_cost_unit(suite.key, incomplete != "refuse", recompute=True)
+    return ImportSummary(
+        suite=suite,
+        cells=len(cells),
+        missing=tuple(f"{benchmark}/{item}: {' > '.join(path)}" for benchmark, item, path in missing[:MAX_LISTED_CELLS]),
+        n_missing=len(missing),
+        added=added,
+    )
 
 
-def read_results(table: Path) -> list[ResultRow]:
-    """Read and check a table; rows without a score are left out, as cells that it lacks.
-
-    Raises:
-        BenchmarkError: It cannot be read, lacks a column, or has a row that is wrong, or there twice.
-    """
-    frame = _frame(table)
-    lacking = [column for column in NEEDED if column not in frame.columns]
-    if not {"model", "path"} & set(frame.columns):
-        lacking.append("model")
-    if lacking or not ({"cost"} <= set(frame.columns) or {"prompt_tokens", "completion_tokens"} <= set(frame.columns)):
-        raise BenchmarkError(
-            f"{table} lacks the columns {', '.join(lacking or ['cost (or prompt_tokens and completion_tokens)'])}; it has "
-            f"{', '.join(frame.columns)}. docs/outcomes.md says what they mean."
-        )
-    rows = frame.select(column for column in KNOWN if column in frame.columns).iter_rows(named=True)
-    outcomes = [_outcome(table, number, row) for number, row in enumerate(rows, 1) if row["score"] is not None]
-    if not outcomes:
-        raise BenchmarkError(f"{table} has no row with a score.")
-    _check_whole(table, outcomes)
-    return outcomes
-
-
-def _frame(table: Path) -> "pl.DataFrame":
-    import polars as pl
-
-    readers = {
-        ".csv": lambda: pl.read_csv(table, infer_schema_length=None),
-        ".jsonl": lambda: pl.read_ndjson(table, infer_schema_length=None),
-        ".parquet": lambda: pl.read_parquet(table),
-    }
-    if table.suffix not in readers:
-        raise BenchmarkError(f"{table} is of no known format: an outcome table is CSV, JSONL or Parquet.")
-    try:
-        return readers[table.suffix]()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise BenchmarkError(f"{table} cannot be read: {str(error).splitlines()[0]}") from None
-
-
-def _outcome(table: Path, number: int, row: Mapping[str, Any]) -> ResultRow:
-    path = _path(row)
-    try:
-        tokens = [None if row.get(column) is None else int(row[column]) for column in ("prompt_tokens", "completion_tokens")]
-        cost = None if row.get("cost") is None else float(row["cost"])
-        score = float(row["score"])
-    except ValueError as error:
-        raise BenchmarkError(f"{table}, row {number}: {error}.") from None
-    problem = None
-    if any(row[column] is None or not str(row[column]).strip() for column in ("benchmark", "item", "question")):
-        problem = "has no benchmark, item or question"
-    elif not path:
-        problem = "has neither model nor path"
-    elif row.get("path") is not None and row.get("model") is not None and path[-1] != str(row["model"]):
-        problem = f"has the path {' > '.join(path)}, which does not end with its model {row['model']}"
-    elif not 0 <= score <= 1:
-        problem = f"has the score {score:g}, which is not in [0, 1]: scale the scores"
-    elif cost is None and None in tokens:
-        problem = "has neither a cost nor prompt_tokens and completion_tokens"
-    elif (cost is not None and not 0 <= cost < float("inf")) or any(count is not None and count < 0 for count in tokens):
-        problem = "has a cost or a number of tokens below 0"
-    if problem:
-        raise BenchmarkError(f"{table}, row {number} {problem}.")
-    texts = [None if row.get(column) is None else str(row[column]) for column in ("response", "reference")]
-    what = (str(row["benchmark"]), str(row["item"]), str(row["question"]))
-    return ResultRow(number, *what, path, texts[0], tokens[0], tokens[1], cost, score, texts[1])
-
-
-def _path(row: Mapping[str, Any]) -> tuple[str, ...]:
-    given = row.get("path")
-    if given is None:
-        return (str(row["model"]),) if row.get("model") is not None else ()
-    return tuple(map(str, given)) if isinstance(given, list) else tuple(part.strip() for part in str(given).split(">"))
-
-
-def _check_whole(table: Path, outcomes: Sequence[ResultRow]) -> None:
-    """Check what rows say together."""
-    cells: dict[Cell, int] = {}
-    questions: dict[tuple[str, str], ResultRow] = {}
-    scores: dict[tuple[str, str, str], ResultRow] = {}
-    for one in outcomes:
-        problem = None
-        other = cells.setdefault((one.benchmark, one.item, one.path), one.row)
-        asked = questions.setdefault((one.benchmark, one.item), one)
-        said = scores.setdefault((one.benchmark, one.item, one.response), one) if one.response is not None else one
-        if other != one.row:
-            problem = f"is the same cell as row {other}"
-        elif (asked.question, asked.reference) != (one.question, one.reference):
-            problem = f"has another question or reference than row {asked.row}, of the same item"
-        elif said.score != one.score:
-            problem = (
-                f"scores the response of row {said.row} otherwise; a score belongs to a response, so mend one of them or leave "
-                "out the column response"
-            )
-        elif (one.cost is None) != (outcomes[0].cost is None):
-            problem = f"and row {outcomes[0].row} differ in having a cost; give all of them one, or none"
-        if problem:
-            raise BenchmarkError(f"{table}, row {one.row} {problem}.")
-
-
-def as_suite(
-    outcomes: Sequence[ResultRow],
+def build_suite(
+    results: Sequence[ResultRow],
     name: str,
     rates: Mapping[str, tuple[float, float]],
-    incomplete: Literal["refuse", "exclude question"],
-    store: Path,
+    incomplete: Incomplete,
+    workspace: Workspace,
 ) -> Suite:
-    """Return the suite that a table is: its models and benchmarks in the order in which they first occur.
+    """Build the suite of results; models and benchmarks are in the order of their first occurrence.
 
     Raises:
-        BenchmarkError: A name or a number of models is none that a suite may have.
+        BenchmarkError: `rates` has an unknown model, or a name or the number of models is not allowed in a suite.
     """
-    names = list(dict.fromkeys(model for one in outcomes for model in one.path))
-    unknown = sorted(set(rates) - set(names))
-    if unknown:
+    config = _suite_config(results, name, rates, incomplete)
+    models = []
+    for model in config.models:
+        identity = {"imported": name, "model": model.name}
+        rate_in, rate_out = model.rates
+        models.append(Model(key=model_key(identity), name=model.name, identity=identity, rate_in=rate_in, rate_out=rate_out))
+    items = {(result.benchmark, result.item): result for result in results}  # all rows of an item have the same question
+    questions = tuple(_question(result, config) for result in items.values())
+    return Suite(config=config, models=tuple(models), questions=questions, encoder=encoder_identity(config, workspace))
+
+
+def _suite_config(
+    results: Sequence[ResultRow], name: str, rates: Mapping[str, tuple[float, float]], incomplete: Incomplete
+) -> SuiteConfig:
+    names = list(dict.fromkeys(model for result in results for model in result.path))
+    if unknown := sorted(set(rates) - set(names)):
         raise BenchmarkError(f"There is no model {unknown[0]!r} to price; the table has: {', '.join(names)}.")
-    priced = outcomes[0].cost is None
+    has_tokens = results[0].cost is None
+    prices = [rates.get(model, (1.0, 1.0)) if has_tokens else (0.0, 0.0) for model in names]
+    benchmarks = dict.fromkeys(result.benchmark for result in results)
     try:
-        config = SuiteConfig(
+        return SuiteConfig(
             name=name,
-            description="ImportSummary from an outcome table.",
-            horizon=max(len(one.path) for one in outcomes),
+            description="Imported from an outcome table.",
+            horizon=max(len(result.path) for result in results),
             incomplete=incomplete,
-            models=tuple(_model(model, rates.get(model, (1.0, 1.0)) if priced else (0.0, 0.0)) for model in names),
-            benchmarks=tuple(
-                BenchmarkConfig(name=benchmark, imported=True) for benchmark in dict.fromkeys(one.benchmark for one in outcomes)
+            models=tuple(
+                ModelConfig(name=model, checkpoint="imported", dtype="float32", rate_in=rate_in, rate_out=rate_out)
+                for model, (rate_in, rate_out) in zip(names, prices, strict=True)
             ),
+            benchmarks=tuple(BenchmarkConfig(name=benchmark, imported=True) for benchmark in benchmarks),
         )
     except ValueError as error:
         raise BenchmarkError(f"The table cannot be a suite: {error}") from None
-    pool = []
-    for model in config.models:
-        identity = {"imported": name, "model": model.name}
-        pool.append(Model(key("model", identity), model.name, identity, *model.rates))
-    questions: dict[tuple[str, str], Question] = {}
-    for one in outcomes:
-        reference = Reference(() if one.reference is None else (one.reference,))
-        asked = (one.benchmark, "imported", one.item, one.question, reference)
-        questions.setdefault(
-            (one.benchmark, one.item),
-            Question(question_key(*asked), *asked, METRIC, split_of(one.question, config.splits)),
-        )
-    return Suite(config, tuple(pool), tuple(questions.values()), encoder_identity(config, Workspace(Path.cwd(), store)))
 
 
-def _model(name: str, rates: tuple[float, float]) -> ModelConfig:
-    return ModelConfig(name=name, checkpoint="imported", dtype="float32", rate_in=rates[0], rate_out=rates[1])
+def _question(result: ResultRow, config: SuiteConfig) -> Question:
+    reference = Reference(() if result.reference is None else (result.reference,))
+    version = "imported"
+    return Question(
+        key=question_key(result.benchmark, version, result.item, result.question, reference),
+        benchmark=result.benchmark,
+        version=version,
+        item=result.item,
+        prompt=result.question,
+        reference=reference,
+        metric=METRIC,
+        split=split_of(result.question, config.splits),
+    )
 
 
 def _cells(suite: Suite) -> Iterator[Cell]:
+    """Yield the cells that complete results have."""
     paths = [tuple(model.name for model in path) for path in suite.paths()[1:]]
     return ((question.benchmark, question.item, path) for question in suite.questions for path in paths)
 
 
-def _batches(suite: Suite, cells: Mapping[Cell, ResultRow], source: str) -> Iterator[Batch]:
-    """Yield the rows of every tree, whole trees together."""
+def _batches(suite: Suite, results: Mapping[Cell, ResultRow], source: str) -> Iterator[Batch]:
+    """Yield the rows of all trees, complete trees together."""
+    paths = suite.paths()[1:]
     batch = Batch()
-    paths = list(enumerate(suite.paths()))[1:]
     for question, _, root in suite.trees():
-        nodes = [root]
-        for number, path in paths:
-            parent = nodes[(number - 1) // len(suite.models)]
-            names = tuple(model.name for model in path)
-            place = canonical_json([question.benchmark, question.item, question.prompt, names[:-1]])
-            generation = generation_key(path[-1].key, place, 0)
-            nodes.append(child_key(parent, path[-1].key))
-            outcome = cells.get((question.benchmark, question.item, names))
+        nodes: dict[tuple[str, ...], UUID] = {(): root}
+        for path in paths:
+            names, model = tuple(node_model.name for node_model in path), path[-1]
+            parent = nodes[names[:-1]]
+            nodes[names] = child_key(parent, model.key)
+            result = results.get((question.benchmark, question.item, names))
+            generation = _generation_row(question, names, model, result, source)
+            batch.generations.append(generation)
             batch.nodes.append(
                 {
-                    "node": nodes[number],
+                    "node": nodes[names],
                     "root": root,
                     "question": question.key,
                     "parent": parent,
-                    "path": [model.key for model in path],
+                    "path": [node_model.key for node_model in path],
                     "depth": len(path),
-                    "generation": generation,
-                    "dropped_answers": 0,
+                    "generation": generation["generation"],
+                    "dropped_responses": 0,
                 }
             )
-            response = outcome.response if outcome else None
-            text = text_key(str(generation) if response is None else response)
-            batch.generations.append(
-                {
-                    "generation": generation,
-                    "model": path[-1].key,
-                    "prompt": place,
-                    "sample": 0,
-                    "response": response,
-                    "text": text if outcome else None,
-                    "prompt_tokens": outcome.prompt_tokens if outcome else None,
-                    "completion_tokens": outcome.completion_tokens if outcome else None,
-                    "finish_reason": None,
-                    "status": "ok" if outcome else "error",
-                    "error": None if outcome else f"not in {source}",
-                    "transient": None if outcome else False,
-                    "seconds": None,
-                    "engine": "imported",
-                    "created": now(),
-                    "cost": outcome.cost if outcome else None,
-                }
-            )
-            if outcome:
-                batch.scores.append(
-                    {"question": question.key, "text": text, "metric": METRIC, "value": outcome.score, "detail": "{}"}
-                )
-        if len(batch.nodes) >= ROWS_AT_ONCE:
-            yield _once(batch)
+            if result:
+                score = {"text": generation["text"], "metric": METRIC, "value": result.score, "detail": "{}"}
+                batch.scores.append({"question": question.key} | score)
+        if len(batch.nodes) >= COMMIT_ROWS:
+            yield _with_distinct_scores(batch)
             batch = Batch()
-    yield _once(batch)
+    yield _with_distinct_scores(batch)
 
 
-def _once(batch: Batch) -> Batch:
-    """Keep one score a response: several models may have given the same one."""
+def _generation_row(question: Question, path: tuple[str, ...], model: Model, result: ResultRow | None, source: str) -> Row:
+    """Return the row of a generation; without a result, it is a failure that no run retries."""
+    prompt = canonical_json([question.benchmark, question.item, question.prompt, path[:-1]])
+    generation = generation_key(model.key, prompt, 0)
+    row: dict[str, Any] = {
+        "generation": generation,
+        "model": model.key,
+        "prompt": prompt,
+        "sample": 0,
+        "response": None,
+        "text": None,
+        "prompt_tokens": None,
+        "completion_tokens": None,
+        "finish_reason": None,
+        "status": "error",
+        "error": f"not in {source}",
+        "transient": False,
+        "seconds": None,
+        "engine": "imported",
+        "created": now(),
+        "cost": None,
+    }
+    if result is None:
+        return row
+    return row | {
+        "response": result.response,
+        "text": text_key(str(generation) if result.response is None else result.response),
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+        "status": "ok",
+        "error": None,
+        "transient": None,
+        "cost": result.cost,
+    }
+
+
+def _with_distinct_scores(batch: Batch) -> Batch:
+    """Keep one score per response: several models may have given the same one."""
     batch.scores = list({(row["question"], row["text"]): row for row in batch.scores}.values())
     return batch

@@ -1,8 +1,8 @@
-"""Exact answers over a table: no rollout, no sampling, no grid of alphas; a few vector operations a level (pure).
+"""Exact values over a table, by enumeration of its ends: no rollouts, no sampling, no grid of alphas (pure).
 
-Arrays are `(rows, ends)` over the nodes at which an episode may end, or `(rows, D, actions)` over decision nodes. Episodes end
-at the M ** L leaves; with `allow_stop` at every node, the root included (Q = C = 0: abstained), and every decision node has one
-more action, the last. The number of columns tells which of the two is meant.
+An *end* is a node at which an episode may end: one of the M ** L leaves or, with `allow_stop`, any node, the root included
+(Q = C = 0: abstained). With `allow_stop`, every decision node has one more action, the last. Arrays are `(rows, ends)`, or
+`(rows, D, actions)` over decision nodes; their number of columns determines whether stopping is allowed.
 """
 
 from typing import NamedTuple
@@ -12,8 +12,8 @@ import numpy as np
 from toolkit.core import tree
 from toolkit.replay.table import Floats, Ints, TransitionTable
 
-CHUNK = 4096
-"""Rows whose frontiers are worked out together: few enough for the processor's cache."""
+CHUNK_ROWS = 4096
+"""Rows whose frontiers are computed together: few enough for the processor's cache."""
 
 
 class Outcome(NamedTuple):
@@ -27,16 +27,16 @@ class Outcome(NamedTuple):
         return self.quality - alpha * self.cost
 
     def charged(self, cost: float | Floats) -> "Outcome":
-        """Return the same at so much more cost."""
+        """Return the outcome with an additional cost."""
         return Outcome(self.quality, self.cost + cost)
 
 
 class Frontier(NamedTuple):
-    """The oracle of every row for all alphas at once: each end is a line Q - alpha * C, the best of them an upper envelope.
+    """The oracle of every row for all alphas at once: each end is a line Q - alpha * C, and the oracle is their upper envelope.
 
     Attributes:
         alphas: Where each segment begins, ascending from 0, `(rows, segments)`; inf past a row's last.
-        nodes: The end that is best from there on, `(rows, segments)`.
+        nodes: The best end from there on, `(rows, segments)`.
     """
 
     alphas: Floats
@@ -45,13 +45,13 @@ class Frontier(NamedTuple):
     def at(self, alpha: float | Floats) -> Ints:
         """Return the oracle's end on each row, `(rows,)`, or `(alphas, rows)` for an array of alphas.
 
-        Of equally good ends the cheapest is taken, and of those the first in the order of nodes.
+        Of equally good ends it chooses the cheapest, and of those the first in the order of nodes.
         """
-        wanted = np.asarray(alpha, dtype=np.float64)[..., None]
-        found = np.broadcast_to(self.nodes[:, 0], (*wanted.shape[:-1], len(self.nodes))).copy()
+        alphas = np.asarray(alpha, dtype=np.float64)[..., None]
+        chosen = np.broadcast_to(self.nodes[:, 0], (*alphas.shape[:-1], len(self.nodes))).copy()
         for starts, nodes in zip(self.alphas.T[1:], self.nodes.T[1:], strict=True):
-            np.copyto(found, nodes, where=starts <= wanted)
-        return found
+            np.copyto(chosen, nodes, where=starts <= alphas)
+        return chosen
 
 
 class Curve(NamedTuple):
@@ -61,9 +61,9 @@ class Curve(NamedTuple):
     outcome: Outcome
 
     def at(self, alpha: float | Floats) -> Outcome:
-        """Return mean quality and cost of the oracle at some alphas."""
-        place = np.searchsorted(self.alphas, alpha, side="right") - 1
-        return Outcome(self.outcome.quality[place], self.outcome.cost[place])
+        """Return mean quality and cost of the oracle at one or more alphas."""
+        segment = np.searchsorted(self.alphas, alpha, side="right") - 1
+        return Outcome(self.outcome.quality[segment], self.outcome.cost[segment])
 
 
 def ends(table: TransitionTable, allow_stop: bool = False) -> slice:
@@ -79,53 +79,58 @@ def path_shares(table: TransitionTable, probabilities: Floats) -> Floats:
         probabilities: Of every action at every decision node, `(rows, D, M)`, or `(rows, D, M + 1)` with stopping.
     """
     rows, models = len(probabilities), table.n_models
-    stopping = probabilities.shape[-1] - models
-    mass, stopped = np.ones((rows, 1)), []
+    stop_actions = probabilities.shape[-1] - models
+    reached, stopped = np.ones((rows, 1)), []
     for depth in range(table.horizon):
-        chances = mass[:, :, None] * probabilities[:, tree.level(models, depth)]
-        stopped.append(chances[:, :, models:].reshape(rows, models**depth * stopping))
-        mass = chances[:, :, :models].reshape(rows, models ** (depth + 1))
-    return np.concatenate([*stopped, mass], axis=1)
+        shares = reached[:, :, None] * probabilities[:, tree.level(models, depth)]
+        stopped.append(shares[:, :, models:].reshape(rows, models**depth * stop_actions))
+        reached = shares[:, :, :models].reshape(rows, models ** (depth + 1))
+    return np.concatenate([*stopped, reached], axis=1)
 
 
 def outcome(table: TransitionTable, rows: Ints, shares: Floats) -> Outcome:
-    """Return what a policy is worth on some rows, given the probability of each end, `(rows, ends)`."""
+    """Return the expected outcome of a policy on each row, `(rows,)`, given the probability of each end, `(rows, ends)`."""
     at = ends(table, allow_stop=shares.shape[1] == table.quality.shape[1])
     return Outcome(np.einsum("re,re->r", shares, table.quality[rows, at]), np.einsum("re,re->r", shares, table.cost[rows, at]))
 
 
 def node_outcome(table: TransitionTable, rows: Ints, nodes: int | Ints) -> Outcome:
-    """Return what ending at given nodes is worth: one node for all rows, or one a row, `(..., rows)`."""
+    """Return the outcome of ending at given nodes: one node for all rows, or one per row, `(..., rows)`."""
     return Outcome(table.quality[rows, nodes], table.cost[rows, nodes])
 
 
 def frontier(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> Frontier:
     """Return the oracle of each row for all alphas, exactly."""
     at = ends(table, allow_stop)
-    parts = [_envelopes(table.quality[part, at], table.cost[part, at]) for part in _chunks(rows)]
+    chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+    parts = [_envelopes(table.quality[chunk, at], table.cost[chunk, at]) for chunk in chunks]
     segments = max((starts.shape[1] for starts, _ in parts), default=1)
     alphas = np.full((len(rows), segments), np.inf)
     nodes = np.zeros((len(rows), segments), dtype=np.int64)
     done = 0
     for starts, chosen in parts:
-        here = slice(done, done + len(starts))
-        alphas[here, : starts.shape[1]] = starts
-        nodes[here, : starts.shape[1]] = chosen + at.start
+        chunk_rows = slice(done, done + len(starts))
+        alphas[chunk_rows, : starts.shape[1]] = starts
+        nodes[chunk_rows, : starts.shape[1]] = chosen + at.start
         done += len(starts)
     return Frontier(alphas, nodes)
 
 
-def _chunks(rows: Ints) -> list[Ints]:
-    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-
-
 def _envelopes(quality: Floats, cost: Floats) -> tuple[Floats, Ints]:
-    """Walk along the upper envelopes of lines `quality - alpha * cost`, all rows at once, from alpha 0 to the cheapest end."""
+    """Follow the upper envelopes of the lines `quality - alpha * cost`, all rows at once, from alpha 0 to the cheapest end.
+
+    Args:
+        quality: Quality of each end, `(rows, ends)`.
+        cost: Cost of each end, `(rows, ends)`.
+
+    Returns:
+        Where each segment begins, and its end, `(rows, segments)` each.
+    """
     best = np.where(quality == quality.max(1, keepdims=True), cost, np.inf).argmin(1)
     starts, chosen = [np.zeros(len(best))], [best]
-    live = np.arange(len(best))
+    active = np.arange(len(best))
     while True:
-        line = (np.arange(len(live)), best)
+        line = (np.arange(len(active)), best)
         saved = cost[line][:, None] - cost
         lost = quality[line][:, None] - quality
         crossing = np.divide(lost, saved, out=np.full(lost.shape, np.inf), where=saved > 0)
@@ -134,26 +139,34 @@ def _envelopes(quality: Floats, cost: Floats) -> tuple[Floats, Ints]:
         moving = alpha < np.inf
         if not moving.any():
             return np.stack(starts, 1), np.stack(chosen, 1)
-        live, best, quality, cost = live[moving], best[moving], quality[moving], cost[moving]
+        active, best, quality, cost = active[moving], best[moving], quality[moving], cost[moving]
         start, node = np.full(len(chosen[0]), np.inf), np.zeros(len(chosen[0]), dtype=np.int64)
-        start[live] = np.maximum(alpha[moving], starts[-1][live])  # rounding must not turn the order round
-        node[live] = best
+        start[active] = np.maximum(alpha[moving], starts[-1][active])  # rounding must not reverse the order
+        node[active] = best
         starts.append(start)
         chosen.append(node)
 
 
-def curve(table: TransitionTable, rows: Ints, found: Frontier) -> Curve:
-    """Return the oracle's mean over benchmarks as a function of alpha, exactly: one step wherever a row changes path."""
+def curve(table: TransitionTable, rows: Ints, oracle_frontier: Frontier) -> Curve:
+    """Return the oracle's mean over benchmarks as a function of alpha, exactly: one step wherever a row changes path.
+
+    Args:
+        table: The table.
+        rows: The rows.
+        oracle_frontier: Their frontier.
+    """
     weights = benchmark_weights(table, rows)[:, None]
-    value = node_outcome(table, rows[:, None], found.nodes)
-    later = np.isfinite(found.alphas[:, 1:])
-    alphas = found.alphas[:, 1:][later]
+    later = np.isfinite(oracle_frontier.alphas[:, 1:])
+    alphas = oracle_frontier.alphas[:, 1:][later]
     order = np.argsort(alphas, kind="stable")
-    sums = [
-        np.cumsum(np.concatenate([[float((weights[:, 0] * v[:, 0]).sum())], (weights * np.diff(v, axis=1))[later][order]]))
-        for v in value
-    ]
-    return Curve(np.concatenate([[0.0], alphas[order]]), Outcome(*sums))
+
+    def cumulative(values: Floats) -> Floats:
+        """Return the weighted mean at alpha 0 and after every step, from the value of each segment, `(rows, segments)`."""
+        first = float((weights[:, 0] * values[:, 0]).sum())
+        return np.cumsum(np.concatenate([[first], (weights * np.diff(values, axis=1))[later][order]]))
+
+    quality, cost = node_outcome(table, rows[:, None], oracle_frontier.nodes)
+    return Curve(np.concatenate([[0.0], alphas[order]]), Outcome(quality=cumulative(quality), cost=cumulative(cost)))
 
 
 def oracle(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop: bool = False) -> Ints:
@@ -163,33 +176,48 @@ def oracle(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop
 
 def benchmark_weights(table: TransitionTable, rows: Ints) -> Floats:
     """Return weights that turn a sum over rows into the unweighted mean of benchmark means, `(rows,)`."""
-    _, place, counts = np.unique(table.benchmark[rows], return_inverse=True, return_counts=True)
-    weights: Floats = 1 / (len(counts) * counts[place])
+    _, index, counts = np.unique(table.benchmark[rows], return_inverse=True, return_counts=True)
+    weights: Floats = 1 / (len(counts) * counts[index])
     return weights
 
 
 def fixed_paths(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> Outcome:
-    """Return what each fixed path is worth, the mean over benchmarks on the given rows, `(ends,)`."""
+    """Return the outcome of each fixed path, as a mean over benchmarks on the given rows, `(ends,)`."""
     at, weights = ends(table, allow_stop), benchmark_weights(table, rows)
     return Outcome(weights @ table.quality[rows, at], weights @ table.cost[rows, at])
 
 
 def best_fixed_path(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop: bool = False) -> Ints:
-    """Return the end with the highest mean reward over benchmarks, selected on the given rows: one for each alpha."""
-    worth = fixed_paths(table, rows, allow_stop)
-    best: Ints = ends(table, allow_stop).start + worth.reward(np.asarray(alpha, dtype=np.float64)[..., None]).argmax(-1)
+    """Return the end with the highest mean reward over benchmarks on the given rows: a scalar, or one for each alpha."""
+    rewards = fixed_paths(table, rows, allow_stop).reward(np.asarray(alpha, dtype=np.float64)[..., None])
+    best: Ints = ends(table, allow_stop).start + rewards.argmax(-1)
     return best
 
 
 def best_fixed_path_per_benchmark(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop: bool = False) -> Ints:
-    """Return the best fixed path of every benchmark, `(benchmarks,)` or `(alphas, benchmarks)`, selected on the given rows.
+    """Return the best fixed path of every benchmark on the given rows, `(benchmarks,)` or `(alphas, benchmarks)`.
 
-    A benchmark without rows there gets the path that is best overall.
+    A benchmark without any of the rows gets the path that is best overall.
     """
-    return np.stack([best_fixed_path(table, here, alpha, allow_stop) for here in rows_by_benchmark(table, rows)], axis=-1)
+    return np.stack([best_fixed_path(table, group, alpha, allow_stop) for group in rows_by_benchmark(table, rows)], axis=-1)
+
+
+def best_model(table: TransitionTable, rows: Ints, alpha: float) -> int:
+    """Return the node of the model with the highest mean reward over benchmarks after one hop, on the given rows."""
+    first_hop = np.arange(1, 1 + table.n_models)
+    rewards = node_outcome(table, rows[:, None], first_hop).reward(alpha)
+    return int(first_hop[(benchmark_weights(table, rows) @ rewards).argmax()])
+
+
+def best_model_per_benchmark(table: TransitionTable, rows: Ints, alpha: float) -> Ints:
+    """Return the node of the best model of every benchmark on the given rows, `(benchmarks,)`.
+
+    A benchmark without any of the rows gets the model that is best overall.
+    """
+    return np.array([best_model(table, group, alpha) for group in rows_by_benchmark(table, rows)])
 
 
 def rows_by_benchmark(table: TransitionTable, rows: Ints) -> list[Ints]:
-    """Return those of the rows that belong to each benchmark; all of them for one that has none."""
+    """Return those of the rows that belong to each benchmark; all of them for a benchmark that has none."""
     groups = [rows[table.benchmark[rows] == benchmark] for benchmark in range(len(table.benchmarks))]
-    return [here if len(here) else rows for here in groups]
+    return [group if len(group) else rows for group in groups]

@@ -1,32 +1,19 @@
-"""An evaluation as text for people."""
+"""Shows an evaluation, as text for people."""
 
 from collections.abc import Callable
 
 from toolkit.replay.table import ABSTAINED
-from toolkit.report.tables import aligned, number
-from toolkit.routing.evaluate import COLLAPSED, Estimate, Evaluation, Result
+from toolkit.report.tables import aligned, format_number
+from toolkit.routing.evaluate import COLLAPSE_SHARE, Evaluation, Result
 from toolkit.routing.overhead import Overhead
+from toolkit.routing.statistics import Estimate
 
-FEW = 30
-"""Below this many questions, results are shown but not judged."""
-
-
-def render(evaluation: Evaluation) -> str:
-    """Lay out an evaluation: overall with intervals, then R, Q and C by benchmark, then the paths that were taken."""
-    router = evaluation.result("router")
-    parts = [
-        f"Run {evaluation.run}, {evaluation.split} split: {router.questions} questions, "
-        f"{len(evaluation.benchmarks)} benchmarks, alpha = {evaluation.alpha:g}.",
-        "R = Q - alpha * C; C in cost units (1 = the dearest model's mean cost of one hop). Overall is the unweighted mean of "
-        "benchmarks; [95% intervals] are over questions.",
-        _overall(evaluation),
-        *(_by_benchmark(evaluation, title, pick) for title, pick in _MEASURES),
-        _paths(evaluation),
-        *([_overhead(evaluation.overhead)] if evaluation.overhead else []),
-        _verdict(evaluation),
-    ]
-    return "\n\n".join(parts)
-
+MIN_QUESTIONS = 30
+"""With fewer questions, results are shown without a verdict."""
+MAX_PATHS = 4
+"""Paths shown per policy."""
+MAX_PATHS_WIDTH = 160
+"""Longest list of paths, in characters."""
 
 _MEASURES: tuple[tuple[str, Callable[[Result], Estimate]], ...] = (
     ("R, reward", lambda result: result.reward),
@@ -35,91 +22,112 @@ _MEASURES: tuple[tuple[str, Callable[[Result], Estimate]], ...] = (
 )
 
 
+def render(evaluation: Evaluation) -> str:
+    """Lay out an evaluation: overall with intervals, then R, Q and C by benchmark, most frequent paths, and a verdict."""
+    parts = [
+        f"Run {evaluation.run}, {evaluation.split} split: {evaluation.result('router').questions} questions, "
+        f"{len(evaluation.benchmarks)} benchmarks, alpha = {evaluation.alpha:g}.",
+        "R = Q - alpha * C; C in cost units (1 = the most expensive model's mean cost of one hop). Overall is the unweighted "
+        "mean of the benchmarks; [95% intervals] are over questions.",
+        _overall(evaluation),
+        *(_by_benchmark(evaluation, title, measure) for title, measure in _MEASURES),
+        _paths(evaluation),
+        *([_overhead(evaluation.overhead)] if evaluation.overhead else []),
+        _verdict(evaluation),
+    ]
+    return "\n\n".join(parts)
+
+
+def with_interval(estimate: Estimate) -> str:
+    """Write an estimate with its interval: `0.531 [0.416, 0.641]`."""
+    return f"{format_number(estimate.mean)} [{format_number(estimate.low)}, {format_number(estimate.high)}]"
+
+
+def _with_half_width(estimate: Estimate) -> str:
+    return f"{format_number(estimate.mean)} ±{format_number((estimate.high - estimate.low) / 2)}"
+
+
 def _label(evaluation: Evaluation, policy: str) -> str:
-    chosen = {"best fixed path": evaluation.best_fixed_path, "best model": evaluation.best_model}
-    return f"{policy}: {chosen[policy]}" if policy in chosen else policy
+    selected = {"best fixed path": evaluation.best_fixed_path, "best model": evaluation.best_model}
+    return f"{policy}: {selected[policy]}" if policy in selected else policy
 
 
-def _shown(evaluation: Evaluation) -> list[str]:
-    """Return the policies that people are shown: the single fixed paths of several models are for SQL."""
+def _shown_policies(evaluation: Evaluation) -> list[str]:
+    """Return the policies that people are shown; fixed paths of several models are left to SQL."""
     return [policy for policy in evaluation.policies if " > " not in policy and policy != ABSTAINED]
 
 
 def _overall(evaluation: Evaluation) -> str:
     rows = []
-    for policy in _shown(evaluation):
+    for policy in _shown_policies(evaluation):
         result = evaluation.result(policy)
         lead = "" if policy == "router" else with_interval(result.lead)
         rows.append([_label(evaluation, policy), *map(with_interval, (result.quality, result.cost, result.reward)), lead])
     return aligned(["overall", "Q", "C", "R", "router's R is ahead by"], rows)
 
 
-def _by_benchmark(evaluation: Evaluation, title: str, pick: Callable[[Result], Estimate]) -> str:
-    names = evaluation.benchmarks
-    marked = [name + ("*" if evaluation.result("router", name).synthetic else "") for name in names]
-    rows: list[list[str]] = [
-        [policy, *(_with_half(pick(evaluation.result(policy, name))) for name in names)] for policy in _shown(evaluation)
+def _by_benchmark(evaluation: Evaluation, title: str, measure: Callable[[Result], Estimate]) -> str:
+    benchmarks = evaluation.benchmarks
+    routers = [evaluation.result("router", benchmark) for benchmark in benchmarks]
+    headings = [router.benchmark + "*" * router.synthetic for router in routers]
+    rows = [
+        [policy, *(_with_half_width(measure(evaluation.result(policy, benchmark))) for benchmark in benchmarks)]
+        for policy in _shown_policies(evaluation)
     ]
-    rows.append(["questions", *(str(evaluation.result("router", name).questions) for name in names)])
-    note = "\n* synthetic questions" if any(name.endswith("*") for name in marked) else ""
-    return aligned([title, *marked], rows) + note
+    rows.append(["questions", *(str(router.questions) for router in routers)])
+    note = "\n* synthetic questions" if any(router.synthetic for router in routers) else ""
+    return aligned([title, *headings], rows) + note
 
 
 def _paths(evaluation: Evaluation) -> str:
-    rows = [
-        [policy, ", ".join(f"{path} {share:.0%}" for path, share in list(evaluation.result(policy).paths.items())[:4])]
-        for policy in ("router", "router (greedy)", "oracle")
-    ]
-    note = (
-        f"\n{ABSTAINED}: stopped before any model was asked, Q = C = 0" if any(ABSTAINED in paths for _, paths in rows) else ""
-    )
-    return aligned(["policy", "most frequent paths"], rows, width=160) + note
+    rows = []
+    for policy in ("router", "router (greedy)", "oracle"):
+        shares = list(evaluation.result(policy).paths.items())[:MAX_PATHS]
+        rows.append([policy, ", ".join(f"{path} {share:.0%}" for path, share in shares)])
+    note = f"\n{ABSTAINED}: stopped before any model responded, Q = C = 0"
+    has_abstained = any(ABSTAINED in paths for _, paths in rows)
+    return aligned(["policy", "most frequent paths"], rows, MAX_PATHS_WIDTH) + (note if has_abstained else "")
 
 
 def _overhead(overhead: Overhead) -> str:
-    encoder, network = (f"{1000 * seconds:.3g} ms" for seconds in overhead[:2])
-    told = f"A decision takes the router {encoder} of its encoder and {network} of its network, one at a time"
+    encoder, network = (f"{1000 * seconds:.3g} ms" for seconds in (overhead.encoder, overhead.network))
+    times = f"One decision takes {encoder} in the router's encoder and {network} in its network"
     if not overhead.rate:
-        return f"{told}; C holds nothing of that (--overhead-rate)."
+        return f"{times}. C does not include that time (--overhead-rate)."
     return (
-        f"{told}. At {overhead.rate:g} cost units a second it adds {number(overhead.decision)} to the router's C; "
-        f"for kNN and linear a question adds {number(overhead.question)}, the encoder's share."
+        f"{times}. At {overhead.rate:g} cost units per second, each decision adds {format_number(overhead.decision)} to the "
+        f"router's C, and each question adds {format_number(overhead.question)} to that of kNN and linear, for the encoder."
     )
 
 
 def _verdict(evaluation: Evaluation) -> str:
     router = evaluation.result("router")
-    if router.questions < FEW:
+    if router.questions < MIN_QUESTIONS:
         return f"Only {router.questions} questions: too few to say which policy is better."
     model = evaluation.result("best model")
-    path, share = next(iter(router.paths.items()))
-    collapsed = f" It has collapsed: {share:.0%} of its questions take {path}." if share > COLLAPSED else ""
     standings = [
         f"{_standing(evaluation.result('best fixed path').lead)} the best fixed path",
         f"{_standing(model.lead)} {evaluation.best_model}, the best single model",
         *([f"{_standing(evaluation.result('kNN').lead)} kNN"] if "kNN" in evaluation.policies else []),
     ]
-    greedy = evaluation.result("router (greedy)").lead
-    sharper = f" Its most probable action is worth {number(-greedy.mean)} more than a drawn one." if greedy.high < 0 else ""
-    return (
-        f"The router {'; '.join(standings)}. It improves on {evaluation.best_model} on a question with probability "
-        f"{with_interval(model.improvement)}, ties counted half.{sharper}{collapsed}"
-    )
+    sentences = [
+        f"The router {'; '.join(standings)}.",
+        f"The probability that it improves on {evaluation.best_model} on a question is {with_interval(model.improvement)}, "
+        "counting ties as half.",
+    ]
+    greedy_lead = evaluation.result("router (greedy)").lead
+    if greedy_lead.high < 0:
+        sentences.append(f"The greedy router's R is {format_number(-greedy_lead.mean)} higher than that of the sampled one.")
+    path, share = next(iter(router.paths.items()))
+    if share > COLLAPSE_SHARE:
+        sentences.append(f"The router has collapsed: {share:.0%} of its questions take {path}.")
+    return " ".join(sentences)
 
 
 def _standing(lead: Estimate) -> str:
-    """Say on which side of a policy the router is, as far as the interval of its lead allows."""
+    """Say whether the router is better or worse than a policy, as far as the interval of its lead allows."""
     if lead.low > 0:
-        return f"is better by {number(lead.mean)} [{number(lead.low)}, {number(lead.high)}] than"
+        return f"is better by {with_interval(lead)} than"
     if lead.high < 0:
-        return f"is worse by {number(-lead.mean)} [{number(-lead.high)}, {number(-lead.low)}] than"
-    return f"cannot be told ({number(lead.mean)} [{number(lead.low)}, {number(lead.high)}]) from"
-
-
-def with_interval(estimate: Estimate) -> str:
-    """Write an estimate with its interval: `0.531 [0.416, 0.641]`."""
-    return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
-
-
-def _with_half(estimate: Estimate) -> str:
-    return f"{number(estimate.mean)} ±{number((estimate.high - estimate.low) / 2)}"
+        return f"is worse by {with_interval(Estimate(-lead.mean, -lead.high, -lead.low))} than"
+    return f"is not significantly different ({with_interval(lead)}) from"

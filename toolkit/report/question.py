@@ -1,4 +1,4 @@
-"""One question's tree as text for people."""
+"""Shows the tree of one question, as text for people."""
 
 from typing import Any
 
@@ -6,82 +6,73 @@ from toolkit.core.errors import CacheError
 from toolkit.core.tree import path_of
 from toolkit.store import Cache
 
+INDENT = " " * 4
+"""Indentation of a node per hop."""
 
-def render(cache: Cache, question: str, suite: str | None, sample: int) -> str:
-    """Draw every answer of one question, with what each cost and scored; the complete path with the highest reward is marked.
+
+def render(cache: Cache, name: str, suite: str | None, sample: int) -> str:
+    """Draw every response to one question with its quality and cost; the complete path with the highest reward is marked.
 
     Args:
         cache: The cache.
-        question: `BENCHMARK/ITEM`, or the beginning of a question's key.
-        suite: Name of a recorded suite; the one recorded last where there is none.
-        sample: Which sampled tree.
+        name: `BENCHMARK/ITEM`, or the beginning of a question's key.
+        suite: Name of a recorded suite; None for the one recorded last.
+        sample: Number of the sampled tree.
 
     Raises:
-        CacheError: No question, or several, go by that name.
+        CacheError: There is no such suite or sample, or not exactly one such question.
     """
-    suites = cache.arrow(
-        "SELECT name, (config->>'$.train.alpha')::DOUBLE AS alpha FROM current_suites ORDER BY recorded DESC"
-    ).to_pylist()
-    chosen = next((row for row in suites if suite in (None, row["name"])), None)
-    if chosen is None:
+    alphas = {row["name"]: row["alpha"] for row in cache.query("suite_alphas").to_pylist()}
+    suite = suite or next(iter(alphas), None)
+    if suite is None or suite not in alphas:
+        raise CacheError(f"The cache {cache.path} has no suite {suite!r}; recorded: {', '.join(alphas) or 'none'}.")
+    questions = cache.query("questions_called", name=suite, question=name).to_pylist()
+    if len(questions) != 1:
         raise CacheError(
-            f"The cache {cache.path} has no suite {suite!r}; recorded: {', '.join(row['name'] for row in suites)}."
-        )
-    found = cache.arrow(
-        "SELECT DISTINCT q.question, q.benchmark, q.item, q.prompt, q.reference->>'$.answers[0]' AS answer"
-        " FROM current_suites AS s JOIN suite_questions USING (suite) JOIN questions AS q USING (question)"
-        " WHERE s.name = $suite AND (q.benchmark || '/' || q.item = $question OR starts_with(q.question::VARCHAR, $question))",
-        {"suite": chosen["name"], "question": question},
-    ).to_pylist()
-    if len(found) != 1:
-        raise CacheError(
-            f"{len(found) or 'No'} questions of suite {chosen['name']} go by {question!r}. List them with: "
+            f"{len(questions) or 'No'} questions of suite {suite} are called {name!r}. List them with: "
             "toolkit sql \"SELECT DISTINCT benchmark || '/' || item FROM transitions\""
         )
-    nodes = cache.arrow(
-        "SELECT number, depth, path, response, prompt_tokens, completion_tokens, cost, quality, status, error FROM transitions"
-        " WHERE suite = $suite AND question = $question::UUID AND sample = $sample",
-        {"suite": chosen["name"], "question": found[0]["question"], "sample": sample},
-    ).to_pylist()
+    [question] = questions
+    nodes = cache.query("tree", name=suite, question=question["question"], sample=sample).to_pylist()
     if sample and not nodes:
-        raise CacheError(f"Suite {chosen['name']} has no sample {sample} of {question}; samples are numbered from 0.")
+        raise CacheError(f"Suite {suite} has no sample {sample} of {name}; samples are numbered from 0.")
     n_models = sum(node["depth"] == 1 for node in nodes)
     nodes.sort(key=lambda node: path_of(node["number"], n_models))
-    best = _best(nodes, chosen["alpha"])
-    lines = [
-        f"{found[0]['benchmark']}/{found[0]['item']} (suite {chosen['name']})",
-        found[0]["prompt"],
-        f"Answer: {found[0]['answer']}",
-        "",
-    ]
-    for node in nodes:
-        mark = "*" if tuple(node["path"]) == best[: node["depth"]] else " "
-        head = f"{mark} {'    ' * (node['depth'] - 1)}{node['path'][-1]}"
-        if node["status"] == "error":
-            lines.append(f"{head}  failed: {node['error']}")
-            continue
-        told = f"Q {node['quality']:.2f}" if node["quality"] is not None else "not scored"
-        cost = f"C {node['cost']:.2f}" if node["cost"] is not None else "C ?"
-        known = node["prompt_tokens"] is not None
-        tokens = f", {node['prompt_tokens']}+{node['completion_tokens']} tokens" if known else ""
-        lines.append(f"{head}  [{told}, {cost}{tokens}]  {' '.join((node['response'] or '').split())}".rstrip())
-    lines += [
-        "",
-        f"* the complete path with the highest R = Q - {chosen['alpha']:g} * C" if best else "The tree is not whole yet.",
-    ]
-    return "\n".join(lines)
+    best = _best_path(nodes, alphas[suite])
+    return "\n".join(
+        [
+            f"{question['benchmark']}/{question['item']} (suite {suite})",
+            question["prompt"],
+            f"Answer: {question['answer']}",
+            "",
+            *(_line(node, best) for node in nodes),
+            "",
+            f"* the complete path with the highest R = Q - {alphas[suite]:g} * C" if best else "The tree is not complete yet.",
+        ]
+    )
 
 
-def _best(nodes: list[dict[str, Any]], alpha: float) -> tuple[str, ...]:
-    """Return the complete path with the highest reward, or an empty one while costs or answers are missing."""
-    cost: dict[tuple[str, ...], float] = {(): 0.0}
-    for node in sorted(nodes, key=lambda node: len(node["path"])):
+def _line(node: dict[str, Any], best: tuple[str, ...]) -> str:
+    mark = "*" if tuple(node["path"]) == best[: node["depth"]] else " "
+    head = f"{mark} {INDENT * (node['depth'] - 1)}{node['path'][-1]}"
+    if node["status"] == "error":
+        return f"{head}  failed: {node['error']}"
+    quality = f"Q {node['quality']:.2f}" if node["quality"] is not None else "not scored"
+    cost = f"C {node['cost']:.2f}" if node["cost"] is not None else "C ?"
+    tokens = f", {node['prompt_tokens']}+{node['completion_tokens']} tokens" if node["prompt_tokens"] is not None else ""
+    return f"{head}  [{quality}, {cost}{tokens}]  {' '.join((node['response'] or '').split())}".rstrip()
+
+
+def _best_path(nodes: list[dict[str, Any]], alpha: float) -> tuple[str, ...]:
+    """Return the complete path with the highest reward, or an empty one while costs or responses are missing."""
+    costs: dict[tuple[str, ...], float] = {(): 0.0}
+    for node in sorted(nodes, key=lambda node: node["depth"]):
         path = tuple(node["path"])
-        if node["cost"] is None or path[:-1] not in cost:
+        if node["cost"] is None or path[:-1] not in costs:
             return ()
-        cost[path] = cost[path[:-1]] + float(node["cost"])
-    depth = max(map(len, cost))
-    ends = {tuple(node["path"]): node["quality"] for node in nodes if node["depth"] == depth}
-    if not ends or any(quality is None for quality in ends.values()):
+        costs[path] = costs[path[:-1]] + float(node["cost"])
+    horizon = max(map(len, costs))
+    qualities = {tuple(node["path"]): node["quality"] for node in nodes if node["depth"] == horizon}
+    if not qualities or None in qualities.values():
         return ()
-    return max(ends, key=lambda path: float(ends[path]) - alpha * cost[path])
+    return max(qualities, key=lambda path: float(qualities[path]) - alpha * costs[path])

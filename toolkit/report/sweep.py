@@ -1,62 +1,138 @@
-"""A sweep as text: at each alpha the routers of all seeds against what they have to beat, overall and by benchmark."""
+"""Shows a sweep, as text for people: the routers of all seeds at each alpha, beside what they have to beat."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from toolkit.replay.table import ABSTAINED
 from toolkit.report.evaluation import with_interval
-from toolkit.report.tables import aligned, number
-from toolkit.routing.evaluate import OVERALL, Estimate, Evaluation, Result
+from toolkit.report.tables import aligned, format_number
+from toolkit.routing.baselines import registered_baselines
+from toolkit.routing.evaluate import COLLAPSE_SHARE, OVERALL, Evaluation, Result
+from toolkit.routing.statistics import Estimate
+from toolkit.routing.sweep import Collapse, SweepRun
+from toolkit.store import SweepPoint
 
-BEST = ("best model per benchmark", "best path per benchmark")
-"""What is selected for each benchmark apart, on the training split."""
+BEST_PER_BENCHMARK = ("best model per benchmark", "best path per benchmark")
+"""Baselines that are chosen for each benchmark separately, on the training split."""
+MAX_BENCHMARKS_WIDTH = 90
+"""Longest list of benchmarks, in characters."""
+MAX_RATIO = 100
+"""A larger ratio of qualities is not shown: its denominator is almost 0."""
 
 
-def headline(evaluations: Sequence[Evaluation]) -> str:
-    """Lay out one line an alpha: the router's R, how far it leads, what share of others' it reaches, and where it is ahead."""
+class SweepSummary(NamedTuple):
+    """A finished sweep on the test split.
+
+    Attributes:
+        runs: Its runs.
+        questions: Number of questions.
+        points: The scores of every policy at every alpha.
+        router: The learned policy to show: `router`, or `router (greedy)`.
+        areas: AIQ by policy.
+        collapses: Where routers have collapsed.
+    """
+
+    runs: Sequence[SweepRun]
+    questions: int
+    points: Sequence[SweepPoint]
+    router: str
+    areas: Mapping[str, float]
+    collapses: Sequence[Collapse]
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds per alpha."""
+        return len({run.seed for run in self.runs})
+
+
+def render(summary: SweepSummary) -> str:
+    """Lay out one line per alpha, then AIQ, then where routers have collapsed."""
+    seeds = f"{summary.seeds} seeds" if summary.seeds > 1 else "1 seed"
+    areas = ", ".join(f"{policy} {format_number(area)}" for policy, area in summary.areas.items())
+    lines = [
+        f"{len(summary.runs)} routers ({summary.runs[0].config.algorithm}), test split: {summary.questions} questions. "
+        f"Means over {seeds}.\n",
+        _points(summary),
+        "\nAIQ (mean quality over costs, from the cheapest fixed path, which every router can mix in, to the most expensive "
+        f"one): {areas}.",
+    ]
+    if summary.collapses:
+        collapses = [f"alpha {row.alpha:g}: {row.routers} of {summary.seeds} ({row.path})" for row in summary.collapses]
+        lines.append(f"Collapsed to one path on more than {COLLAPSE_SHARE:.0%} of the questions: {'; '.join(collapses)}.")
+    return "\n".join(lines)
+
+
+def render_by_benchmark(evaluations: Sequence[Evaluation]) -> str:
+    """Lay out every alpha by benchmark, then the headline."""
+    parts = [
+        *map(_by_benchmark, evaluations),
+        "Rows show R, or Q where they say so, of the routers of all seeds together; ± is half a 95% interval over questions.",
+        _headline(evaluations),
+    ]
+    return "\n\n".join(parts)
+
+
+def _points(summary: SweepSummary) -> str:
+    fixed = {point.alpha: point for point in summary.points if point.policy == "best fixed path"}
+    rows = []
+    for point in summary.points:
+        if point.policy != summary.router:
+            continue
+        spread = point.reward_spread if summary.seeds > 1 else None
+        figures = (point.quality, point.cost, point.reward, spread, fixed[point.alpha].reward, point.regret)
+        rows.append([f"{point.alpha:g}", *map(format_number, figures)])
+    return aligned(["alpha", "Q", "C", "R", "sd over seeds", "best fixed path's R", "regret to oracle"], rows)
+
+
+def _headline(evaluations: Sequence[Evaluation]) -> str:
+    """Lay out one line per alpha: the router's R, its lead, its share of others' R, and the benchmarks where it leads."""
+    best_model, best_path = BEST_PER_BENCHMARK
     rows = []
     for evaluation in evaluations:
-        ahead = [name for name in evaluation.benchmarks if evaluation.result(BEST[1], name).lead.low > 0]
-        rows.append(
-            [
-                f"{evaluation.alpha:g}",
-                with_interval(evaluation.result("router").reward),
-                with_interval(evaluation.result("best model").lead),
-                with_interval(evaluation.result(BEST[0]).lead),
-                with_interval(evaluation.result(BEST[1]).share),
-                with_interval(evaluation.result("oracle").share),
-                ", ".join(ahead) or "none",
-            ]
+        ahead = [benchmark for benchmark in evaluation.benchmarks if evaluation.result(best_path, benchmark).lead.low > 0]
+        estimates = (
+            evaluation.result("router").reward,
+            evaluation.result("best model").lead,
+            evaluation.result(best_model).lead,
+            evaluation.result(best_path).share,
+            evaluation.result("oracle").share,
         )
-    titles = ["alpha", "router's R", "ahead of best model", "ahead of best model of each"]
-    return aligned([*titles, "of best path of each", "of the oracle", "above best path of its own"], rows, width=90)
+        rows.append([f"{evaluation.alpha:g}", *map(with_interval, estimates), ", ".join(ahead) or "none"])
+    columns = ["alpha", "router's R", "ahead of best model", "ahead of best model of each"]
+    columns += ["of best path of each", "of the oracle", "above best path of its own"]
+    return aligned(columns, rows, MAX_BENCHMARKS_WIDTH)
 
 
-def by_benchmark(evaluation: Evaluation) -> str:
-    """Lay out one alpha: R of every policy, then how far the router leads, then its Q as a multiple of each model's."""
-    alone = [name for name in evaluation.policies if evaluation.result(name).paths.keys() == {name}]
-    models = [name for name in alone if " > " not in name and name != ABSTAINED]
-    compared = [*models, *BEST, "kNN", "linear", "oracle"]
-    names = [*evaluation.benchmarks, OVERALL]
+def _by_benchmark(evaluation: Evaluation) -> str:
+    """Lay out one alpha: R of every policy, the router's lead, and its Q as a multiple of others' Q."""
+    fixed = [policy for policy in evaluation.policies if evaluation.result(policy).paths.keys() == {policy}]
+    models = [policy for policy in fixed if " > " not in policy and policy != ABSTAINED]
+    predictors = [baseline.name for baseline in registered_baselines() if baseline.question_only]
+    compared = ["router", *models, *BEST_PER_BENCHMARK, *predictors, "oracle"]
+    benchmarks = [*evaluation.benchmarks, OVERALL]
 
-    def row(title: str, policy: str, pick: str) -> list[str]:
-        return [title, *(_half(getattr(evaluation.result(policy, name), pick)) for name in names)]
+    def row(title: str, policy: str, measure: str) -> list[str]:
+        estimates = (getattr(evaluation.result(policy, benchmark), measure) for benchmark in benchmarks)
+        return [title, *map(_with_half_width, estimates)]
 
     rows = [
-        *(row(policy, policy, "reward") for policy in ("router", *compared)),
-        *(row(f"ahead of {policy}", policy, "lead") for policy in BEST),
+        *(row(policy, policy, "reward") for policy in compared),
+        *(row(f"ahead of {policy}", policy, "lead") for policy in BEST_PER_BENCHMARK),
         *(row(f"Q / Q of {policy}", policy, "multiple") for policy in (*models, "oracle")),
-        ["paths", *(_paths(evaluation.result("router", name)) for name in names)],
+        ["paths", *(_main_path(evaluation.result("router", benchmark)) for benchmark in benchmarks)],
     ]
-    return aligned([f"alpha = {evaluation.alpha:g}", *names], rows)
+    return aligned([f"alpha = {evaluation.alpha:g}", *benchmarks], rows)
 
 
-def _paths(result: Result) -> str:
+def _main_path(result: Result) -> str:
     path, share = next(iter(result.paths.items()))
     return f"{path} {share:.0%}"
 
 
-def _half(estimate: Estimate) -> str:
-    if not estimate.mean < 100:  # a multiple of next to nothing
+def _with_half_width(estimate: Estimate) -> str:
+    """Write a value with half of its interval, which is left out if it is wider than the value."""
+    if not estimate.mean < MAX_RATIO:
         return "-"
-    half = (estimate.high - estimate.low) / 2
-    return number(estimate.mean, 2) + (f" ±{number(half, 2)}" if half < estimate.mean or estimate.mean < 1 else "")
+    half_width = (estimate.high - estimate.low) / 2
+    shows_width = half_width < estimate.mean or estimate.mean < 1
+    return format_number(estimate.mean, 2) + (f" ±{format_number(half_width, 2)}" if shows_width else "")

@@ -1,8 +1,8 @@
-"""Learning with the whole tree: gradient ascent on the policy's exact value, as an algorithm of stable-baselines3.
+"""The exact policy gradient over the whole tree, as an algorithm of stable-baselines3.
 
-All children of every node are known, so the value of a policy on a question is a polynomial of its action probabilities: they
-are computed at every decision node in one forward pass and backed up the tree, and the exact gradient is carried down. No
-sampling, no critic, no advantages. With hundreds of questions generalisation is the bottleneck: projection, weight decay,
+All children of every node are cached, so the value of a policy on a question is a polynomial of its action probabilities. One
+forward pass computes them at every decision node, they are backed up the tree, and the exact gradient is carried down. There is
+no sampling, no critic and no advantage. With hundreds of questions, generalisation is the bottleneck: projection, weight decay,
 dropout on the features and early stopping on the validation split are part of the method.
 """
 
@@ -21,77 +21,82 @@ from toolkit.core import tree
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.exact import benchmark_weights, ends
 from toolkit.replay.table import Ints
-from toolkit.routing.dense import Dense, Gradients
-from toolkit.routing.networks import Conditioned, of_table
+from toolkit.routing.dense import Dense, FlatGradient
+from toolkit.routing.networks import Conditioned, all_node_features
+from toolkit.routing.registry import Algorithm, actor_only
 
-CHUNK = 1024
+CHUNK_QUESTIONS = 1024
 """Questions whose logits are computed together where no gradient is needed."""
-SPACING = 4
-"""Of a conditioned policy's alphas, every so manieth is looked at on each validation question."""
+ALPHA_STRIDE = 4
+"""Every `ALPHA_STRIDE`-th of a conditioned policy's alphas is evaluated on each validation question."""
+MAX_GRADIENT_NORM = 0.5
 
 
-class Backed(NamedTuple):
-    """A policy's exact value at the root of each question, `(questions,)`, and its gradient in the logits, of their shape."""
+class ValueAndGradient(NamedTuple):
+    """A policy's exact value at each question's root, `(questions,)`, and its gradient with respect to the logits."""
 
     value: torch.Tensor
-    slopes: torch.Tensor
+    gradient: torch.Tensor
 
 
 @torch.no_grad()
-def backed_up(rewards: torch.Tensor, logits: torch.Tensor, n_models: int, horizon: int, ent_coef: float = 0.0) -> Backed:
-    """Back a policy's value up the tree, and carry its gradient down.
+def back_up(
+    rewards: torch.Tensor, logits: torch.Tensor, n_models: int, horizon: int, ent_coef: float = 0.0
+) -> ValueAndGradient:
+    """Back a policy's value up the tree, and carry its gradient down (faster than autograd: `toolkit.routing.dense`).
 
-    With p the chances at a node, reached with probability r, and q what its actions are worth, its value is v = p * q, and the
-    gradient r * p * (q - v): entropy, as -log p in q, changes nothing about that, because chances sum to 1.
+    With p the action probabilities at a node that is reached with probability r, and q the values of its actions, its value is
+    v = p * q and the gradient is r * p * (q - v). An entropy bonus, as -log p in q, does not change that, because probabilities
+    sum to 1.
 
     Args:
-        rewards: Q - alpha * C at each end, `(questions, ends)`: all nodes where the policy may stop, else the leaves.
+        rewards: Q - alpha * C at each end, `(questions, ends)`: of all nodes if the policy may stop, else of the leaves.
         logits: Of every action at every decision node, `(questions, D, actions)`.
         n_models: Size of the pool.
         horizon: Number of hops.
-        ent_coef: Worth of a nat of entropy, wherever the policy gets to.
+        ent_coef: Value of a nat of entropy at every decision node that the policy reaches.
     """
-    log_chances = torch.log_softmax(logits, -1)
-    chances = log_chances.exp()
-    worth = log_chances * -ent_coef
-    values = torch.empty_like(worth[..., 0])
+    log_probabilities = torch.log_softmax(logits, -1)
+    probabilities = log_probabilities.exp()
+    action_values = log_probabilities * -ent_coef
+    values = torch.empty_like(action_values[..., 0])
     value = rewards[:, -(n_models**horizon) :]
     for depth in range(horizon - 1, -1, -1):
-        here = tree.level(n_models, depth)
-        worth[:, here, :n_models] += value.reshape(len(value), -1, n_models)
+        level = tree.level(n_models, depth)
+        action_values[:, level, :n_models] += value.reshape(len(value), -1, n_models)
         if logits.shape[-1] > n_models:
-            worth[:, here, n_models] += rewards[:, here]
-        value = values[:, here] = (chances[:, here] * worth[:, here]).sum(-1)
-    slopes = worth.sub_(values[..., None]).mul_(chances)
+            action_values[:, level, n_models] += rewards[:, level]
+        value = values[:, level] = (probabilities[:, level] * action_values[:, level]).sum(-1)
+    gradient = action_values.sub_(values[..., None]).mul_(probabilities)
     reached = torch.ones_like(value)
     for depth in range(1, horizon):
-        above, here = tree.level(n_models, depth - 1), tree.level(n_models, depth)
-        reached = (reached[..., None] * chances[:, above, :n_models]).flatten(1)
-        slopes[:, here] *= reached[..., None]
-    return Backed(value[:, 0], slopes)
+        parents, children = tree.level(n_models, depth - 1), tree.level(n_models, depth)
+        reached = (reached[..., None] * probabilities[:, parents, :n_models]).flatten(1)
+        gradient[:, children] *= reached[..., None]
+    return ValueAndGradient(value[:, 0], gradient)
 
 
-class Average:
-    """A running average of parameters, which can take their place.
+class MovingAverage:
+    """A moving average of parameters, which can be swapped with them.
 
     Args:
-        parameters: The parameters; what they are now is where it begins.
-        keep: Share of itself that it keeps at a step; less at first, so that it does not begin with what was drawn at random.
+        parameters: The parameters; the average starts at their current values.
+        decay: Share of the average that a step keeps; smaller at first, so that the random initial values fade quickly.
     """
 
-    def __init__(self, parameters: Iterable[torch.Tensor], keep: float) -> None:
-        self.parameters, self.keep, self.steps = list(parameters), keep, 0
+    def __init__(self, parameters: Iterable[torch.Tensor], decay: float) -> None:
+        self.parameters, self.decay, self.steps = list(parameters), decay, 0
         self.values = [parameter.detach().clone() for parameter in self.parameters]
 
     def update(self) -> None:
-        """Move towards the parameters as they are."""
+        """Move towards the current parameters."""
         self.steps += 1
-        share = 1 - min(self.keep, (1 + self.steps) / (10 + self.steps))
+        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         for value, parameter in zip(self.values, self.parameters, strict=True):
             value.lerp_(parameter.detach(), share)
 
     def swap(self) -> None:
-        """Change places with the parameters."""
+        """Exchange the average and the parameters."""
         for n, parameter in enumerate(self.parameters):
             parameter.data, self.values[n] = self.values[n], parameter.data
 
@@ -100,22 +105,23 @@ class ExactGradient(BaseAlgorithm):
     """Follows the gradient of the policy's exact value over the training split of a `RoutingVecEnv`'s table.
 
     Args:
-        policy: As in stable-baselines3; `MlpPolicy`.
-        env: The environment, of which table, alpha and `allow_stop` are used; it is not stepped. None to load and predict.
+        policy: A policy class of stable-baselines3, or its alias `MlpPolicy`.
+        env: The environment, of which only the table, alphas and `allow_stop` are used; it is never stepped. None to load a
+            policy and predict.
         learning_rate: Step size of AdamW.
-        batch_size: Questions whose trees make a step.
-        n_epochs: Passes over the training split at most.
-        patience: Passes without a better validation reward after which training ends; the best policy is kept.
-        ent_coef: Worth of a nat of entropy in the value that is followed.
-        ent_start: The same in the first pass; without it a policy settles before it has seen what is better, and its gradient
-            vanishes.
-        ent_epochs: Passes over which it falls to `ent_coef`.
-        weight_decay: Of AdamW.
-        dropout: Share of features that are hidden in a pass.
-        averaging: Share of itself that the running average of the weights keeps at a step; the policy is that average. 0: none.
-        policy_kwargs: As in stable-baselines3.
-        tensorboard_log: Folder of the log.
-        verbose: As in stable-baselines3.
+        batch_size: Questions per step; a step uses their whole trees.
+        n_epochs: Largest number of passes over the training split.
+        patience: Passes without a better validation reward after which training stops; the best policy is kept.
+        ent_coef: Final value of a nat of entropy in the objective.
+        ent_start: Its initial value. Without it, a policy becomes deterministic before it has found the better actions, and
+            its gradient vanishes.
+        ent_epochs: Passes over which it falls linearly from `ent_start` to `ent_coef`.
+        weight_decay: Weight decay of AdamW.
+        dropout: Share of the features that a training step sets to zero.
+        averaging: Decay per step of the moving average of the weights; the policy is that average. 0 turns averaging off.
+        policy_kwargs: Arguments of the policy class.
+        tensorboard_log: Folder of the TensorBoard log.
+        verbose: 1 prints the log.
         seed: Seed of weights, order and dropout.
         device: Device of the network.
     """
@@ -187,72 +193,70 @@ class ExactGradient(BaseAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Train until validation stops improving, at most `n_epochs` passes.
+        """Train until the validation reward stops improving, for at most `n_epochs` passes.
 
         Args:
-            total_timesteps: Decisions at most, over all questions and nodes; 0 leaves it to `n_epochs`.
+            total_timesteps: Largest number of decisions, summed over questions, nodes and passes; 0 for `n_epochs` passes.
             callback: Called after each pass.
-            log_interval: Passes from one entry of the log to the next.
+            log_interval: Passes between two entries of the log.
             tb_log_name: Name of the log.
-            reset_num_timesteps: Whether to count from 0.
-            progress_bar: As in stable-baselines3.
+            reset_num_timesteps: Whether to count decisions from 0.
+            progress_bar: Whether to show SB3's progress bar.
         """
         assert isinstance(self.env, RoutingVecEnv), "ExactGradient learns over a RoutingVecEnv"
-        env, table = self.env, self.env.table
-        rows, validation = env.rows, table.rows("validation")
-        steps = len(rows) * table.n_decision_nodes
+        rows, validation_rows = self.env.rows, self.env.table.rows("validation")
+        steps_per_pass = len(rows) * self.env.table.n_decision_nodes
         total, callback = self._setup_learn(
-            total_timesteps or steps * self.n_epochs, callback, reset_num_timesteps, tb_log_name, progress_bar
+            total_timesteps or steps_per_pass * self.n_epochs, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         callback.on_training_start(locals(), globals())
-        data = _Data(self, rows)
-        held_out = _Data(self, validation) if len(validation) else None
-        weights = torch.from_numpy(benchmark_weights(table, validation)) if held_out else None
-        average = Average(data.actor.parameters, self.averaging) if self.averaging else None
-        best, kept, since = -np.inf, None, 0
+        training = _Questions(self, rows)
+        validation = _Questions(self, validation_rows) if len(validation_rows) else None
+        average = MovingAverage(training.actor.parameters, self.averaging) if self.averaging else None
+        best_reward, best_state, passes_since_best = -np.inf, None, 0
         for epoch in range(1, self.n_epochs + 1):
-            value = self._pass(data, average)
-            self.num_timesteps += steps
+            value = self._pass(training, average)
+            self.num_timesteps += steps_per_pass
             self._update_current_progress_remaining(self.num_timesteps, total)
             self.logger.record("train/value", value)
             if average:
                 average.swap()
-            if held_out is not None and weights is not None:
-                reward = float((weights * held_out.value()).sum())
+            if validation:
+                reward = validation.mean_value()
                 self.logger.record("validation/reward", reward)
-                since += 1
-                if reward > best:
-                    best, since, kept = reward, 0, copy.deepcopy(self.policy.state_dict())
+                passes_since_best += 1
+                if reward > best_reward:
+                    best_reward, best_state, passes_since_best = reward, copy.deepcopy(self.policy.state_dict()), 0
             if epoch % log_interval == 0:
                 self.logger.dump(self.num_timesteps)
-            if not callback.on_step() or since >= self.patience or self.num_timesteps >= total:
+            if not callback.on_step() or passes_since_best >= self.patience or self.num_timesteps >= total:
                 break
             if average and epoch < self.n_epochs:
                 average.swap()
-        if kept is not None:
-            self.policy.load_state_dict(kept)
+        if best_state is not None:
+            self.policy.load_state_dict(best_state)
         callback.on_training_end()
         return self
 
-    def _pass(self, data: "_Data", average: Average | None) -> float:
-        """Follow the gradient once over all questions; return the mean value, entropy bonus included."""
+    def _pass(self, questions: "_Questions", average: MovingAverage | None) -> float:
+        """Take one step per minibatch, over all questions; return the mean value, entropy bonus included."""
         self._update_learning_rate(self.policy.optimizer)
         self.policy.set_training_mode(True)
         ent_coef = self.ent_coef + (self.ent_start - self.ent_coef) * max(0.0, 1 - self._n_updates / self.ent_epochs)
-        order = torch.randperm(len(data.quality))
-        gradients = Gradients(data.actor)
+        order = torch.randperm(len(questions.quality))
+        flat_gradient = FlatGradient(questions.actor)
         total = 0.0
         for batch in torch.split(order, self.batch_size):
-            features = data.features[batch]
-            if self.dropout:  # torch's own draws from a Bernoulli distribution, at several times the price
+            features = questions.features[batch]
+            if self.dropout:  # torch's own Bernoulli sampling takes several times as long
                 features = features * (torch.rand_like(features) >= self.dropout) / (1 - self.dropout)
-            prices = data.prices(len(batch))
-            logits = data.logits(features, prices)
-            value, slopes = backed_up(data.rewards(batch, prices), logits, data.n_models, data.horizon, ent_coef)
-            if data.conditioned:  # else the dearest alphas pull hardest
-                slopes = slopes / (1 + prices[:, None, None])
-            data.actor.backward(slopes.flatten(0, 1).div_(-len(batch)))
-            gradients.clip(0.5)
+            alphas = questions.sample_alphas(len(batch))
+            logits = questions.logits(features, alphas)
+            value, gradient = back_up(questions.rewards(batch, alphas), logits, questions.n_models, questions.horizon, ent_coef)
+            if questions.conditioned:  # otherwise the largest alphas dominate
+                gradient = gradient / (1 + alphas[:, None, None])
+            questions.actor.backward(gradient.flatten(0, 1).div_(-len(batch)))
+            flat_gradient.clip(MAX_GRADIENT_NORM)
             self.policy.optimizer.step()
             if average:
                 average.update()
@@ -262,63 +266,79 @@ class ExactGradient(BaseAlgorithm):
         return total / len(order)
 
 
-class _Data:
-    """Features of all decision nodes, `(questions, D, features)`, Q and C of all ends, `(questions, ends)`, and the actor."""
+class _Questions:
+    """The questions of a split, as a learner needs them.
+
+    Attributes:
+        features: Features of all decision nodes, `(questions, D, features)`.
+        quality: Q of all ends, `(questions, ends)`.
+        cost: C of all ends, `(questions, ends)`.
+        alphas: The alphas that the policy is trained for, `(alphas,)`.
+        actor: The policy's network.
+        conditioned: The extractor of a policy that observes alpha, else None; `features` are those of its base.
+    """
 
     def __init__(self, learner: ExactGradient, rows: Ints) -> None:
-        env = learner.env
+        env, device = learner.env, learner.device
         assert isinstance(env, RoutingVecEnv)
-        table = env.table
+        table, at = env.table, ends(env.table, env.allow_stop)
+        extractor = learner.policy.pi_features_extractor
+        self.conditioned = extractor if isinstance(extractor, Conditioned) else None
+        base = extractor.base if isinstance(extractor, Conditioned) else extractor
         self.actor = Dense.actor(learner.policy)
         self.n_models, self.horizon = table.n_models, table.horizon
-        found = learner.policy.pi_features_extractor
-        self.conditioned = found if isinstance(found, Conditioned) else None
-        extract = found.base if isinstance(found, Conditioned) else found
-        self.alphas = torch.from_numpy(env.alphas if len(env.alphas) else np.array([env.alpha])).float().to(learner.device)
-        if self.conditioned:  # an end knot has alphas on one side only, and would learn from fewer questions
-            nearness = self.conditioned.nearness(self.alphas)
-            self.upto = (nearness / nearness.sum(0)).sum(1).cumsum(0) / nearness.shape[1]
-        at = ends(table, env.allow_stop)
-        self.features = of_table(extract, env.observer, rows, learner.device)
-        self.quality, self.cost = (
-            torch.from_numpy(values[rows, at]).float().to(learner.device) for values in (table.quality, table.cost)
-        )
+        self.alphas = torch.from_numpy(env.alphas if len(env.alphas) else np.array([env.alpha])).float().to(device)
+        self.features = all_node_features(base, env.observer, rows, device)
+        self.quality = torch.from_numpy(table.quality[rows, at]).float().to(device)
+        self.cost = torch.from_numpy(table.cost[rows, at]).float().to(device)
+        self._weights = torch.from_numpy(benchmark_weights(table, rows))
+        if self.conditioned:  # all knots get equally many questions, though an end knot has alphas on one side only
+            weights = self.conditioned.knot_weights(self.alphas)
+            self._cumulative = (weights / weights.sum(0)).sum(1).cumsum(0) / weights.shape[1]
 
-    def prices(self, n: int) -> torch.Tensor:
-        """Draw an alpha for each of `n` questions, spread as evenly as so few draws can be; every knot counts alike."""
+    def sample_alphas(self, n: int) -> torch.Tensor:
+        """Sample an alpha for each of `n` questions, spread as evenly as possible; every knot gets the same weight."""
         if not self.conditioned:
             return self.alphas.expand(n)
         places = (torch.randperm(n, device=self.alphas.device) + torch.rand(n, device=self.alphas.device)) / n
-        return self.alphas[torch.searchsorted(self.upto, places).clamp(max=len(self.alphas) - 1)]
+        return self.alphas[torch.searchsorted(self._cumulative, places).clamp(max=len(self.alphas) - 1)]
 
-    def rewards(self, questions: torch.Tensor, prices: torch.Tensor) -> torch.Tensor:
-        """Return Q - alpha * C at all ends of some questions, `(questions, ends)`, at an alpha each."""
-        return self.quality[questions] - prices[:, None] * self.cost[questions]
+    def rewards(self, questions: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
+        """Return Q - alpha * C at all ends of some questions, `(questions, ends)`, given an alpha for each."""
+        return self.quality[questions] - alphas[:, None] * self.cost[questions]
 
-    def logits(self, features: torch.Tensor, prices: torch.Tensor) -> torch.Tensor:
+    def logits(self, features: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
         """Return the logits at some questions' decision nodes, `(questions, D, actions)`, from their features and alphas."""
         if self.conditioned:
-            features = self.conditioned.at(features, prices)
+            features = self.conditioned.at(features, alphas)
         return self.actor.forward(features.flatten(0, 1)).view(*features.shape[:2], -1)
 
-    def value(self) -> torch.Tensor:
-        """Return the policy's exact value on each question, `(questions,)`: the mean over some of its alphas.
+    def mean_value(self) -> float:
+        """Return the policy's exact value: the unweighted mean of benchmark means, averaged over some of its alphas.
 
-        All alphas count alike: of A alphas question n is asked at number n, n + 4, n + 8 ... modulo A.
+        All alphas have the same weight: of A alphas, question n is evaluated at number n, n + 4, n + 8 ... modulo A.
         """
-        everyone = torch.arange(len(self.quality), device=self.alphas.device)
-        return (
-            torch.stack(
-                [
-                    torch.cat([self._value(part, first) for part in torch.split(everyone, CHUNK)])
-                    for first in range(0, len(self.alphas), SPACING)
-                ]
-            )
-            .mean(0)
-            .cpu()
-        )
+        questions = torch.arange(len(self.quality), device=self.alphas.device)
+        values = [
+            torch.cat([self._value(chunk, first) for chunk in torch.split(questions, CHUNK_QUESTIONS)])
+            for first in range(0, len(self.alphas), ALPHA_STRIDE)
+        ]
+        return float((self._weights * torch.stack(values).mean(0).cpu()).sum())
 
     def _value(self, questions: torch.Tensor, first: int) -> torch.Tensor:
-        prices = self.alphas[(questions + first) % len(self.alphas)]
-        logits = self.logits(self.features[questions], prices)
-        return backed_up(self.rewards(questions, prices), logits, self.n_models, self.horizon).value
+        alphas = self.alphas[(questions + first) % len(self.alphas)]
+        logits = self.logits(self.features[questions], alphas)
+        return back_up(self.rewards(questions, alphas), logits, self.n_models, self.horizon).value
+
+
+ALGORITHM = Algorithm(
+    name="exact",
+    model=ExactGradient,
+    help="the gradient of the policy's exact value over the whole tree",
+    conditioned_defaults={"dropout": 0.2, "averaging": 0.99},
+    net_arch=actor_only,
+    uses_timesteps=False,
+)
+"""The defaults are those of `ExactGradient`. A conditioned policy's first layer has weights for every knot, which need more
+regularisation (both chosen in docs/design/learning.md).
+"""

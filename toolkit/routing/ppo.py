@@ -1,8 +1,9 @@
-"""PPO of stable-baselines3 at the speed of arithmetic: replays a table by indices, and gathers features once.
+"""PPO of stable-baselines3, adapted to a table: rollouts are node numbers, and features are computed once.
 
-The algorithm, its hyperparameters, its callbacks and its file are SB3's. What differs is how rollouts are collected and how
-minibatches are made: features of all decision nodes are extracted once, wherever the extractor has nothing to learn; episodes
-are node numbers; a rollout keeps numbers, and a minibatch is one gather. Over any other environment it is SB3's PPO as it is.
+The algorithm, its hyperparameters, its callbacks and its file are SB3's. Only the collection of rollouts and the assembly of
+minibatches differ: the features of all decision nodes are computed once, if the extractor has nothing to learn, and a minibatch
+is one gather. Over any other environment it is SB3's PPO unchanged. The gradients of the loss are written out, because autograd
+is slower (measured in `toolkit.routing.dense`).
 """
 
 from collections.abc import Iterator
@@ -18,15 +19,16 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import Ints
-from toolkit.routing.dense import Dense, Gradients
-from toolkit.routing.networks import of_table
+from toolkit.routing.dense import Dense, FlatGradient
+from toolkit.routing.networks import all_node_features
+from toolkit.routing.registry import Algorithm
 
-LARGEST = 2**31
-"""Bytes of features that are kept in memory; above, SB3's own collection gathers them as it goes."""
+MAX_FEATURE_BYTES = 2**31
+"""Size of the features that are kept in memory; above it, SB3 observes nodes as it replays them."""
 
 
-class Replayed(NamedTuple):
-    """A rollout, one entry a hop, `(steps * n_envs,)`; `indices` are rows of the features."""
+class Rollout(NamedTuple):
+    """A rollout, one entry per hop, `(steps * n_envs,)`; `indices` are rows of the features."""
 
     indices: torch.Tensor
     actions: torch.Tensor
@@ -37,26 +39,25 @@ class Replayed(NamedTuple):
     rewards: torch.Tensor
     dones: torch.Tensor
 
-    def shuffled(self, batch_size: int) -> Iterator["Replayed"]:
-        """Cut the rollout into minibatches, in a new order."""
+    def shuffled(self, batch_size: int) -> Iterator["Rollout"]:
+        """Split the rollout into minibatches, in a new order."""
         order = torch.randperm(len(self.indices))
-        columns = [torch.split(column.index_select(0, order), batch_size) for column in self]
-        return map(Replayed, *columns)
+        return map(Rollout, *(torch.split(column.index_select(0, order), batch_size) for column in self))
 
 
-class Compared(NamedTuple):
-    """The policy beside the one that acted, one entry a decision: what is logged of the updates comes from it."""
+class LossTerms(NamedTuple):
+    """The terms of PPO's loss for each decision, `(n,)`: the policy compared with the one that collected the rollout."""
 
     gain: torch.Tensor
-    capped: torch.Tensor
-    error: torch.Tensor
+    clipped_gain: torch.Tensor
+    value_error: torch.Tensor
     negative_entropy: torch.Tensor
     ratio: torch.Tensor
     log_ratio: torch.Tensor
 
     @property
     def kl(self) -> torch.Tensor:
-        """The divergence of the policy from the one that acted, as SB3 approximates it."""
+        """The divergence of the policy from the one that collected the rollout, as SB3 approximates it."""
         return (self.ratio - 1 - self.log_ratio).mean()
 
 
@@ -64,10 +65,10 @@ class ReplayPPO(PPO):
     """SB3's PPO, faster over a `RoutingVecEnv`; `save`, `load`, `predict` and all other arguments are SB3's.
 
     Args:
-        *args: As in stable-baselines3.
-        ent_start: `ent_coef` when training begins, from which it falls linearly to the one named; None for that one throughout.
-            Where cost is dear a policy otherwise learns to stop before it has seen what a second hop is worth.
-        **kwargs: As in stable-baselines3.
+        *args: Passed to SB3's PPO.
+        ent_start: Initial `ent_coef`, which falls linearly to `ent_coef` over the training; None keeps it constant. At a high
+            price of cost, a policy otherwise learns to stop before it has seen what a second hop is good for.
+        **kwargs: Passed to SB3's PPO.
     """
 
     policy: ActorCriticPolicy
@@ -83,15 +84,15 @@ class ReplayPPO(PPO):
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_features", "_place", "_replayed", "_actor", "_critic"]
+        return [*super()._excluded_save_params(), "_features", "_index", "_rollout", "_actor", "_critic"]
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        found = super()._setup_learn(*args, **kwargs)
-        self._features = self._extract()
-        return found
+        result = super()._setup_learn(*args, **kwargs)
+        self._features = self._node_features()
+        return result
 
-    def _extract(self) -> torch.Tensor | None:
-        """Return the features of the training rows' decision nodes, `(rows * D, features)`, where once is enough."""
+    def _node_features(self) -> torch.Tensor | None:
+        """Return the features of the training rows' decision nodes, `(rows * D, features)`; None if they cannot be reused."""
         env, policy = self.env, self.policy
         if not isinstance(env, RoutingVecEnv) or len(env.alphas) or self.use_sde or self.clip_range_vf is not None:
             return None
@@ -102,11 +103,11 @@ class ReplayPPO(PPO):
             self._actor, self._critic = Dense.actor(policy), Dense.critic(policy)
         except ValueError:
             return None
-        if not fixed or count * policy.features_dim * 4 > LARGEST:
+        if not fixed or count * policy.features_dim * 4 > MAX_FEATURE_BYTES:
             return None
-        self._place: Ints = np.full(len(env.table.split), -1, dtype=np.int64)
-        self._place[env.rows] = np.arange(len(env.rows))
-        return of_table(extractor, env.observer, env.rows, self.device).flatten(0, 1)
+        self._index: Ints = np.full(len(env.table.split), -1, dtype=np.int64)
+        self._index[env.rows] = np.arange(len(env.rows))
+        return all_node_features(extractor, env.observer, env.rows, self.device).flatten(0, 1)
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -118,127 +119,159 @@ class ReplayPPO(PPO):
         self.policy.set_training_mode(False)
         callback.on_rollout_start()
         shape = (n_rollout_steps, env.num_envs)
-        indices = np.empty(shape, dtype=np.int64)
-        rewards = np.empty(shape, dtype=np.float32)
-        dones = np.zeros(shape, dtype=bool)
-        actions, values, log_probs = (torch.empty(shape, dtype=d) for d in (torch.int64, torch.float32, torch.float32))
+        indices, actions = torch.empty(shape, dtype=torch.int64), torch.empty(shape, dtype=torch.int64)
+        values, log_probs, rewards = torch.empty(shape), torch.empty(shape), torch.empty(shape)
+        dones = torch.zeros(shape, dtype=torch.bool)
         with torch.inference_mode():
             for step in range(n_rollout_steps):
-                indices[step] = self._place[env.row] * env.table.n_decision_nodes + env.node
-                logits, values[step] = self._forward(self._features[torch.from_numpy(indices[step])])
-                log_chances = torch.log_softmax(logits, -1)
+                indices[step] = self._indices(env)
+                logits, values[step] = self._forward(self._features[indices[step]])
+                log_probabilities = torch.log_softmax(logits, -1)
                 noise = torch.empty_like(logits).exponential_()
-                actions[step] = (log_chances.exp() / noise).argmax(-1)  # a draw from the categorical, by exponential races
-                log_probs[step] = log_chances.gather(-1, actions[step][:, None])[:, 0]
-                rewards[step], dones[step] = env.advance(actions[step].numpy())
+                actions[step] = (log_probabilities.exp() / noise).argmax(-1)  # samples the categorical distribution
+                log_probs[step] = log_probabilities.gather(-1, actions[step][:, None])[:, 0]
+                rewards[step], dones[step] = map(torch.from_numpy, env.advance(actions[step].numpy()))
                 self.num_timesteps += env.num_envs
                 callback.update_locals(locals())
                 if not callback.on_step():
                     return False
-            here = torch.from_numpy(self._place[env.row] * env.table.n_decision_nodes + env.node)
-            last = self._forward(self._features[here])[1]
-            self._last_episode_starts = dones[-1]
-            advantages, returns = self._advantages(torch.from_numpy(rewards), torch.from_numpy(dones), values, last)
-            self._replayed = Replayed(
-                *(torch.from_numpy(indices).flatten(), actions.flatten(), values.flatten(), log_probs.flatten()),
-                *(advantages.flatten(), returns.flatten()),
-                *(torch.from_numpy(rewards).flatten(), torch.from_numpy(dones).flatten()),
+            last_values = self._forward(self._features[self._indices(env)])[1]
+            self._last_episode_starts = dones[-1].numpy()
+            advantages = self._advantages(rewards, dones, values, last_values)
+            self._rollout = Rollout(
+                indices=indices.flatten(),
+                actions=actions.flatten(),
+                values=values.flatten(),
+                log_probs=log_probs.flatten(),
+                advantages=advantages.flatten(),
+                returns=(advantages + values).flatten(),
+                rewards=rewards.flatten(),
+                dones=dones.flatten(),
             )
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _indices(self, env: RoutingVecEnv) -> torch.Tensor:
+        """Return the rows of the features that belong to the episodes' current nodes, `(n_envs,)`."""
+        return torch.from_numpy(self._index[env.row] * env.table.n_decision_nodes + env.node)
 
     def _forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits, `(n, actions)`, and values, `(n,)`."""
         return self._actor.forward(features), self._critic.forward(features)[:, 0]
 
     def _advantages(
-        self, rewards: torch.Tensor, dones: torch.Tensor, values: torch.Tensor, last: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return advantages (GAE) and returns, `(steps, n_envs)`; as in stable-baselines3's `RolloutBuffer`."""
-        going, advantages = (~dones).float(), torch.empty_like(rewards)
-        later, following = torch.zeros_like(last), last
+        self, rewards: torch.Tensor, dones: torch.Tensor, values: torch.Tensor, last_values: torch.Tensor
+    ) -> torch.Tensor:
+        """Return advantages (GAE), `(steps, n_envs)`, computed as in SB3's `RolloutBuffer`."""
+        continues, advantages = (~dones).float(), torch.empty_like(rewards)
+        advantage, next_values = torch.zeros_like(last_values), last_values
         for step in range(len(rewards) - 1, -1, -1):
-            delta = rewards[step] + self.gamma * following * going[step] - values[step]
-            later = delta + self.gamma * self.gae_lambda * going[step] * later
-            advantages[step], following = later, values[step]
-        return advantages, advantages + values
+            delta = rewards[step] + self.gamma * next_values * continues[step] - values[step]
+            advantage = delta + self.gamma * self.gae_lambda * continues[step] * advantage
+            advantages[step], next_values = advantage, values[step]
+        return advantages
 
     def train(self) -> None:
-        """Update the policy from the last rollout; see stable-baselines3, whose loss this is."""
-        last = self.ent_coef
+        """Update the policy from the last rollout; the loss is SB3's."""
+        final = self.ent_coef
         if self.ent_start is not None:
-            self.ent_coef += (self.ent_start - last) * self._current_progress_remaining
+            self.ent_coef += (self.ent_start - final) * self._current_progress_remaining
         try:
             if self._features is None:
                 super().train()
             else:
                 self._update(self._features)
         finally:
-            self.ent_coef = last
+            self.ent_coef = final
 
     def _update(self, features: torch.Tensor) -> None:
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range: float = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-        optimizer, gradients = self.policy.optimizer, Gradients(self._actor, self._critic)
-        seen: list[Compared] = []
+        optimizer, gradient = self.policy.optimizer, FlatGradient(self._actor, self._critic)
+        batches: list[LossTerms] = []
         for _ in range(self.n_epochs):
             diverged = False
-            for batch in self._replayed.shuffled(self.batch_size):
+            for batch in self._rollout.shuffled(self.batch_size):
                 logits, values = self._forward(features.index_select(0, batch.indices))
-                in_logits, in_values, compared = self._slopes(batch, logits, values, clip_range)
-                seen.append(compared)
-                diverged = self.target_kl is not None and compared.kl.item() > 1.5 * self.target_kl
+                logit_gradients, value_gradients, terms = self._gradients(batch, logits, values, clip_range)
+                batches.append(terms)
+                diverged = self.target_kl is not None and terms.kl.item() > 1.5 * self.target_kl
                 if diverged:
                     break
-                self._actor.backward(in_logits)
-                self._critic.backward(in_values[:, None])
-                gradients.clip(self.max_grad_norm)
+                self._actor.backward(logit_gradients)
+                self._critic.backward(value_gradients[:, None])
+                gradient.clip(self.max_grad_norm)
                 optimizer.step()
             self._n_updates += 1
             if diverged:
                 break
-        self._log(Compared(*map(torch.cat, zip(*seen, strict=True))), clip_range)
+        self._log(LossTerms(*map(torch.cat, zip(*batches, strict=True))), clip_range)
 
-    def _log(self, compared: Compared, clip_range: float) -> None:
-        """Log what SB3 does of a rollout's updates, under its names."""
-        data = self._replayed
-        policy_loss = -torch.min(compared.gain, compared.capped).mean()
-        value_loss, entropy_loss = compared.error.square().mean(), compared.negative_entropy.mean()
+    def _log(self, terms: LossTerms, clip_range: float) -> None:
+        """Log what SB3 logs of a rollout's updates, under its names."""
+        policy_loss = -torch.min(terms.gain, terms.clipped_gain).mean()
+        value_loss, entropy_loss = terms.value_error.square().mean(), terms.negative_entropy.mean()
         measures = {
             "loss": policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss,
             "policy_gradient_loss": policy_loss,
             "value_loss": value_loss,
             "entropy_loss": entropy_loss,
-            "clip_fraction": ((compared.ratio - 1).abs() > clip_range).float().mean(),
-            "approx_kl": compared.kl,
+            "clip_fraction": ((terms.ratio - 1).abs() > clip_range).float().mean(),
+            "approx_kl": terms.kl,
+            "explained_variance": 1 - (self._rollout.returns - self._rollout.values).var() / self._rollout.returns.var(),
         }
         for name, value in measures.items():
             self.logger.record(f"train/{name}", value.item())
-        explained = 1 - (data.returns - data.values).var() / data.returns.var()
-        self.logger.record("train/explained_variance", explained.item())
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/clip_range", clip_range)
 
     @torch.no_grad()
-    def _slopes(
-        self, batch: Replayed, logits: torch.Tensor, values: torch.Tensor, clip_range: float
-    ) -> tuple[torch.Tensor, torch.Tensor, Compared]:
-        """Return the gradients of PPO's loss in logits and values, and what they come from."""
+    def _gradients(
+        self, batch: Rollout, logits: torch.Tensor, values: torch.Tensor, clip_range: float
+    ) -> tuple[torch.Tensor, torch.Tensor, LossTerms]:
+        """Return the gradients of PPO's loss with respect to logits and values, of their shapes, and the loss's terms."""
         actions, n = batch.actions[:, None], len(values)
-        log_chances = torch.log_softmax(logits, -1)
-        chances = log_chances.exp()
-        log_ratio = log_chances.gather(-1, actions)[:, 0] - batch.log_probs
+        log_probabilities = torch.log_softmax(logits, -1)
+        probabilities = log_probabilities.exp()
+        log_ratio = log_probabilities.gather(-1, actions)[:, 0] - batch.log_probs
         ratio, advantages = log_ratio.exp(), batch.advantages
         if self.normalize_advantage and n > 1:
-            spread, mean = torch.std_mean(advantages)
-            advantages = (advantages - mean) / (spread + 1e-8)
-        gain, capped = advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
-        negative_entropy = (chances * log_chances).sum(-1, keepdim=True)
-        error = values - batch.returns
-        uncapped = torch.where(gain <= capped, gain, 0.0)[:, None]  # beyond the cap the loss does not depend on the policy
-        in_logits = chances * (uncapped + self.ent_coef * (log_chances - negative_entropy))
-        in_logits.scatter_add_(1, actions, -uncapped).div_(n)
-        in_values = error * (2 * self.vf_coef / n)
-        return in_logits, in_values, Compared(gain, capped, error, negative_entropy, ratio, log_ratio)
+            std, mean = torch.std_mean(advantages)
+            advantages = (advantages - mean) / (std + 1e-8)
+        gain, clipped_gain = advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+        negative_entropy = (probabilities * log_probabilities).sum(-1, keepdim=True)
+        value_error = values - batch.returns
+        unclipped = torch.where(gain <= clipped_gain, gain, 0.0)[:, None]  # where it is clipped, the loss is constant
+        logit_gradients = probabilities * (unclipped + self.ent_coef * (log_probabilities - negative_entropy))
+        logit_gradients.scatter_add_(1, actions, -unclipped).div_(n)
+        value_gradients = value_error * (2 * self.vf_coef / n)
+        terms = LossTerms(
+            gain=gain,
+            clipped_gain=clipped_gain,
+            value_error=value_error,
+            negative_entropy=negative_entropy,
+            ratio=ratio,
+            log_ratio=log_ratio,
+        )
+        return logit_gradients, value_gradients, terms
+
+
+ALGORITHM = Algorithm(
+    name="ppo",
+    model=ReplayPPO,
+    help="PPO, the paper's algorithm",
+    defaults={
+        "n_epochs": 8,
+        "batch_size": 256,
+        "learning_rate": 3e-4,
+        "gamma": 1.0,
+        "gae_lambda": 1.0,
+        "ent_coef": 0.01,
+    },
+    table_defaults=lambda table: {"n_steps": table.horizon * 2},
+)
+"""An episode has at most L steps and an undiscounted return: hence gamma 1. Fewer, larger updates end at a worse policy: on a
+table with a known optimum, 4 epochs of one minibatch at 1e-3 reached 0.87 of it, these settings 0.997.
+"""

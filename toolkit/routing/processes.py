@@ -1,23 +1,23 @@
-"""Processes to work side by side: all are forked from one that has imported what they need, and has no threads to trip over."""
+"""Worker processes, forked from a server process that has imported slow libraries and has no threads."""
 
 import multiprocessing
 from multiprocessing.context import BaseContext
 
-IMPORTED = ["toolkit.routing.sweep", "torch._dynamo"]
-"""What workers import; PyTorch imports `_dynamo`, which takes seconds, when its first optimizer is made."""
+SLOW_IMPORTS = ["torch._dynamo", "stable_baselines3", "duckdb", "pydantic"]
+"""Libraries that workers import and that start no thread; PyTorch imports `_dynamo` late, and takes seconds for it."""
 
 
-def context() -> BaseContext:
-    """Return what makes processes; where they cannot be forked they start from nothing."""
-    forked = "forkserver" in multiprocessing.get_all_start_methods()
-    found = multiprocessing.get_context("forkserver" if forked else "spawn")
-    found.set_forkserver_preload(IMPORTED)
-    return found
+def worker_context() -> BaseContext:
+    """Return the context of worker processes; where they cannot be forked, each starts from nothing."""
+    forks = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forks else "spawn")
+    context.set_forkserver_preload(SLOW_IMPORTS)
+    return context
 
 
 def prepare() -> None:
-    """Begin to import what workers need, while this process goes on with its own work."""
-    if context().get_start_method() == "forkserver":
+    """Begin to import what workers need, while this process continues."""
+    if worker_context().get_start_method() == "forkserver":
         from multiprocessing.forkserver import ensure_running
 
         ensure_running()

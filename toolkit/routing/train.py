@@ -1,4 +1,4 @@
-"""Training: a learning algorithm over the replay environment, with everything the run used kept beside the policy."""
+"""Training: an algorithm over the replay environment; the policy file keeps everything that the run used."""
 
 import hashlib
 import importlib.metadata
@@ -11,49 +11,43 @@ from typing import Any
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from toolkit import __version__
 from toolkit.core.errors import SuiteError
-from toolkit.core.hashing import canonical_json, content_sha256
+from toolkit.core.files import content_sha256
+from toolkit.core.hashing import canonical_json
+from toolkit.core.registry import ALGORITHMS
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import TransitionTable, load_table
-from toolkit.routing.exact_gradient import ExactGradient
-from toolkit.routing.networks import extractor, fit
-from toolkit.routing.registry import algorithm_class
+from toolkit.routing.networks import extractor_kwargs, fit_projections
+from toolkit.routing.registry import find_algorithm
 from toolkit.routing.router import Router
-from toolkit.store import Cache, now
+from toolkit.store import Cache, Row, now
 from toolkit.suites.config import TrainConfig
 from toolkit.suites.suite import Suite
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "ppo": {
-        "n_epochs": 8,
-        "batch_size": 256,
-        "learning_rate": 3e-4,
-        "gamma": 1.0,
-        "gae_lambda": 1.0,
-        "ent_coef": 0.01,
-    },
-    "exact": {},
-}
-"""Arguments where a suite names none; those of `exact` are its own defaults, chosen in docs/design/learning.md.
+NAMED_DEFAULTS = ("ppo", "exact")
+"""Algorithms whose defaults are part of every run's name, so that names do not depend on what else is installed."""
 
-An episode is at most L steps long and its return undiscounted: hence gamma 1. Fewer, larger updates settle on a poor policy: on
-a table with a known optimum, 4 epochs of one minibatch at 1e-3 ended at 0.87 of it, these settings at 0.997.
-"""
-
-CONDITIONED: dict[str, dict[str, Any]] = {"exact": {"dropout": 0.2, "averaging": 0.99}}
-"""The same for a policy that observes alpha, whose first layer has weights for every knot (docs/design/learning.md)."""
+Report = Callable[[int, int], None]
+"""Receives the steps made so far, and the number that the run makes at most."""
 
 
-def ignore(_steps: int) -> None:
-    """Take no notice of progress."""
+def ignore(_done: int, _total: int) -> None:
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run."""
+    """A finished run.
+
+    Attributes:
+        run: Its name.
+        path: Its policy file.
+        seconds: How long training took.
+        steps: Steps made now, 0 if the run existed already.
+        cached: Whether the run existed already.
+    """
 
     run: str
     path: Path
@@ -63,16 +57,18 @@ class TrainedRun:
 
 
 class ProgressCallback(BaseCallback):
-    """Reports steps to a function, and the mean return of finished episodes to the log."""
+    """Reports steps to a function, and the mean return of finished episodes to the log.
 
-    def __init__(self, advance: Callable[[int], None]) -> None:
+    Args:
+        report: The function.
+    """
+
+    def __init__(self, report: Report = ignore) -> None:
         super().__init__()
-        self.advance = advance
-        self._told = 0
+        self.report = report
 
     def _on_step(self) -> bool:
-        self.advance(self.num_timesteps - self._told)
-        self._told = self.num_timesteps
+        self.report(self.num_timesteps, self.model._total_timesteps)
         return True
 
     def _on_rollout_end(self) -> None:
@@ -89,30 +85,12 @@ def versions() -> dict[str, str]:
     return {"hierrouter-toolkit": __version__} | {name: importlib.metadata.version(name) for name in names}
 
 
-def section(config: TrainConfig) -> str:
-    """Return where the arguments of a configuration's algorithm stand: ppo, exact or sb3."""
-    return config.algorithm if config.algorithm in ("ppo", "exact") else "sb3"
-
-
-def defaults(config: TrainConfig) -> dict[str, dict[str, Any]]:
-    """Return the arguments that a configuration's algorithms have where the suite names none."""
-    return DEFAULTS | CONDITIONED if config.alphas else DEFAULTS
-
-
-def arguments(table: TransitionTable, config: TrainConfig) -> dict[str, Any]:
-    """Return the arguments of the algorithm: defaults, then the suite's."""
-    name = section(config)
-    given = {"n_steps": table.horizon * 2} if name == "ppo" else {}
-    suite: dict[str, Any] = getattr(config, name)
-    return given | defaults(config).get(name, {}) | suite
-
-
 def fit_router(
     table: TransitionTable,
     config: TrainConfig,
     seed: int,
     log: Path | None = None,
-    advance: Callable[[int], None] = ignore,
+    callback: BaseCallback | None = None,
 ) -> BaseAlgorithm:
     """Train a router on a table's training split; the same arguments give the same policy.
 
@@ -121,69 +99,66 @@ def fit_router(
         config: Algorithm and its arguments, alpha, steps.
         seed: Seed of weights, questions and actions.
         log: Folder of the TensorBoard log.
-        advance: Called with the number of steps as they are made.
+        callback: A callback of stable-baselines3.
 
     Raises:
-        SuiteError: There is no such algorithm, or it does not take an argument that the suite gives.
+        SuiteError: There is no such algorithm, or it does not accept an argument that the suite gives.
     """
-    kind = algorithm_class(config.algorithm)
-    env = RoutingVecEnv(table, config.n_envs, config.alpha, "train", seed, config.allow_stop, config.alphas)
-    net_arch: Any = list(config.net_arch)
-    if issubclass(kind, OnPolicyAlgorithm):
-        net_arch = {"pi": net_arch, "vf": net_arch}
-    elif kind is ExactGradient:
-        net_arch = {"pi": net_arch, "vf": []}
-    kwargs = {"net_arch": net_arch} | extractor(table, config.projection, config.per_hop, config.alphas)
-    given = arguments(table, config)
+    algorithm = find_algorithm(config.algorithm)
+    arguments = algorithm.arguments(table, config)
+    extractor = extractor_kwargs(table, config.projection, config.per_hop, config.alphas)
     try:
-        model = kind(
+        model = algorithm.model(
             policy="MlpPolicy",
-            env=env,
+            env=RoutingVecEnv(table, config.n_envs, config.alpha, "train", seed, config.allow_stop, config.alphas),
             seed=seed,
             device="cpu",
             verbose=0,
             tensorboard_log=str(log) if log else None,
-            policy_kwargs=kwargs,
-            **given,
+            policy_kwargs={"net_arch": algorithm.net_arch(config.net_arch)} | extractor,
+            **arguments,
         )
     except (TypeError, ValueError, AssertionError) as error:
         raise SuiteError(
-            f"{config.algorithm} refuses its arguments ({', '.join(given) or 'none given'}) or its actions: {error}. "
-            f"Correct [train.{section(config)}] or --set {section(config)}.NAME=VALUE."
+            f"{config.algorithm} does not accept its arguments ({', '.join(arguments) or 'there are none'}) or its actions: "
+            f"{error}. Correct [train.{algorithm.name}] or --set {algorithm.name}.NAME=VALUE."
         ) from None
-    fit(model.policy, table)
-    steps = 0 if kind is ExactGradient else config.timesteps
+    fit_projections(model.policy, table)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a step's work is too small to share: two threads were no faster, and hinder other runs
+    torch.set_num_threads(1)  # a step is too little work to share: two threads are no faster, and slow other runs down
     try:
-        return model.learn(steps, callback=ProgressCallback(advance), tb_log_name=section(config))
+        return model.learn(config.timesteps if algorithm.uses_timesteps else 0, callback, tb_log_name=algorithm.name)
     finally:
         torch.set_num_threads(threads)
 
 
 def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
-    """Name a run so that equal settings have equal names, and other settings others."""
-    told = canonical_json([str(suite.key), config.model_dump(), defaults(config), seed, versions()])
-    algorithm, digest = config.algorithm.rpartition(".")[2].lower(), hashlib.sha256(told.encode()).hexdigest()[:8]
+    """Return the name of a run: equal settings have equal names, and different settings different ones."""
+    names = [name for name in dict.fromkeys((*NAMED_DEFAULTS, config.algorithm)) if name in ALGORITHMS]
+    defaults = {name: find_algorithm(name).defaults_for(config) for name in names}
+    identity = canonical_json([str(suite.key), config.model_dump(), defaults, seed, versions()])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    algorithm = config.algorithm.rpartition(".")[2].lower()
     price = f"{len(config.alphas)}alphas" if config.alphas else f"alpha{config.alpha:g}"
     return f"{suite.name}-{algorithm}-{price}-seed{seed}-{digest}"
 
 
-def cost_unit(cache: Cache, suite: Suite) -> float:
-    """Return what a cost of 1 is, in tokens times rate."""
-    found: float = cache.arrow("SELECT cost_unit FROM suites WHERE suite = $suite", {"suite": suite.key})["cost_unit"][
-        0
-    ].as_py()
-    return found
-
-
 def settings_of(table: TransitionTable, config: TrainConfig) -> dict[str, Any]:
-    """Return all settings of a run, defaults included."""
-    return config.model_dump() | {section(config): arguments(table, config)}
+    """Return all settings of a run, including defaults."""
+    algorithm = find_algorithm(config.algorithm)
+    return config.model_dump() | {algorithm.name: algorithm.arguments(table, config)}
 
 
-def card(suite: Suite, table: TransitionTable, unit: float, config: TrainConfig, seed: int) -> dict[str, Any]:
-    """Return what a policy file says about itself: all that the run used."""
+def card(suite: Suite, table: TransitionTable, unit: float | None, config: TrainConfig, seed: int) -> dict[str, Any]:
+    """Return the card of a policy file: everything that the run used.
+
+    Args:
+        suite: The suite.
+        table: Its table.
+        unit: Its cost unit, as raw cost (tokens times rate).
+        config: The run's settings.
+        seed: The run's seed.
+    """
     return {
         "run": run_name(suite, config, seed),
         "algorithm": config.algorithm,
@@ -202,8 +177,8 @@ def card(suite: Suite, table: TransitionTable, unit: float, config: TrainConfig,
     }
 
 
-def as_row(suite: Suite, table: TransitionTable, config: TrainConfig, seed: int, path: Path, seconds: float) -> dict[str, Any]:
-    """Write a run as a row of the cache's `runs`."""
+def run_row(suite: Suite, table: TransitionTable, config: TrainConfig, seed: int, path: Path, seconds: float) -> Row:
+    """Return a run as a row of the cache's table `runs`."""
     return {
         "run": run_name(suite, config, seed),
         "suite": suite.key,
@@ -220,10 +195,10 @@ def as_row(suite: Suite, table: TransitionTable, config: TrainConfig, seed: int,
 
 
 def recorded_seconds(cache: Cache, run: str, path: Path) -> float | None:
-    """Return how long a run took, where it is recorded and its policy file is there unchanged; else None."""
-    rows = cache.arrow("SELECT policy_sha256, seconds FROM runs WHERE run = $run", {"run": run}).to_pylist()
-    if rows and path.exists() and rows[0]["policy_sha256"] == content_sha256(path):
-        return float(rows[0]["seconds"])
+    """Return how long a run took, if it is recorded and its policy file is unchanged; else None."""
+    recorded = cache.runs.get(run)
+    if recorded and path.exists() and recorded.policy_sha256 == content_sha256(path):
+        return recorded.seconds
     return None
 
 
@@ -234,26 +209,36 @@ def train(
     seed: int,
     out: Path,
     *,
-    advance: Callable[[int], None] = ignore,
+    report: Report = ignore,
     force: bool = False,
 ) -> TrainedRun:
     """Train a router, write its policy file and log below `out`, and record the run in the cache.
 
-    A run that was trained already with the same settings and versions is not trained again, unless `force`.
+    A run that exists with the same settings and versions is not trained again.
+
+    Args:
+        suite: The recorded suite.
+        cache: Its cache.
+        config: Algorithm and its arguments, alpha, steps.
+        seed: Seed of weights, questions and actions.
+        out: Folder of the runs.
+        report: Called with the steps made so far, and the number that the run makes at most.
+        force: Whether to train again even if the run exists.
 
     Raises:
         IncompleteCacheError: The cache does not hold every transition of the suite.
+        SuiteError: There is no such algorithm, or it does not accept an argument that the suite gives.
     """
     run = run_name(suite, config, seed)
     path = out / run / "policy.zip"
-    known = None if force else recorded_seconds(cache, run, path)
-    if known is not None:
-        return TrainedRun(run, path, known, 0, True)
+    seconds = None if force else recorded_seconds(cache, run, path)
+    if seconds is not None:
+        return TrainedRun(run=run, path=path, seconds=seconds, steps=0, cached=True)
     table = load_table(cache, suite, config.holdout)
     started = time.monotonic()
     path.parent.mkdir(parents=True, exist_ok=True)
-    model = fit_router(table, config, seed, path.parent / "tensorboard", advance)
+    model = fit_router(table, config, seed, path.parent / "tensorboard", ProgressCallback(report))
     seconds = time.monotonic() - started
-    Router(model, card(suite, table, cost_unit(cache, suite), config, seed)).save(path)
-    cache.add_run(as_row(suite, table, config, seed, path, seconds))
-    return TrainedRun(run, path, seconds, model.num_timesteps, False)
+    Router(model, card(suite, table, cache.suites.cost_unit(suite.key), config, seed)).save(path)
+    cache.runs.add(run_row(suite, table, config, seed, path, seconds))
+    return TrainedRun(run=run, path=path, seconds=seconds, steps=model.num_timesteps, cached=False)

@@ -1,15 +1,29 @@
-"""The store: the only place that opens DuckDB. It knows keys and rows, not models; one file a concern."""
+"""The store: a cache as one DuckDB file, and all SQL of the toolkit. Knows keys and rows, not models.
 
-from toolkit.store.embeddings import decision_texts, observed
-from toolkit.store.file import WAIT_SECONDS, now
-from toolkit.store.generations import Parent
+`Cache` is the file; its parts hold the queries, one module each, and return Arrow tables or typed rows.
+"""
+
+from pathlib import Path
+
+from toolkit.store.embeddings import CheckedEmbedding, Embeddings, ObservedTexts
+from toolkit.store.file import WAIT_SECONDS, CacheFile, now
+from toolkit.store.generations import (
+    Generations,
+    MeanGeneration,
+    Parent,
+    PromptAndResponse,
+    ScoredNode,
+    SuiteGeneration,
+)
 from toolkit.store.housekeeping import Housekeeping, Overview, TableSize, Unused
 from toolkit.store.rows import KEYS, Row
-from toolkit.store.runs import Runs
+from toolkit.store.runs import PathShares, RecordedRun, Runs, SweepPoint
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
+from toolkit.store.scores import ScoreCount, Scores, UnscoredResponse
 from toolkit.store.spool import Batch
-from toolkit.store.suites import MeanGeneration, ProgressRow, Suites
+from toolkit.store.suites import ProgressRow, Suites
 from toolkit.store.transfer import Prefer, Transfer
+from toolkit.store.verification import check_rows
 
 __all__ = [
     "KEYS",
@@ -18,25 +32,53 @@ __all__ = [
     "WAIT_SECONDS",
     "Batch",
     "Cache",
+    "CheckedEmbedding",
     "MeanGeneration",
+    "ObservedTexts",
     "Overview",
     "Parent",
+    "PathShares",
     "Prefer",
     "ProgressRow",
+    "PromptAndResponse",
+    "RecordedRun",
     "Row",
+    "ScoreCount",
+    "ScoredNode",
+    "SuiteGeneration",
+    "SweepPoint",
     "TableSize",
+    "UnscoredResponse",
     "Unused",
-    "decision_texts",
+    "check_rows",
     "now",
-    "observed",
     "schema_comments",
 ]
 
 
-class Cache(Suites, Runs, Transfer, Housekeeping):
-    """One `.duckdb` file and all that is kept in it.
+class Cache(CacheFile):
+    """One `.duckdb` file and everything in it.
 
     Args:
-        path: The file; `create` makes it, everything else needs it to be there.
+        path: The file; `create` makes it, everything else needs it to exist.
         wait: Longest time, in seconds, to wait for a process that holds the file.
+
+    Attributes:
+        suites: Recorded suites, their progress and cost units.
+        generations: Generations and nodes; commits of finished batches.
+        scores: Scores of responses.
+        embeddings: Embeddings of the texts that a policy observes.
+        runs: Trained routers, their evaluations and decisions.
+        transfer: Export to Parquet, and merges.
+        housekeeping: Overview, pruning and compacting.
     """
+
+    def __init__(self, path: Path | str, wait: float = WAIT_SECONDS) -> None:
+        super().__init__(path, wait)
+        self.suites = Suites(self)
+        self.generations = Generations(self)
+        self.scores = Scores(self)
+        self.embeddings = Embeddings(self)
+        self.runs = Runs(self)
+        self.transfer = Transfer(self)
+        self.housekeeping = Housekeeping(self, self.generations)

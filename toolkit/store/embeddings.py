@@ -1,8 +1,9 @@
-"""Texts that a policy observes and their embeddings: which decision node reads which, and the vectors themselves.
+"""Embeddings: the texts that a policy observes, which decision node observes which, and their vectors.
 
 Knows nothing of replay: nodes are numbers, and a text is a row of a matrix.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -10,53 +11,156 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.core.hashing import text_key
+from toolkit.core.progress import Progress
+from toolkit.store.file import CacheFile
+from toolkit.store.rows import Row
+from toolkit.store.spool import Batch
 from toolkit.suites.suite import Suite
 
-BATCH = 2048
-"""Vectors that are fetched together: few enough for the processor's cache, where copying them costs nothing."""
-
-PAGES = 128
-"""Megabytes a thread that DuckDB may hold while vectors are fetched; otherwise it keeps all of the file that it has read."""
+ENCODE_BATCH = 256
+"""Texts that are embedded and committed together."""
+FETCH_BATCH = 2048
+"""Vectors that are fetched together: few enough for the processor's cache, where copying them is nearly free."""
+FETCH_MEMORY_MB = 128
+"""Memory per thread that DuckDB may hold while vectors are fetched; without a limit it keeps all it has read of the file."""
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
 
-class Observed(NamedTuple):
-    """What a suite's decision nodes are observed by.
+class ObservedTexts(NamedTuple):
+    """The texts that a suite's decision nodes observe.
 
     Attributes:
-        position: Row of each decision node's tree, `(observed,)`.
-        number: Its number in that tree, `(observed,)`.
-        vector: The row of `vectors` that its own text has, `(observed,)`: a root's question, else the newest answer, or the
-            whole context.
-        vectors: A row of zeros, then the embeddings of the texts, equal texts once, `(1 + texts, dimensions)`.
-        texts: Number of unique texts.
-        missing: Those without an embedding; where there are any, the arrays are empty.
+        position: Row of each decision node's tree, `(nodes,)`.
+        number: Number of the node in its tree, `(nodes,)`.
+        vector: Row of `vectors` that holds the node's own text (the question at a root, else the newest response, or the whole
+            context), `(nodes,)`.
+        vectors: A row of zeros, then the embeddings of the distinct texts, `(1 + texts, dimensions)`.
+        n_texts: Number of distinct texts.
+        n_missing: Distinct texts without an embedding; if there are any, the arrays are empty.
     """
 
     position: Ints
     number: Ints
     vector: Ints
     vectors: Vectors
-    texts: int
-    missing: int
+    n_texts: int
+    n_missing: int
 
 
-def decision_texts(suite: Suite) -> str:
-    """Return SQL for a common table `decision_texts(position, number, text, key)` of a suite's decision nodes.
+class CheckedEmbedding(NamedTuple):
+    """A cached embedding with its text."""
 
-    `text` is what a node adds to what is observed: a root's question, else the newest answer, or the whole context; `key` its
-    embedding's.
+    key: str
+    text: str
+    vector: list[float]
+
+
+class Embeddings:
+    """The embeddings of a cache."""
+
+    def __init__(self, file: CacheFile) -> None:
+        self._file = file
+
+    def missing(self, suite: Suite) -> list[str]:
+        """Return the distinct texts of a suite's decision nodes that its encoder has not embedded yet, longest first."""
+        with self._file.read() as con:
+            rows = con.execute(
+                f"WITH {_decision_texts(suite)} SELECT DISTINCT text FROM decision_texts AS d WHERE NOT EXISTS"
+                " (SELECT 1 FROM embeddings AS e WHERE e.encoder = $encoder AND e.text = d.key)"
+                " ORDER BY length(text) DESC, text",
+                _parameters(suite),
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def fill(
+        self, suite: Suite, encode: Callable[[Sequence[str]], Vectors], keep: Callable[[Batch], object], progress: Progress
+    ) -> None:
+        """Embed the missing texts of a suite, a batch at a time.
+
+        Args:
+            suite: The recorded suite.
+            encode: The suite's encoder: texts to vectors, `(texts, dimensions)`.
+            keep: Commits a batch.
+            progress: Is told of the stage, and may stop after a batch; the next call continues.
+        """
+        texts = self.missing(suite)
+        if texts:
+            progress.stage(f"embedding {len(texts)} texts")
+        for start in range(0, len(texts), ENCODE_BATCH):
+            if progress.stopped():
+                return
+            batch = texts[start : start + ENCODE_BATCH]
+            rows: list[Row] = [
+                {"text": text_key(text), "encoder": suite.encoder, "vector": vector.tolist()}
+                for text, vector in zip(batch, encode(batch), strict=True)
+            ]
+            keep(Batch(embeddings=rows))
+
+    def observed(self, suite: Suite) -> ObservedTexts:
+        """Load the texts that a suite's decision nodes observe; vectors are copied once, straight to their final place."""
+        with self._file.read() as con:  # one connection, so that row ids mean the same in all queries
+            nodes = con.sql(
+                f"WITH {_decision_texts(suite)} SELECT position, number, coalesce(e.rowid, -1) AS vector"
+                " FROM decision_texts AS d LEFT JOIN embeddings AS e ON e.text = d.key AND e.encoder = $encoder",
+                params=_parameters(suite),
+            ).to_arrow_table()
+            position, number, row_id = (nodes[name].to_numpy() for name in ("position", "number", "vector"))
+            if (row_id < 0).any():
+                return _incomplete(con, suite)
+            row_ids, vector = np.unique(row_id, return_inverse=True)
+            [(threads,)] = con.execute("SELECT current_setting('threads')").fetchall()
+            with suppress(duckdb.OutOfMemoryException):  # it already holds more, and continues without the limit
+                con.execute(f"SET memory_limit = '{FETCH_MEMORY_MB * threads}MB'")
+            try:
+                vectors = _fetch_vectors(con, suite.encoder, row_ids)
+            finally:  # the limit holds for all connections of this process
+                con.execute("RESET memory_limit")
+        return ObservedTexts(position, number, 1 + vector, vectors, n_texts=len(row_ids), n_missing=0)
+
+    def sample(self, suite: Suite, seed: int, limit: int) -> list[CheckedEmbedding]:
+        """Draw a seeded sample of a suite's embedded texts."""
+        rows = self._file.arrow(
+            f"WITH {_decision_texts(suite)}, texts AS (SELECT DISTINCT text FROM decision_texts)"
+            " SELECT e.text AS key, texts.text, e.vector FROM texts"
+            " JOIN embeddings AS e ON e.encoder = $encoder AND e.text = left(sha256(texts.text), 32)::UUID"
+            " ORDER BY sha256($seed || texts.text) LIMIT $limit",
+            _parameters(suite) | {"seed": str(seed), "limit": limit},
+        )
+        return [CheckedEmbedding(**row) for row in rows.to_pylist()]
+
+    def texts_by_hop(self, suite: Suite, positions: Sequence[int], limit: int) -> list[str]:
+        """Return up to `limit` texts that decision nodes of each hop observe, in trees at the given rows of the table."""
+        rows = self._file.arrow(
+            f"WITH {_decision_texts(suite)} SELECT text FROM decision_texts"
+            " JOIN (SELECT unnest($positions::INTEGER[]) AS position) USING (position)"
+            " JOIN suite_paths AS p ON p.suite = $suite AND p.number = decision_texts.number"
+            " QUALIFY row_number() OVER (PARTITION BY p.depth ORDER BY key, position, decision_texts.number) <= $limit",
+            {"suite": suite.key, "positions": list(positions), "limit": limit},
+        )
+        return [str(text) for text in rows["text"].to_pylist()]
+
+
+def _parameters(suite: Suite) -> dict[str, object]:
+    return {"suite": suite.key, "encoder": suite.encoder}
+
+
+def _decision_texts(suite: Suite) -> str:
+    """Return SQL for a common table `decision_texts(position, number, text, key)` of the recorded suite `$suite`.
+
+    `text` is what a decision node adds to the observation: the question at a root, else the newest response, or the whole
+    context; `key` is the key of its embedding.
     """
     if suite.config.features.text == "context":
         return """RECURSIVE contexts AS (
             SELECT q.position, 0 AS number, i.prompt AS text, q.root AS node
             FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $suite
             UNION ALL
-            SELECT d.position, p.number, d.text || chr(10) || chr(10) || g.response, n.node
-            FROM contexts AS d
-            JOIN nodes AS n ON n.parent = d.node
+            SELECT c.position, p.number, c.text || chr(10) || chr(10) || g.response, n.node
+            FROM contexts AS c
+            JOIN nodes AS n ON n.parent = c.node
             JOIN suites AS s ON s.suite = $suite AND n.depth < s.horizon
             JOIN suite_paths AS p ON p.suite = s.suite AND p.path = n.path
             JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
@@ -65,64 +169,40 @@ def decision_texts(suite: Suite) -> str:
         SELECT q.position, 0 AS number, i.prompt AS text, left(sha256(i.prompt), 32)::UUID AS key
         FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $suite
         UNION ALL
-        SELECT q.position, p.number, g.response, g.text
-        FROM suite_questions AS q
-        JOIN suites AS s ON s.suite = q.suite
-        JOIN nodes AS n ON n.root = q.root AND n.depth BETWEEN 1 AND s.horizon - 1
-        JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path
+        SELECT n.position, n.number, g.response, g.text
+        FROM suite_nodes AS n
+        JOIN suites AS s ON s.suite = n.suite AND n.depth BETWEEN 1 AND s.horizon - 1
         JOIN generations AS g ON g.generation = n.generation AND g.response IS NOT NULL
-        WHERE q.suite = $suite
+        WHERE n.suite = $suite
     )"""
 
 
-def observed(con: duckdb.DuckDBPyConnection, suite: Suite) -> Observed:
-    """Load what a suite's decision nodes are observed by; vectors are copied once, batch by batch, to where they stay.
-
-    Args:
-        con: An open cache, so that row ids mean the same in all queries.
-        suite: The recorded suite.
-    """
-    parameters = {"suite": suite.key, "encoder": suite.encoder}
-    found = con.sql(
-        f"WITH {decision_texts(suite)} SELECT position, number, coalesce(e.rowid, -1) AS vector"
-        " FROM decision_texts AS d LEFT JOIN embeddings AS e ON e.text = d.key AND e.encoder = $encoder",
-        params=parameters,
-    ).to_arrow_table()
-    position, number, row = (found[name].to_numpy() for name in ("position", "number", "vector"))
-    if (row < 0).any():
-        counts = con.sql(
-            f"WITH {decision_texts(suite)}, keys AS (SELECT DISTINCT key FROM decision_texts)"
-            " SELECT count(*), count(*) FILTER (key NOT IN (SELECT text FROM embeddings WHERE encoder = $encoder)) FROM keys",
-            params=parameters,
-        ).fetchall()
-        empty = np.empty(0, np.int64)
-        return Observed(empty, empty, empty, np.empty((0, 0), np.float32), *counts[0])
-    rows, vector = np.unique(row, return_inverse=True)
-    [(threads,)] = con.execute("SELECT current_setting('threads')").fetchall()
-    with suppress(duckdb.OutOfMemoryException):  # it holds more already, and goes on as it is
-        con.execute(f"SET memory_limit = '{PAGES * threads}MB'")
-    try:
-        vectors = _vectors(con, suite.encoder, rows)
-    finally:
-        con.execute("RESET memory_limit")
-    return Observed(position, number, 1 + vector, vectors, len(rows), 0)
+def _incomplete(con: duckdb.DuckDBPyConnection, suite: Suite) -> ObservedTexts:
+    """Count the texts of a suite, and those without an embedding."""
+    [(n_texts, n_missing)] = con.execute(
+        f"WITH {_decision_texts(suite)}, keys AS (SELECT DISTINCT key FROM decision_texts)"
+        " SELECT count(*), count(*) FILTER (key NOT IN (SELECT text FROM embeddings WHERE encoder = $encoder)) FROM keys",
+        _parameters(suite),
+    ).fetchall()
+    empty = np.empty(0, np.int64)
+    return ObservedTexts(empty, empty, empty, np.empty((0, 0), np.float32), n_texts, n_missing)
 
 
-def _vectors(con: duckdb.DuckDBPyConnection, encoder: str, rows: Ints) -> Vectors:
-    """Return a row of zeros, then the embeddings with some row ids, ascending."""
+def _fetch_vectors(con: duckdb.DuckDBPyConnection, encoder: str, row_ids: Ints) -> Vectors:
+    """Return a row of zeros, then the embeddings with the given row ids, which ascend."""
     batches = con.sql(
         "SELECT rowid, vector FROM embeddings WHERE encoder = $encoder", params={"encoder": encoder}
-    ).to_arrow_reader(BATCH)
+    ).to_arrow_reader(FETCH_BATCH)
     vectors: Vectors = np.zeros((0, 0), np.float32)
     for batch in batches:
-        ids, values = batch["rowid"].to_numpy(), batch["vector"].flatten().to_numpy().reshape(batch.num_rows, -1)
+        batch_ids, values = batch["rowid"].to_numpy(), batch["vector"].flatten().to_numpy().reshape(batch.num_rows, -1)
         if not len(vectors):
-            vectors = np.zeros((1 + len(rows), values.shape[1]), np.float32)
-        place = np.searchsorted(rows, ids)
-        wanted = rows[np.minimum(place, len(rows) - 1)] == ids
+            vectors = np.zeros((1 + len(row_ids), values.shape[1]), np.float32)
+        place = np.searchsorted(row_ids, batch_ids)
+        used = row_ids[np.minimum(place, len(row_ids) - 1)] == batch_ids
         first, last = int(place[0]), int(place[-1])
-        if wanted.all() and last - first == len(ids) - 1:  # the usual case: all of them, in order
+        if used.all() and last - first == len(batch_ids) - 1:  # the usual case: all of them, in order
             vectors[1 + first : 2 + last] = values
         else:
-            vectors[1 + place[wanted]] = values[wanted]
+            vectors[1 + place[used]] = values[used]
     return vectors

@@ -1,7 +1,7 @@
-"""The cache file: opening it, taking turns with others, refusing what is not a cache, migrating what is an older one.
+"""The cache file: opens it, shares it with other processes, refuses foreign files and migrates older ones.
 
-A connection lives for one call. Writers hold the file for one transaction, readers for one query, so that several
-processes take turns; each wait is bounded and names who holds the file. Knows nothing of what the rows mean.
+A connection lives for one call: a writer holds the file for one transaction, a reader for one query, so that processes take
+turns. Every wait is bounded, and the error names the process that holds the file. Knows nothing of what the rows mean.
 """
 
 import logging
@@ -18,10 +18,11 @@ import duckdb
 
 from toolkit import __version__
 from toolkit.core.errors import CacheBusyError, CacheError
-from toolkit.store.checkpoint import checkpoint, copy_of, mend
+from toolkit.store.checkpoint import checkpoint, copy_of, repair
 from toolkit.store.migrations import upgrade
+from toolkit.store.queries import named_queries
 from toolkit.store.rewrite import free_name, rewrite
-from toolkit.store.rows import first
+from toolkit.store.rows import first_row
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema
 
 if TYPE_CHECKING:
@@ -29,28 +30,34 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WAIT_SECONDS = 60.0
+"""Longest time to wait for a process that holds the file, unless told otherwise."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
+"""Seconds between two attempts to open a held file."""
 
 logger = logging.getLogger("toolkit")
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 _PIVOT = re.compile(r"[\s(]*(PIVOT|FROM|SELECT|WITH)\b", re.IGNORECASE)
-"""How a statement begins that DuckDB splits in two to pivot; a COPY of a pivot is split, too."""
+"""Beginning of a statement that DuckDB splits in two to pivot; it also splits the COPY of a pivot."""
 _DAMAGE = re.compile(r"read enough bytes|[Cc]orrupt|checksum|INTERNAL Error|FATAL Error|Serialization Error")
-"""What DuckDB says of a file whose blocks are not what they should be, as opposed to a query that is wrong."""
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
-"""Nothing is fetched to open a file, whatever it turns out to be."""
-_WRITING = _CONFIG | {"wal_autocheckpoint": "1TB"}
-"""When a commit goes from the write-ahead log into the file is for `checkpoint` to say."""
+"""What DuckDB reports of a damaged file, as opposed to a wrong query."""
+_READ_CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
+"""Opening a file never downloads an extension."""
+_WRITE_CONFIG = _READ_CONFIG | {"wal_autocheckpoint": "1TB"}
+"""`checkpoint` alone decides when a commit moves from the write-ahead log into the file."""
 
 
-Stamp = tuple[int, int, int]
-"""What tells that a file was written to: inode, size and time."""
+FileState = tuple[int, int, int]
+"""Inode, size and modification time: another state means that somebody has written to the file."""
 
 
 def now() -> datetime:
-    """Return the time as the cache keeps it: UTC, without a zone."""
+    """Return the current time as caches store it: UTC, without a time zone."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+NO_QUERY = "That is not a query that returns rows. An example: SELECT * FROM progress"
 
 
 class CacheFile:
@@ -64,16 +71,17 @@ class CacheFile:
     def __init__(self, path: Path | str, wait: float = WAIT_SECONDS) -> None:
         self.path = Path(path)
         self.wait = wait
-        self._found: Stamp | None = None
-        """The file as the newest writer of this process found it, and as it left it."""
-        self._left: Stamp | None = None
+        self.state_at_open: FileState | None = None
+        """The file's state when this object last opened it for writing."""
+        self.state_at_close: FileState | None = None
+        """The file's state after this object's last commit."""
 
     def exists(self) -> bool:
-        """Tell whether the file is there."""
+        """Return whether the file exists."""
         return self.path.exists()
 
     def create(self) -> None:
-        """Make an empty cache, unless the file is there already, which is then migrated; two processes may do so at once.
+        """Create an empty cache, or migrate the file if it exists; two processes may do so at once.
 
         Raises:
             CacheError: The folder cannot be written.
@@ -90,7 +98,7 @@ class CacheFile:
                 quoted = str(draft).replace("'", "''")
                 con.execute(f"ATTACH '{quoted}' AS cache (STORAGE_VERSION '{STORAGE_VERSION}')")
                 con.execute("USE cache")
-                con.begin()  # else each statement is written to the disk by itself
+                con.begin()  # one write to the disk instead of one per statement
                 con.execute(schema())
                 facts = {
                     "schema_version": str(SCHEMA_VERSION),
@@ -102,7 +110,7 @@ class CacheFile:
                 con.commit()
                 con.execute("USE memory; DETACH cache")
             try:
-                os.link(draft, self.path)  # fails where another process was first, and never overwrites
+                os.link(draft, self.path)  # fails if another process was first, and never overwrites
             except FileExistsError:
                 pass
             except OSError:  # a file system without hard links
@@ -110,28 +118,28 @@ class CacheFile:
                     os.rename(draft, self.path)
         except (OSError, duckdb.Error) as error:
             raise CacheError(
-                f"The cache {self.path} cannot be created: {error}. Is the folder there, writable, and not full?"
+                f"The cache {self.path} cannot be created: {error}. Does the folder exist, is it writable, is the disk full?"
             ) from None
         finally:
-            with suppress(OSError):  # a read-only folder refuses even that
+            with suppress(OSError):  # a read-only folder refuses even this
                 draft.unlink(missing_ok=True)
 
     def migrate(self) -> Path | None:
-        """Bring a cache of an older schema up to date; does nothing to one of today's, or where there is none.
+        """Migrate a cache of an older schema; does nothing if it is current, or if there is no file.
 
         Returns:
-            Where the cache as it was is kept, or None.
+            Where the previous file is kept, or None.
 
         Raises:
-            CacheError: It cannot be written; it is as it was.
+            CacheError: The file cannot be written; it is unchanged.
         """
         if not self.exists():
             return None
-        con, version = self._connect(True, self.wait)
+        con, version = self.open_any_version()
         con.close()
         if version == SCHEMA_VERSION:
             return None
-        con, version = self._connect(False, self.wait)
+        con, version = self.open_any_version(read_only=False)
         try:
             return self._migrate(con, version) if version < SCHEMA_VERSION else None  # another process may have been first
         finally:
@@ -140,7 +148,7 @@ class CacheFile:
     def _migrate(self, con: duckdb.DuckDBPyConnection, version: int) -> Path:
         backup = free_name(self.path.with_name(f"{self.path.name}.v{version}.backup"), self.path)
         logger.warning(
-            "%s has schema version %d and is migrated to %d; as it was, it stays as %s.",
+            "%s has schema version %d and is migrated to %d; the previous file is kept as %s.",
             *(self.path, version, SCHEMA_VERSION, backup),
         )
         rewrite(con, self.path, lambda draft: upgrade(draft, version), backup)
@@ -148,12 +156,12 @@ class CacheFile:
 
     @contextmanager
     def read(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the file read-only for the length of a `with` block; other readers may have it open as well.
+        """Open the file read-only for a `with` block; other readers may open it at the same time.
 
         Args:
-            wait: Longest time, in seconds, to wait for a process that holds it; default: the cache's own.
+            wait: Longest time, in seconds, to wait for a process that holds the file; default: the cache's own.
         """
-        con = self._open(True, self.wait if wait is None else wait)
+        con = self._open(read_only=True, wait=wait)
         try:
             yield con
         except duckdb.Error as error:
@@ -165,10 +173,10 @@ class CacheFile:
 
     @contextmanager
     def write(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the file for one transaction: committed at the end of the `with` block, rolled back on any exception."""
-        con = self._open(False, self.wait if wait is None else wait)
-        self._found, self._left = _stamp(self.path), None
-        file = self.path.open("rb")  # closed after `con`: closing a file gives up the process's lock on it
+        """Open the file for one transaction, which the end of the `with` block commits and any exception rolls back."""
+        con = self._open(read_only=False, wait=wait)
+        self.state_at_open, self.state_at_close = _state(self.path), None
+        file = self.path.open("rb")  # closed after `con`: closing a file releases the process's lock on it
         try:
             con.begin()
             try:
@@ -178,7 +186,7 @@ class CacheFile:
                 raise
             con.commit()
             checkpoint(con, file, self.path)
-            self._left = _stamp(self.path)
+            self.state_at_close = _state(self.path)
         except (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
             raise CacheError(
                 f"The cache {self.path} cannot be written: {error}. Is the disk full? What was committed before is safe."
@@ -189,26 +197,26 @@ class CacheFile:
 
     @contextmanager
     def hold(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Keep the file to oneself for the length of a `with` block, outside any transaction."""
-        con = self._open(False, self.wait)
+        """Hold the file exclusively for a `with` block, outside any transaction."""
+        con = self._open(read_only=False)
         try:
             yield con
         finally:
             con.close()
 
     def connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """Return a read-only DuckDB connection for a `with` block; nobody can write to the file while it is open."""
+        """Return a read-only DuckDB connection for a `with` block; while it is open, nobody can write to the file."""
         return self.read()
 
     def frame(
         self, source: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None, suite: str | None = None
     ) -> "pl.DataFrame":
-        """Return a view, a table or the rows of a query as a polars frame; the file is open only meanwhile.
+        """Return a view, a table or the rows of a query as a polars frame; the file is open only during the call.
 
         Args:
-            source: Name of a view or table, or one SQL query.
+            source: Name of a view or table, or a SQL query.
             parameters: Values of the query's parameters.
-            suite: Only the rows of the suite of that name; views only.
+            suite: Name of a suite: only its rows; for views only.
 
         Raises:
             CacheError: There is no such view, or the query is wrong.
@@ -222,8 +230,8 @@ class CacheFile:
             query = f"FROM {source}"
         return pl.DataFrame(pl.from_arrow(self.arrow(query, parameters)))
 
-    def _open(self, read_only: bool, wait: float) -> duckdb.DuckDBPyConnection:
-        con, version = self._connect(read_only, wait)
+    def _open(self, read_only: bool, wait: float | None = None) -> duckdb.DuckDBPyConnection:
+        con, version = self.open_any_version(read_only, wait)
         if version < SCHEMA_VERSION:
             con.close()
             if read_only:
@@ -232,18 +240,24 @@ class CacheFile:
                     f"Migrate it, which keeps a backup: toolkit cache migrate {self.path}"
                 )
             self.migrate()
-            con, _ = self._connect(read_only, wait)
+            con, _ = self.open_any_version(read_only, wait)
         return con
 
-    def _connect(self, read_only: bool, wait: float) -> tuple[duckdb.DuckDBPyConnection, int]:
-        """Open the file, once nobody is in the way; returns the connection and the version of its schema."""
+    def open_any_version(self, read_only: bool = True, wait: float | None = None) -> tuple[duckdb.DuckDBPyConnection, int]:
+        """Open a cache of any schema, waiting for processes that hold it; return the connection and the schema's version.
+
+        Raises:
+            CacheError: There is no file, or it is not a cache, or it is damaged or too new.
+            CacheBusyError: Another process held it for longer than `wait` seconds.
+        """
+        wait = self.wait if wait is None else wait
         if not self.exists():
-            raise CacheError(f"There is no cache {self.path}. Make one with: toolkit generate SUITE --cache {self.path}")
-        deadline, pause, told = time.monotonic() + wait, 0.01, False
+            raise CacheError(f"There is no cache {self.path}. Create it with: toolkit generate SUITE --cache {self.path}")
+        deadline, pause, warned = time.monotonic() + wait, FIRST_PAUSE, False
         while True:
-            mend(self.path)
+            repair(self.path)
             try:
-                con = duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG if read_only else _WRITING)
+                con = duckdb.connect(str(self.path), read_only=read_only, config=_READ_CONFIG if read_only else _WRITE_CONFIG)
                 break
             except (duckdb.IOException, duckdb.ConnectionException) as error:
                 holder = _holder(str(error))
@@ -251,14 +265,14 @@ class CacheFile:
                     raise self._unreadable(error) from None
                 if time.monotonic() > deadline:
                     raise CacheBusyError(
-                        f"The cache {self.path} is held by {holder}; waited {wait:.0f} s for it. "
-                        "Close the connection there (a notebook keeps one until it is closed), then repeat the command."
+                        f"The cache {self.path} is held by {holder}; waited {wait:.0f} s. "
+                        "Close the connection there (a notebook keeps it open until it is closed), then repeat the command."
                     ) from None
-                if not told and time.monotonic() > deadline - wait + 1:
-                    told = True
+                if not warned and time.monotonic() > deadline - wait + 1:
+                    warned = True
                     logger.warning("waiting for %s, which holds %s (at most %.0f s)", holder, self.path, wait)
                 time.sleep(pause)
-                pause = min(pause * 1.5, 0.25)
+                pause = min(pause * 1.5, LONGEST_PAUSE)
             except duckdb.Error as error:
                 raise self._unreadable(error) from None
         try:
@@ -272,18 +286,19 @@ class CacheFile:
     def _unreadable(self, error: Exception) -> CacheError:
         reason = str(error).splitlines()[0]
         return CacheError(
-            f"The file {self.path} cannot be opened as a cache: {reason} It is left as it is; name another with --cache FILE."
+            f"The file {self.path} cannot be opened as a cache: {reason} It is left as it is; "
+            "name another file with --cache FILE."
         )
 
     def _damaged(self, error: Exception) -> CacheError:
         return CacheError(
             f"The cache {self.path} is damaged: {str(error).splitlines()[0]} It is left as it is. "
-            "Go back to a copy or a backup; toolkit cache list shows what lies beside it."
+            "Use a copy or a backup instead; toolkit cache list shows what lies beside the file."
         )
 
     def _schema_version(self, con: duckdb.DuckDBPyConnection) -> int:
         try:
-            row = first(con, "SELECT value FROM meta WHERE key = 'schema_version'")
+            row = first_row(con, "SELECT value FROM meta WHERE key = 'schema_version'")
         except duckdb.CatalogException:
             row = None
         except duckdb.Error as error:
@@ -291,61 +306,65 @@ class CacheFile:
         if row is None:
             raise CacheError(
                 f"{self.path} is a DuckDB file, but not a cache of this toolkit. It is left as it is; "
-                "name another with --cache FILE."
+                "name another file with --cache FILE."
             )
         if int(row[0]) > SCHEMA_VERSION:
             raise CacheError(
                 f"{self.path} has schema version {row[0]}; this toolkit ({__version__}) knows up to {SCHEMA_VERSION}. "
-                "Update it: pip install --upgrade hierrouter-toolkit"
+                "Update the toolkit: git pull in its clone, or install the newest release."
             )
         return int(row[0])
 
+    def query(self, name: str, /, **parameters: Any) -> "pa.Table":
+        """Run a query of `queries.sql` by its name."""
+        return self.arrow(named_queries("queries.sql")[name], parameters)
+
     def arrow(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> "pa.Table":
-        """Run one query that reads and return its rows; other files may be read along, none can be written.
+        """Run one read-only query and return its rows; the query may read other files, but cannot write any.
 
         Raises:
-            CacheError: The query is wrong, or no query.
+            CacheError: The query is wrong, or not a single read-only query.
         """
         with self.read() as con:
             try:
                 _check_reads(query)
                 relation = con.sql(query, params=parameters)
                 if relation is None:
-                    raise CacheError("That is no query that returns rows. An example: SELECT * FROM progress")
+                    raise CacheError(NO_QUERY)
                 return relation.to_arrow_table()
             except duckdb.Error as error:
                 if _DAMAGE.search(str(error)):
                     raise
-                raise CacheError(f"{error}\nThe views and their columns are listed by: toolkit schema") from None
+                raise CacheError(f"{error}\nTo list the views and their columns: toolkit schema") from None
 
 
 def _check_reads(query: str) -> None:
-    """Make sure that a query is one, and only reads: the cache is open read-only, but COPY, ATTACH and others write elsewhere.
+    """Refuse everything but a single read-only query: the cache is open read-only, but COPY, ATTACH and others write elsewhere.
 
-    Files may be read (`read_csv`), so external access is not simply off. What is not known to read is refused.
+    Reading files (`read_csv`) is allowed, so external access is not simply off. Statements not known to only read are refused.
 
     Raises:
-        CacheError: It does something else.
+        CacheError: It is something else.
     """
     statements = duckdb.extract_statements(query)
     if not statements:
-        raise CacheError("That is no query that returns rows. An example: SELECT * FROM progress")
+        raise CacheError(NO_QUERY)
     kind = statements[0].type
     if kind == duckdb.StatementType.EXPLAIN and (explained := _EXPLAIN.match(query)):
         _check_reads(query[explained.end() :])
         return
-    reads = kind == duckdb.StatementType.SELECT or (kind == duckdb.StatementType.MULTI and _PIVOT.match(query))
-    if len(statements) > 1 or not reads:
+    reads_only = kind == duckdb.StatementType.SELECT or (kind == duckdb.StatementType.MULTI and _PIVOT.match(query))
+    if len(statements) > 1 or not reads_only:
         raise CacheError(
-            "Only one query that reads is run here (SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, PIVOT, EXPLAIN): caches are "
-            "read-only. Results go to a file by --output FILE --format csv|json|markdown|parquet."
+            "Caches are read-only here: give a single query (SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, PIVOT, EXPLAIN). "
+            "To write results to a file: --output FILE --format csv|json|markdown|parquet."
         )
 
 
 def _holder(message: str) -> str | None:
-    found = _HOLDER.search(message)
-    if found:
-        return f"process {found['pid']} ({Path(found['program']).name or 'unknown program'})"
+    match = _HOLDER.search(message)
+    if match:
+        return f"process {match['pid']} ({Path(match['program']).name or 'unknown program'})"
     if "different configuration" in message:
         return "another connection of this process"
     if "Could not set lock" in message or "being used by another process" in message:
@@ -353,6 +372,6 @@ def _holder(message: str) -> str | None:
     return None
 
 
-def _stamp(path: Path) -> Stamp:
+def _state(path: Path) -> FileState:
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns

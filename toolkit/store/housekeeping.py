@@ -1,4 +1,4 @@
-"""Keeping house among caches: what lies in a folder, what a file holds, what nothing refers to any more, and compacting."""
+"""Housekeeping: what a cache file holds, which of its rows nothing refers to, deleting those, and compacting the file."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,21 +7,22 @@ import duckdb
 
 from toolkit.core.errors import CacheError
 from toolkit.store.checkpoint import copy_of
+from toolkit.store.file import CacheFile
 from toolkit.store.generations import Generations
 from toolkit.store.rewrite import free_name, rewrite
-from toolkit.store.rows import first
+from toolkit.store.rows import first_row
 
 
 class Overview(NamedTuple):
-    """One file of a folder of caches.
+    """What a file of a cache folder is.
 
     Attributes:
         file: Its path.
         bytes: Its size.
-        schema: Version of its schema; None where it is no cache.
+        schema: Version of its schema; None if it is not a cache.
         suites: Names of its suites.
-        nodes: Nodes in all, roots left out; None where it is no cache.
-        note: What is wrong with it or lies beside it, or nothing.
+        nodes: Number of nodes without the roots; None if it is not a cache.
+        note: What is wrong with it, and what lies beside it; empty if nothing.
     """
 
     file: str
@@ -33,7 +34,7 @@ class Overview(NamedTuple):
 
 
 class TableSize(NamedTuple):
-    """Rows of a table and the bytes of the blocks that hold them; tables may share a block."""
+    """Number of rows of a table, and bytes of the blocks that hold them; tables may share a block."""
 
     table: str
     rows: int
@@ -41,7 +42,7 @@ class TableSize(NamedTuple):
 
 
 class Unused(NamedTuple):
-    """How many rows of a table nothing refers to, of how many."""
+    """How many rows of a table nothing refers to, and how many there are."""
 
     table: str
     unused: int
@@ -51,9 +52,8 @@ class Unused(NamedTuple):
 _KEPT = """
     CREATE OR REPLACE TEMP TABLE kept_suites AS SELECT suite, encoder, config FROM suites
     WHERE suite IN (SELECT suite FROM current_suites) OR ($runs AND suite IN (SELECT suite FROM runs));
-    CREATE OR REPLACE TEMP TABLE kept_nodes AS SELECT DISTINCT n.node, n.parent, n.depth, n.question, n.generation
-    FROM suite_questions AS q SEMI JOIN kept_suites USING (suite)
-    JOIN nodes AS n ON n.root = q.root JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path;
+    CREATE OR REPLACE TEMP TABLE kept_nodes AS
+    SELECT DISTINCT node, parent, depth, question, generation FROM suite_nodes SEMI JOIN kept_suites USING (suite);
     CREATE OR REPLACE TEMP TABLE kept_texts AS
     WITH RECURSIVE contexts AS (
         SELECT n.node, q.prompt AS text FROM kept_nodes AS n JOIN questions AS q USING (question) WHERE n.depth = 0
@@ -64,7 +64,7 @@ _KEPT = """
     SELECT g.text FROM generations AS g SEMI JOIN kept_nodes USING (generation) WHERE g.text IS NOT NULL
     UNION SELECT left(sha256(text), 32)::UUID FROM contexts;
 """
-"""What is kept: current suites and those with a run, their trees, and the texts of those."""
+"""What is kept: current suites and suites with a run, their trees, and the texts of those trees."""
 
 _UNUSED = {
     "suites": "suite NOT IN (SELECT suite FROM kept_suites)",
@@ -82,54 +82,61 @@ _UNUSED = {
     "questions": "question NOT IN (SELECT question FROM suite_questions SEMI JOIN kept_suites USING (suite))",
     "models": "model NOT IN (SELECT model FROM suite_models SEMI JOIN kept_suites USING (suite))",
 }
-"""Table to which of its rows go. A row is judged by what is kept, so the order of the tables does not matter."""
+"""Condition, by table, for the rows to delete. It depends on the kept tables alone, so the order of tables is irrelevant."""
 
 
-class Housekeeping(Generations):
-    """Pruning and compacting, and what there is to know before."""
+class Housekeeping:
+    """Overview, pruning and compacting of a cache."""
+
+    def __init__(self, file: CacheFile, generations: Generations) -> None:
+        self._file = file
+        self._path = file.path
+        self._generations = generations
 
     def overview(self) -> Overview:
-        """Tell what the file is, whatever it is: a damaged, foreign, older or held one too."""
-        size, left = self.path.stat().st_size, "; ".join(self._beside())
+        """Describe the file, even if it is damaged, foreign, of an older schema, or held by others."""
+        size, beside = self._path.stat().st_size, "; ".join(self._beside())
         try:
-            con, version = self._connect(True, min(self.wait, 1.0))
+            con, version = self._file.open_any_version(wait=min(self._file.wait, 1.0))
         except CacheError as error:
-            said = str(error).split(" It is left as it is")[0].replace(f"{self.path} ", "")
-            return Overview(str(self.path), size, None, [], None, f"{said}; {left}" if left else said)
+            reason = str(error).split(" It is left as it is")[0].replace(f"{self._path} ", "")
+            note = f"{reason}; {beside}" if beside else reason
+            return Overview(str(self._path), size, schema=None, suites=[], nodes=None, note=note)
         try:
             suites = [row[0] for row in con.execute("SELECT DISTINCT name FROM suites ORDER BY name").fetchall()]
-            nodes = first(con, "SELECT count(*) FROM nodes WHERE depth > 0")
+            nodes = first_row(con, "SELECT count(*) FROM nodes WHERE depth > 0")
         except duckdb.Error as error:
-            return Overview(str(self.path), size, version, [], None, f"damaged: {str(error).splitlines()[0]}")
+            note = f"damaged: {str(error).splitlines()[0]}"
+            return Overview(str(self._path), size, version, suites=[], nodes=None, note=note)
         finally:
             con.close()
-        return Overview(str(self.path), size, version, suites, int(nodes[0]) if nodes else 0, left)
+        return Overview(str(self._path), size, version, suites, nodes=int(nodes[0]) if nodes else 0, note=beside)
 
     def _beside(self) -> list[str]:
-        """Tell what lies beside the file and belongs to it, or was left behind."""
-        name = self.path.name
+        """List what lies beside the file and belongs to it, or was left behind."""
+        name, spool = self._path.name, self._generations.spool
         notes = []
-        if self.path.with_name(f"{name}.wal").exists():
-            notes.append(f"{name}.wal belongs to it, the next write takes it in")
-        if copy_of(self.path).exists():
-            notes.append(f"{name}.blocks belongs to it, the next command that opens it takes it in")
-        if waiting := len(self.spool.files()):
-            notes.append(f"{waiting} finished batches wait in {self.spool.folder.name}, the next generate takes them in")
-        notes += [f"backup {path.name}" for path in sorted(self.path.parent.glob(f"{name}.*backup*"))]
-        drafts = [path for path in sorted(self.path.parent.glob(f".{name}.*")) if path.is_file()]
-        return notes + [f"{path.name} is the draft of a command at work or one that was killed" for path in drafts]
+        if self._path.with_name(f"{name}.wal").exists():
+            notes.append(f"{name}.wal belongs to it; the next write applies it")
+        if copy_of(self._path).exists():
+            notes.append(f"{name}.blocks belongs to it; the next command that opens the cache applies it")
+        if waiting := len(spool.files()):
+            notes.append(f"{waiting} finished batches wait in {spool.folder.name}; the next generate commits them")
+        notes += [f"backup {path.name}" for path in sorted(self._path.parent.glob(f"{name}.*backup*"))]
+        drafts = [path for path in sorted(self._path.parent.glob(f".{name}.*")) if path.is_file()]
+        return notes + [f"{path.name} is a draft of a running or killed command" for path in drafts]
 
     def facts(self) -> dict[str, str]:
-        """Return what the file says of itself: versions, and what made it."""
-        with self.read() as con:
+        """Return what the file says about itself: versions, and what created it."""
+        with self._file.read() as con:
             return dict(
                 con.execute("SELECT key, string_agg(value, '; ') FROM meta GROUP BY key ORDER BY min(rowid)").fetchall()
             )
 
     def sizes(self) -> list[TableSize]:
-        """Count the rows of every table and the bytes of the blocks they are in."""
-        found = []
-        with self.read() as con:
+        """Return number of rows and bytes of every table."""
+        sizes = []
+        with self._file.read() as con:
             block = con.execute("SELECT block_size FROM pragma_database_size()").fetchall()[0][0]
             tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY table_name").fetchall()
             for (table,) in tables:
@@ -139,16 +146,16 @@ class Housekeeping(Generations):
                     " FROM pragma_storage_info(?) WHERE persistent) WHERE block >= 0",
                     [table],
                 ).fetchall()[0][0]
-                found.append(TableSize(table, rows, blocks * block))
-        return found
+                sizes.append(TableSize(table, rows, blocks * block))
+        return sizes
 
     def unused(self, runs: bool = False) -> list[Unused]:
-        """Count what no current suite, and no run, refers to; nothing is changed.
+        """Count the rows that no current suite and no run refers to; changes nothing.
 
         Args:
             runs: Whether runs of superseded suites, and with them those suites, count as unused.
         """
-        with self.read() as con:
+        with self._file.read() as con:
             _keep(con, runs)
             return [
                 Unused(table, *con.execute(f"SELECT count(*) FILTER ({condition}), count(*) FROM {table}").fetchall()[0])
@@ -156,33 +163,33 @@ class Housekeeping(Generations):
             ]
 
     def prune(self, runs: bool = False) -> Path:
-        """Delete what `unused` counts, in a copy that takes the file's place.
+        """Delete the rows that `unused` counts, in a copy that replaces the file.
 
         Returns:
-            Where the file as it was is kept.
+            Where the previous file is kept.
         """
-        self.drain()
-        backup = free_name(self.path.with_name(f"{self.path.name}.pruned.backup"), self.path)
+        self._generations.drain()
+        backup = free_name(self._path.with_name(f"{self._path.name}.pruned.backup"), self._path)
 
         def delete(con: duckdb.DuckDBPyConnection) -> None:
             _keep(con, runs)
             con.execute("".join(f"DELETE FROM {table} WHERE {condition};" for table, condition in _UNUSED.items()))
 
-        with self.hold() as con:
-            rewrite(con, self.path, delete, backup)
+        with self._file.hold() as con:
+            rewrite(con, self._path, delete, backup)
         self.vacuum()
         return backup
 
     def vacuum(self) -> tuple[int, int]:
-        """Write the file anew, as small as its rows allow: DuckDB keeps the room of what was deleted.
+        """Rewrite the file as small as its rows allow: DuckDB does not give up the space of deleted rows.
 
         Returns:
             Bytes before and after.
         """
-        before = self.path.stat().st_size if self.exists() else 0
-        with self.hold() as con:
-            rewrite(con, self.path)
-        return before, self.path.stat().st_size
+        before = self._path.stat().st_size if self._file.exists() else 0
+        with self._file.hold() as con:
+            rewrite(con, self._path)
+        return before, self._path.stat().st_size
 
 
 def _keep(con: duckdb.DuckDBPyConnection, runs: bool) -> None:

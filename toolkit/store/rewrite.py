@@ -1,7 +1,7 @@
-"""A cache written anew beside the old file and put in its place in one step: what migration and vacuum share.
+"""Rewrites a cache beside the old file and replaces the old file in one step: shared by migration, pruning and vacuum.
 
-Until the last step the old file is not touched; whatever interrupts before that leaves it as it was. DuckDB's lock on it
-is held throughout, so nobody commits to a file that is about to be replaced.
+The old file is not touched before the last step, so an interruption leaves it unchanged. DuckDB's lock on it is held
+throughout, so nobody commits to a file that is about to be replaced.
 """
 
 import os
@@ -17,9 +17,9 @@ from toolkit.core.errors import CacheError
 from toolkit.store.checkpoint import checkpoint
 from toolkit.store.schema import STORAGE_VERSION
 
-LINGER = 0.2
-"""Seconds that the lock is kept after the step: whoever had opened the old file, but not locked it yet, is refused and
-opens the new one instead of writing to a file that nobody will read."""
+LOCK_LINGER_SECONDS = 0.2
+"""Time that the lock is held after the replacement, so that a process which has opened the old file but not locked it yet is
+refused, and opens the new file instead of writing to one that nobody will read."""
 
 
 def rewrite(
@@ -28,28 +28,28 @@ def rewrite(
     change: Callable[[duckdb.DuckDBPyConnection], None] = lambda con: None,
     backup: Path | None = None,
 ) -> None:
-    """Copy a cache into a new, compact file, change that, and put it in the place of the old one.
+    """Copy a cache into a new, compact file, change the copy, and replace the old file with it.
 
     Args:
-        con: A connection that holds the old file for writing; it is closed.
+        con: A connection that holds the old file for writing; it is closed at the end.
         path: The old file.
-        change: What is done to the new file, its database being the current one.
-        backup: Name under which the old file stays, which must be free; without one it goes.
+        change: Changes the new file, whose database is the current one.
+        backup: Unused path at which the old file is kept; None to delete it.
 
     Raises:
-        CacheError: The copy is not what the original is, or cannot be written. The original is as it was.
+        CacheError: The copy differs from the original, or cannot be written. The original is unchanged.
     """
     path = path.resolve()  # a link to the file stays a link
     draft = path.with_name(f".{path.name}.draft")  # one name is enough: the lock is held
     file = path.open("rb")  # closed after `con`: closing a file gives up the process's lock on it
     try:
-        checkpoint(con, file, path)  # what stands in a .wal belongs into the backup
+        checkpoint(con, file, path)  # so that the backup contains the write-ahead log
         _clear(draft)
         con.execute(f"ATTACH {quoted(draft)} AS draft (STORAGE_VERSION '{STORAGE_VERSION}')")
         old = str(con.execute("SELECT current_database()").fetchall()[0][0])
         con.execute(f'COPY FROM DATABASE "{old}" TO draft')
         if digests(con, old) != digests(con, "draft"):
-            raise CacheError(f"The copy of {path} is not what the original is; the original is left as it is. Try again.")
+            raise CacheError(f"The copy of {path} differs from the original, which is unchanged. Try again.")
         con.execute("USE draft")
         change(con)
         con.execute(f'CHECKPOINT draft; USE "{old}"; DETACH draft')
@@ -59,11 +59,11 @@ def rewrite(
             _keep(path, backup)
         os.replace(draft, path)
         _sync(path.parent)
-        time.sleep(LINGER)
+        time.sleep(LOCK_LINGER_SECONDS)
     except (OSError, duckdb.Error) as error:
         raise CacheError(
-            f"The cache {path} cannot be written anew: {error}. Is the disk full? It takes as much room again as the file "
-            "has. The original is left as it is."
+            f"The cache {path} cannot be rewritten: {error}. Is the disk full? Rewriting needs as much free space as the file "
+            "takes. The original is unchanged."
         ) from None
     finally:
         with suppress(OSError):
@@ -73,7 +73,7 @@ def rewrite(
 
 
 def digests(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, tuple[int, int]]:
-    """Return the number of rows of every table of a database and the sum of their hashes, whatever their order."""
+    """Return number of rows and sum of row hashes of every table of a database; the order of rows does not matter."""
     tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [database]).fetchall()
     return {
         table: con.execute(f'SELECT count(*), sum(hash(t)) FROM "{database}"."{table}" AS t').fetchall()[0]
@@ -82,12 +82,12 @@ def digests(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, tuple[in
 
 
 def free_name(path: Path, content: Path) -> Path:
-    """Return the path itself or, where something else than `content` has that name, the first free of `path.2`, `path.3` ..."""
-    number, found = 1, path
-    while found.exists() and not found.samefile(content):
+    """Return the path, or the first unused one of `path.2`, `path.3` ... if something else than `content` has that name."""
+    number, free = 1, path
+    while free.exists() and not free.samefile(content):
         number += 1
-        found = path.with_name(f"{path.name}.{number}")
-    return found
+        free = path.with_name(f"{path.name}.{number}")
+    return free
 
 
 def quoted(path: Path) -> str:
@@ -96,7 +96,7 @@ def quoted(path: Path) -> str:
 
 
 def _keep(path: Path, backup: Path) -> None:
-    if backup.exists() and backup.samefile(path):  # interrupted just here, last time
+    if backup.exists() and backup.samefile(path):  # a previous call was interrupted right here
         return
     try:
         os.link(path, backup)

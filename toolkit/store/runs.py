@@ -1,69 +1,119 @@
-"""TrainedRun routers, what they score, and what they decide."""
+"""Runs: trained routers, their evaluations, and their decisions."""
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from toolkit.store.file import CacheFile
-from toolkit.store.rows import Row, append, arrow_keys, first
+from toolkit.store.rows import Row, append, first_row, key_table
 
 
-class Runs(CacheFile):
-    """Runs, evaluations and decisions."""
+class RecordedRun(NamedTuple):
+    """A run as recorded: the hash of its policy file, and how long training took, in seconds."""
 
-    def add_run(self, run: Row, evaluations: Sequence[Row] = ()) -> None:
-        """Record a trained router and what it scores; a run of the same name is replaced, with what was evaluated of it."""
-        with self.write() as con:
+    policy_sha256: str
+    seconds: float
+
+
+class SweepPoint(NamedTuple):
+    """What one policy scores at one alpha: means over seeds, and the standard deviation of its reward over seeds."""
+
+    policy: str
+    alpha: float
+    seeds: int
+    quality: float
+    cost: float
+    reward: float
+    reward_spread: float
+    regret: float
+
+
+class PathShares(NamedTuple):
+    """The share of questions that a router routes along each path, at one alpha."""
+
+    alpha: float
+    shares: dict[str, float]
+
+
+class Runs:
+    """The runs, evaluations and decisions of a cache."""
+
+    def __init__(self, file: CacheFile) -> None:
+        self._file = file
+
+    def add(self, run: Row, evaluations: Sequence[Row] = ()) -> None:
+        """Record a trained router and its evaluations; a run of the same name is replaced, with everything evaluated of it."""
+        with self._file.write() as con:
             for table in ("runs", "evaluations", "decisions"):
                 con.execute(f"DELETE FROM {table} WHERE run = ?", [run["run"]])
             append(con, "runs", [run])
             append(con, "evaluations", evaluations)
 
     def add_evaluation(self, run: str, split: str, evaluations: Iterable[Row], decisions: Iterable[Row]) -> None:
-        """Record what a run's router and its baselines score, in place of an earlier evaluation on the same split and alpha.
+        """Record an evaluation of a run, replacing an earlier one on the same split and alpha.
 
-        Decisions take the place of all earlier ones of the run at the same nodes, those of a conditioned router at other alphas
-        included.
+        The decisions replace all earlier decisions of the run at the same nodes, at other alphas too.
         """
-        rows, decided = list(evaluations), list(decisions)
-        with self.write() as con:
-            for alpha in {row["alpha"] for row in rows}:
+        evaluation_rows, decision_rows = list(evaluations), list(decisions)
+        with self._file.write() as con:
+            for alpha in {row["alpha"] for row in evaluation_rows}:
                 con.execute("DELETE FROM evaluations WHERE run = ? AND split = ? AND alpha = ?", [run, split, alpha])
-            append(con, "evaluations", rows)
-            con.register("decided", arrow_keys([row["node"] for row in decided]))
+            append(con, "evaluations", evaluation_rows)
+            con.register("decided", key_table([row["node"] for row in decision_rows]))
             con.execute("DELETE FROM decisions WHERE run = ? AND node IN (SELECT key::UUID FROM decided)", [run])
-            append(con, "decisions", decided)
+            append(con, "decisions", decision_rows)
 
     def add_overhead(self, run: str, encoder_seconds: float, network_seconds: float) -> None:
-        """Keep with a run what one of its decisions takes, in place of an earlier measurement."""
-        with self.write() as con:
+        """Record the measured overhead of one decision of a run, replacing an earlier measurement."""
+        with self._file.write() as con:
             con.execute(
                 "UPDATE runs SET encoder_seconds = ?, network_seconds = ? WHERE run = ?",
                 [encoder_seconds, network_seconds, run],
             )
 
-    def overhead(self, run: str) -> tuple[float, float] | None:
-        """Return the seconds of encoder and network that were measured of a run's decisions, or None."""
-        with self.read() as con:
-            row = first(con, "SELECT encoder_seconds, network_seconds FROM runs WHERE run = ?", [run])
-        return (row[0], row[1]) if row and row[0] is not None else None
+    def get(self, run: str) -> RecordedRun | None:
+        """Return a run, or None."""
+        with self._file.read() as con:
+            row = first_row(con, "SELECT policy_sha256, seconds FROM runs WHERE run = ?", [run])
+        return RecordedRun(*row) if row else None
 
-    def seen_in_training(self, trained: UUID, now: UUID, split: str) -> int:
-        """Count the questions of a split of suite `now` that a router trained on suite `trained` has learned from."""
-        with self.read() as con:
-            row = first(
-                con,
-                "SELECT count(DISTINCT question) FROM suite_questions WHERE suite = ? AND split = ? AND question IN"
-                " (SELECT question FROM suite_questions WHERE suite = ? AND split <> 'test')",
-                [now, split, trained],
-            )
-        return int(row[0]) if row else 0
-
-    def newest_run(self, suite: str) -> tuple[str, str] | None:
+    def newest(self, suite: str) -> tuple[str, str] | None:
         """Return name and policy file of the run trained last for a suite of that name, or None."""
-        with self.read() as con:
-            row = first(
+        with self._file.read() as con:
+            row = first_row(
                 con,
                 "SELECT run, policy FROM runs JOIN suites USING (suite) WHERE name = ? ORDER BY trained DESC LIMIT 1",
                 [suite],
             )
         return (row[0], row[1]) if row else None
+
+    def overhead(self, run: str) -> tuple[float, float] | None:
+        """Return the measured seconds of encoder and network per decision of a run, or None."""
+        with self._file.read() as con:
+            row = first_row(con, "SELECT encoder_seconds, network_seconds FROM runs WHERE run = ?", [run])
+        return (row[0], row[1]) if row and row[0] is not None else None
+
+    def training_questions(self, trained: UUID, evaluated: UUID, split: str) -> int:
+        """Count the questions of a split of suite `evaluated` that a router trained on suite `trained` has learned from."""
+        with self._file.read() as con:
+            row = first_row(
+                con,
+                "SELECT count(DISTINCT question) FROM suite_questions WHERE suite = ? AND split = ? AND question IN"
+                " (SELECT question FROM suite_questions WHERE suite = ? AND split <> 'test')",
+                [evaluated, split, trained],
+            )
+        return int(row[0]) if row else 0
+
+    def evaluated_alphas(self) -> set[tuple[str, float]]:
+        """Return run and alpha of every evaluation on a test split."""
+        return {(row["run"], row["alpha"]) for row in self._file.query("evaluated_alphas").to_pylist()}
+
+    def sweep_points(self, runs: Sequence[str]) -> list[SweepPoint]:
+        """Average quality, cost, reward and regret to the oracle over the given runs, by policy and alpha, on test splits."""
+        return [SweepPoint(**row) for row in self._file.query("sweep_points", runs=list(runs)).to_pylist()]
+
+    def path_shares(self, runs: Sequence[str], policy: str) -> list[PathShares]:
+        """Return the path shares of a policy in each evaluation of the given runs, on test splits and overall."""
+        rows = self._file.query("path_shares", runs=list(runs), policy=policy).to_pylist()
+        return [PathShares(row["alpha"], json.loads(row["paths"])) for row in rows]

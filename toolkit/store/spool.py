@@ -1,6 +1,6 @@
-"""Finished batches that wait beside the cache for their turn: a file a batch, whole or not there at all.
+"""The spool: finished batches that wait beside a held cache, one file per batch, complete or absent.
 
-Taking a batch in twice changes nothing, so files are deleted only after the transaction that holds them.
+Committing a batch twice changes nothing, so files are deleted only after the transaction that commits them.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from toolkit.store.rows import Row
 
 @dataclass
 class Batch:
-    """Rows that belong together: they are committed in one transaction, or not at all."""
+    """Rows that are committed in one transaction, or not at all."""
 
     generations: list[Row] = field(default_factory=list)
     nodes: list[Row] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Batch:
 
 
 class Spool:
-    """The folder of waiting batches; it is there only while some wait."""
+    """The folder of waiting batches; it exists only while batches wait."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,7 +38,7 @@ class Spool:
         return sorted(self.folder.glob("*.json"))
 
     def put(self, batch: Batch) -> None:
-        """Write a batch so that it outlives the process and the machine.
+        """Write a batch so that it survives a kill of the process and a crash of the machine.
 
         Raises:
             CacheError: It cannot be written.
@@ -58,12 +58,12 @@ class Spool:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
             raise CacheError(
-                f"A finished batch cannot be kept in {self.folder}: {error.strerror}. Is the disk full? "
-                "What was committed or spooled before is safe."
+                f"A finished batch cannot be written to {self.folder}: {error.strerror}. Is the disk full? "
+                "Everything committed or spooled before is safe."
             ) from None
 
     def read(self, file: Path) -> Batch | None:
-        """Read a batch back; None where another process has taken it in meanwhile.
+        """Read a batch back; None if another process has committed it meanwhile.
 
         Raises:
             CacheError: The file is not a batch.
@@ -71,16 +71,19 @@ class Spool:
         try:
             rows: dict[str, list[dict[str, Any]]] = json.loads(file.read_text("utf-8"))
             rows["generations"] = [row | {"created": datetime.fromisoformat(row["created"])} for row in rows["generations"]]
+            for row in rows["nodes"]:  # batches spooled before schema 5
+                if "dropped_answers" in row:
+                    row["dropped_responses"] = row.pop("dropped_answers")
             return Batch(**rows)  # type: ignore[arg-type]  # a list of dicts is a list of rows
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
             raise CacheError(
-                f"{file} is not a batch of this toolkit ({error}). Move it away and repeat; what it held is generated again."
+                f"{file} is not a spooled batch ({error}). Move it away and repeat the command; its content is generated again."
             ) from None
 
     def discard(self, files: Iterable[Path]) -> None:
-        """Delete batches that are in the cache now, and the folder with the last of them."""
+        """Delete batches that are committed, and the folder with the last of them."""
         for file in files:
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty, or not there

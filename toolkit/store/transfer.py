@@ -1,7 +1,7 @@
-"""Moving rows between caches: a folder of Parquet files with a manifest of their hashes, or another cache.
+"""Moves rows between caches, through another cache or through a folder of Parquet files with a manifest of their hashes.
 
-Rows are content-addressed, so merging is adding what is not there. Where both sides answered the same prompt differently,
-nothing is decided in silence.
+Rows are content-addressed, so a merge adds what is missing. If both sides have different responses to the same prompt, the
+merge is refused unless the caller says which to keep.
 """
 
 import json
@@ -15,11 +15,11 @@ from uuid import UUID
 import duckdb
 
 from toolkit.core.errors import CacheError
-from toolkit.core.hashing import content_sha256
+from toolkit.core.files import content_sha256
 from toolkit.store.file import CacheFile, now
 from toolkit.store.migrations import upgrade_tables
 from toolkit.store.rewrite import quoted
-from toolkit.store.rows import KEYS, first
+from toolkit.store.rows import KEYS, first_row
 from toolkit.store.schema import SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
@@ -32,18 +32,21 @@ TABLES = {
     "evaluations": ("run", "split", "alpha", "policy", "benchmark"),
     "decisions": ("run", "node", "action"),
 }
-"""What is moved, with what makes a row the same in two caches."""
+"""The tables that are moved, with the columns that identify a row across caches."""
 CONTENT = {"generations": ("response", "prompt_tokens", "completion_tokens", "cost"), "scores": ("value",)}
-"""Columns that must agree where keys do."""
+"""Columns that must agree if the keys do."""
 
 Prefer = Literal["ours", "theirs"]
 
 
-class Transfer(CacheFile):
-    """Export and import."""
+class Transfer:
+    """Export and merge of a cache."""
+
+    def __init__(self, file: CacheFile) -> None:
+        self._file = file
 
     def export(self, folder: Path) -> dict[str, int]:
-        """Write every table as Parquet in the order of its keys, then a manifest with their hashes.
+        """Write every table as Parquet in the order of its keys, then a manifest with the hashes of the files.
 
         Returns:
             Rows by table.
@@ -53,11 +56,11 @@ class Transfer(CacheFile):
         """
         draft = folder.with_name(f".{folder.name}.{os.getpid()}")
         if folder.exists() and any(folder.iterdir()):
-            raise CacheError(f"The folder {folder} is not empty and is left as it is. Name a new one.")
+            raise CacheError(f"The folder {folder} is not empty and is left as it is. Name a new folder.")
         rows: dict[str, int] = {}
         try:
             draft.mkdir(parents=True)
-            with self.read() as con:
+            with self._file.read() as con:
                 for table, key in TABLES.items():
                     target = quoted(draft / f"{table}.parquet")
                     con.execute(f"COPY (FROM {table} ORDER BY {', '.join(key)}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
@@ -74,19 +77,19 @@ class Transfer(CacheFile):
                 folder.rmdir()
             draft.rename(folder)
         except (OSError, duckdb.IOException) as error:
-            raise CacheError(f"{self.path} cannot be exported to {folder}: {error}. Is the disk full?") from None
+            raise CacheError(f"{self._file.path} cannot be exported to {folder}: {error}. Is the disk full?") from None
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return rows
 
     def merge(self, source: Path, prefer: Prefer | None = None) -> dict[str, int]:
-        """Take in what an exported folder or another cache holds and this one does not, in one transaction.
+        """Add the rows of an exported folder or another cache that this cache does not have, in one transaction.
 
-        An answer replaces an error of the same prompt.
+        A response replaces an error for the same prompt.
 
         Args:
             source: The folder, or the other cache.
-            prefer: Whose response or score stays where both have one and they differ.
+            prefer: Whose response or score to keep if both have one and they differ.
 
         Returns:
             Rows added by table.
@@ -97,19 +100,20 @@ class Transfer(CacheFile):
         if source.is_dir():
             version = _check_manifest(source)
             if version < SCHEMA_VERSION:
-                with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}.import-") as scratch:
+                path = self._file.path
+                with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.import-") as scratch:
                     migrated = _migrated(source, version, Path(scratch) / "migrated.duckdb")
                     return self._merge({table: f"theirs.{table}" for table in TABLES}, source, prefer, attach=migrated)
             return self._merge({table: _parquet(source, table) for table in TABLES}, source, prefer)
-        if source.resolve() == self.path.resolve():
-            raise CacheError(f"{source} is the cache itself. Name another.")
-        with CacheFile(source, self.wait).read():
-            pass  # refuses what is not a cache, before it is attached
+        if source.resolve() == self._file.path.resolve():
+            raise CacheError(f"{source} is the cache itself. Name another source.")
+        with CacheFile(source, self._file.wait).read():
+            pass  # refuses a foreign file before it is attached
         return self._merge({table: f"theirs.{table}" for table in TABLES}, source, prefer, attach=source)
 
     def _merge(self, theirs: dict[str, str], source: Path, prefer: Prefer | None, attach: Path | None = None) -> dict[str, int]:
         added: dict[str, int] = {}
-        with self.write() as con:
+        with self._file.write() as con:
             if attach:
                 con.execute(f"ATTACH {quoted(attach)} AS theirs (READ_ONLY)")
             con.execute(
@@ -137,48 +141,48 @@ class Transfer(CacheFile):
         source: Path,
         prefer: Prefer | None,
     ) -> None:
-        """Find rows of one key whose content differs, and refuse or prefer."""
+        """Refuse rows of the same key but different content, or delete those that are not preferred."""
         same = " AND ".join(f"o.{name} = t.{name}" for name in TABLES[table])
         other = f"({' OR '.join(f'o.{column} <> t.{column}' for column in columns)})"
         differ = f"{table} AS o JOIN {theirs} AS t ON {same} AND {other}"
-        found = first(con, f"SELECT count(*), any_value(o.{TABLES[table][0]}) FROM {differ}")
-        assert found
-        count, example = found[0], found[1]
+        [(count, example)] = con.execute(f"SELECT count(*), any_value(o.{TABLES[table][0]}) FROM {differ}").fetchall()
         if not count:
             return
         if prefer is None:
             raise CacheError(
-                f"{count} {table} of {source} differ from those in {self.path}, e.g. {_shown(example)}. Nothing was changed. "
-                "Greedy 16-bit decoding can differ between machines. Keep one side: --prefer ours or --prefer theirs."
+                f"{count} {table} of {source} differ from those in {self._file.path}, e.g. {_shown(example)}. Nothing was "
+                "changed. Greedy decoding in 16 bits can differ between machines. Choose a side: --prefer ours or "
+                "--prefer theirs."
             )
         if prefer == "theirs":
             con.execute(f"DELETE FROM {table} AS o USING {theirs} AS t WHERE {same} AND {other}")
 
 
 def _check_manifest(folder: Path) -> int:
-    """Check that a folder is a whole export; returns the version of its schema."""
+    """Check that a folder is a complete export; return the version of its schema."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         version = int(manifest["schema_version"])
         hashes = {table: content["sha256"] for table, content in manifest["tables"].items()}
     except FileNotFoundError:
         raise CacheError(
-            f"{folder} has no {MANIFEST}: it is no export, or one that was not finished. "
-            f"Export it again: toolkit export {folder}"
+            f"{folder} has no {MANIFEST}: it is not an export, or an unfinished one. Export it again: toolkit export {folder}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{folder / MANIFEST} cannot be read ({error}). Export the folder again.") from None
     if version > SCHEMA_VERSION:
         raise CacheError(
             f"{folder} was exported with schema version {version}; this toolkit knows up to {SCHEMA_VERSION}. "
-            "Update it: pip install --upgrade hierrouter-toolkit"
+            "Update the toolkit: git pull in its clone, or install the newest release."
         )
     if version == SCHEMA_VERSION and (lacking := sorted(set(TABLES) - set(hashes))):
-        raise CacheError(f"{folder / MANIFEST} names no {', '.join(lacking)}. Export the folder again.")
+        raise CacheError(f"{folder / MANIFEST} does not list {', '.join(lacking)}. Export the folder again.")
     for table, digest in hashes.items():
         file = folder / f"{table}.parquet"
         if not file.exists() or content_sha256(file) != digest:
-            raise CacheError(f"{file} is not what {MANIFEST} says: missing or damaged. Nothing was taken in; export it again.")
+            raise CacheError(
+                f"{file} does not match {MANIFEST}: it is missing or damaged. Nothing was imported; export the folder again."
+            )
     return version
 
 
@@ -196,7 +200,7 @@ def _migrated(folder: Path, version: int, path: Path) -> Path:
 
 
 def _count(con: duckdb.DuckDBPyConnection, source: str) -> int:
-    row = first(con, f"SELECT count(*) {source}")
+    row = first_row(con, f"SELECT count(*) {source}")
     return int(row[0]) if row else 0
 
 

@@ -1,4 +1,4 @@
-"""Finds and reads suite files, and says of a wrong one where it is wrong: file, line, field, and what is allowed."""
+"""Finds and reads suite files, and reports every mistake in one: file, line, field, and what is allowed."""
 
 import re
 import tomllib
@@ -6,10 +6,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from toolkit.core.errors import CacheError, SuiteError, did_you_mean
 from toolkit.suites.config import SuiteConfig
+from toolkit.suites.section import RECORDED, ExtensibleSection, message_of
+
+Loc = tuple[int | str, ...]
+"""Where a field is: names of tables and fields, and positions in arrays of tables."""
 
 
 def shipped_suites() -> dict[str, Path]:
@@ -34,15 +38,15 @@ def find_suite(reference: str) -> Path:
         return shipped[reference]
     raise SuiteError(
         f"There is no suite {reference!r}: {did_you_mean(reference, shipped)}. "
-        "Your own suite is given as a path that ends in .toml; write one with: toolkit init NAME.toml"
+        "Give your own suite as a path that ends in .toml; write one with: toolkit init NAME.toml"
     )
 
 
 def load_config(path: Path) -> SuiteConfig:
-    """Read and check a suite file.
+    """Read and validate a suite file.
 
     Raises:
-        SuiteError: With file, line (where it can be had), field and what is allowed, one line a mistake.
+        SuiteError: One line for each mistake, with file, line (if known), field and what is allowed.
     """
     try:
         text = path.read_text("utf-8")
@@ -57,18 +61,18 @@ def load_config(path: Path) -> SuiteConfig:
     try:
         return SuiteConfig.model_validate(document)
     except ValidationError as error:
-        mistakes = [_explain(path, text, dict(detail)) for detail in error.errors(include_url=False)]
-        raise SuiteError("\n".join(mistakes)) from None
+        lines = [_explain(path, text, dict(detail)) for detail in error.errors(include_url=False)]
+        raise SuiteError("\n".join(lines)) from None
 
 
 def recorded_config(text: str) -> SuiteConfig:
-    """Read back a suite as a cache has recorded it.
+    """Read back a suite as a cache recorded it; engines, algorithms and benchmarks of packages need not be installed.
 
     Raises:
-        CacheError: It names something that this version of the toolkit does not know.
+        CacheError: It has a field that this version of the toolkit does not know.
     """
     try:
-        return SuiteConfig.model_validate_json(text)
+        return SuiteConfig.model_validate_json(text, context=RECORDED)
     except ValidationError as error:
         unknown = ", ".join(dict.fromkeys(".".join(map(str, detail["loc"])) for detail in error.errors(include_url=False)))
         raise CacheError(
@@ -78,43 +82,50 @@ def recorded_config(text: str) -> SuiteConfig:
 
 
 def _explain(path: Path, text: str, detail: dict[str, Any]) -> str:
-    loc = tuple(detail["loc"])
+    loc: Loc = detail["loc"]
     line = _line_of(text, loc)
     place = f"{path}:{line}" if line else str(path)
-    field = ".".join(f"[{part + 1}]" if isinstance(part, int) else str(part) for part in loc).replace(".[", "[")
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        message = f"unknown field; {did_you_mean(str(loc[-1]), _fields_at(loc[:-1]))}"
-    elif detail["type"] == "missing":
-        message = "this field is required"
-    given = detail.get("input")
-    shown = (
-        f" (given: {given!r})" if isinstance(given, str | int | float | bool) and detail["type"] != "extra_forbidden" else ""
-    )
-    return f"{place}: {field + ': ' if field else ''}{message[0].lower() + message[1:]}{shown}"
+    field = ".".join(f"[{part + 1}]" if isinstance(part, int) else part for part in loc).replace(".[", "[")
+    is_unknown = detail["type"] == "extra_forbidden"
+    message = message_of(detail["type"], detail["msg"], loc, _fields_at(loc[:-1]) if is_unknown else ())
+    value = detail.get("input")
+    shown = f" (given: {value!r})" if isinstance(value, str | int | float | bool) and not is_unknown else ""
+    return f"{place}: {field + ': ' if field else ''}{message}{shown}"
 
 
-def _fields_at(loc: tuple[str | int, ...]) -> list[str]:
-    schema = SuiteConfig.model_json_schema()
-    here: dict[str, Any] = schema
-    for part in loc:
-        here = here["items"] if isinstance(part, int) else here["properties"][part]
-        here = schema["$defs"][here["$ref"].rsplit("/", 1)[1]] if "$ref" in here else here
-    return list(here.get("properties", {}))
+def _fields_at(loc: Loc) -> list[str]:
+    """Return the fields and tables that a table of the suite file may have."""
+    section: type[BaseModel] = SuiteConfig
+    for name in loc:
+        if isinstance(name, int):
+            continue
+        if name in section.model_fields:
+            section = _section_of(section.model_fields[name].annotation)
+        elif issubclass(section, ExtensibleSection):
+            section = section.extensions()[name]
+    further = section.extensions() if issubclass(section, ExtensibleSection) else ()
+    return [*section.model_fields, *further]
 
 
-def _line_of(text: str, loc: tuple[str | int, ...]) -> int | None:
-    """Find the line of a field in TOML text; the header of its table where the field is not written."""
+def _section_of(annotation: Any) -> type[BaseModel]:
+    """Return the model in the type of a field, such as `tuple[ModelConfig, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return _section_of(annotation.__args__[0])
+
+
+def _line_of(text: str, loc: Loc) -> int | None:
+    """Find the line of a field in TOML text, or of the header of its table if the field is not there."""
     lines = text.splitlines()
     names = [part for part in loc if isinstance(part, str)]
-    counts = [part for part in loc if isinstance(part, int)]
+    positions = [part for part in loc if isinstance(part, int)]
     header, start = "", 0
     for depth in range(len(names), 0, -1):
         prefix = re.escape(".".join(names[:depth]))
-        found = [n for n, line in enumerate(lines) if re.match(rf"\s*\[\[?\s*{prefix}\s*\]\]?", line)]
-        if found:
-            index = counts[0] if counts and lines[found[0]].lstrip().startswith("[[") and depth == 1 else 0
-            start = found[min(index, len(found) - 1)] + 1
+        headers = [n for n, line in enumerate(lines) if re.match(rf"\s*\[\[?\s*{prefix}\s*\]\]?", line)]
+        if headers:
+            is_array = lines[headers[0]].lstrip().startswith("[[") and depth == 1
+            start = headers[min(positions[0] if positions and is_array else 0, len(headers) - 1)] + 1
             header = ".".join(names[:depth])
             names = names[depth:]
             break

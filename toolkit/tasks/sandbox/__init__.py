@@ -1,8 +1,9 @@
-"""Runs model-written code against tests, apart from everything else.
+"""Runs model-written code against tests, isolated from everything else.
 
-A run is two processes: the candidate executes the program; the referee, which alone can write the verdict, runs the tests and
-asks the candidate for the value of each call. Under bubblewrap each has a sandbox of its own: no network, no files but the
-interpreter's and an empty temporary folder, no environment, own process and IPC namespaces. Knows nothing of benchmarks.
+A run has two processes: the candidate executes the program, and the referee, which alone can write the verdict, runs the tests
+and asks the candidate for the value of each call. With bubblewrap each has a sandbox of its own: no network, no files except
+the interpreter's and an empty temporary folder, no environment, its own process and IPC namespaces. It does not know
+benchmarks.
 """
 
 import contextlib
@@ -34,22 +35,22 @@ Mode = Literal["off", "bubblewrap", "process"]
 Word = Literal["passed", "failed", "timeout", "memory", "crashed", "refused"]
 
 INSIDE = "import marshal, sys; exec(marshal.loads(bytes.fromhex(sys.argv.pop(1))))"
-"""What a sandbox's interpreter is told: to run compiled code, since compiling it takes as long as it takes to start."""
+"""Code for the interpreter in a sandbox: run compiled code, because compiling takes as long as starting the interpreter."""
 FIRST_UID = 1 << 30
-"""Under root each process runs as a user of its own from here on, so that limits and signals reach nobody else's."""
+"""Under root, each process runs as a user of its own, numbered from here, so that limits and signals affect no other."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a candidate may use, each of its two processes by itself.
+    """What each of the two processes of a run may use.
 
     Attributes:
-        cpu: Seconds of CPU time: the limit that endless loops meet, whatever the load of the machine.
-        wall: Seconds until a run that waits for something is ended.
+        cpu: Seconds of CPU time, which end an endless loop however busy the machine is.
+        wall: Seconds after which a run that waits for something is ended.
         memory: Bytes of address space.
-        scratch: Bytes that fit into the temporary folder.
-        file: Bytes of one file.
-        files: Open files.
+        scratch: Size of the temporary folder, in bytes.
+        file: Size of one file, in bytes.
+        files: Number of open files.
     """
 
     cpu: int = 10
@@ -61,12 +62,12 @@ class Limits:
 
 
 class Checks(NamedTuple):
-    """What a program has to pass.
+    """The tests that a program must pass.
 
     Attributes:
-        code: The tests: Python statements that raise where the program is wrong.
-        names: What the tests take from the program: its functions and classes.
-        setup: Trusted code that the tests need first, such as imports and helper functions.
+        code: Python statements that raise an exception if the program is wrong.
+        names: Functions and classes of the program that the tests use.
+        setup: Trusted code that runs before the tests, such as imports and helper functions.
     """
 
     code: str
@@ -77,8 +78,8 @@ class Checks(NamedTuple):
 class Verdict(NamedTuple):
     """How a run ended, and why.
 
-    `passed`, `failed` (a test, or the program itself, raised), `timeout`, `memory`, `crashed` (the process ended before the
-    tests did), `refused` (what it answered is not plain data).
+    `passed`, `failed` (a test or the program itself raised an exception), `timeout`, `memory`, `crashed` (the process ended
+    before the tests did), or `refused` (the program returned something that is not plain data).
     """
 
     word: Word
@@ -86,32 +87,35 @@ class Verdict(NamedTuple):
 
 
 def check(mode: Mode) -> None:
-    """Make sure that programs can be run as the mode says.
+    """Check that programs can be run in a mode.
 
     Raises:
-        SandboxError: Running is off, or there is no bubblewrap, or it cannot make a sandbox here.
+        SandboxError: Running code is off, or bubblewrap is missing or cannot create a sandbox here.
     """
     if mode == "off":
         raise SandboxError(
-            "This suite scores answers by running them, and running model-written code is off: it can do whatever you can. "
-            'To allow it in a sandbox, write  sandbox = "bubblewrap"  under [code] in the suite, or give --sandbox bubblewrap.'
+            "This suite scores responses by running them, and running model-written code is off: it can do whatever you can. "
+            'To allow it in a sandbox, write  sandbox = "bubblewrap"  under [code] in the suite, or use --sandbox bubblewrap.'
         )
     if not sys.platform.startswith("linux"):
-        raise SandboxError("Model-written code runs on Linux only: its limits and namespaces are the kernel's.")
+        raise SandboxError(
+            "Model-written code runs on Linux only, because limits and namespaces are those of its kernel. Use a Linux machine."
+        )
     if mode == "bubblewrap" and (reason := _no_bubblewrap()):
         raise SandboxError(
-            f"Model-written code cannot be isolated here: {reason}. Install bubblewrap (apt-get install bubblewrap), or, where "
-            'nothing of value is in reach of such code, choose  sandbox = "process"  under [code] with open eyes: that sets '
-            "limits, but shares files and network with it."
+            f"Model-written code cannot be isolated here: {reason}. Install bubblewrap (apt-get install bubblewrap). If "
+            'such code can reach nothing of value, you may instead write  sandbox = "process"  under [code]: that sets limits, '
+            "but gives the code access to your files and network."
         )
-    if mode == "process" and os.getuid() == 0 and (closed := _closed_to_others()):
+    if mode == "process" and os.getuid() == 0 and (private_folder := _private_folder()):
         raise SandboxError(
-            f'sandbox = "process" drops root, and the interpreter\'s files are then out of reach: {closed} is private. '
-            "Use bubblewrap, another user, or an interpreter outside of it."
+            f'sandbox = "process" drops root, and then cannot read the interpreter: {private_folder} is private. '
+            "Use bubblewrap, another user, or an interpreter outside that folder."
         )
 
 
-def _closed_to_others() -> Path | None:
+def _private_folder() -> Path | None:
+    """Return the folder that keeps other users from reading the interpreter, if there is one."""
     home = Path(os.path.realpath(sys.base_prefix))
     return next((folder for folder in [home, *home.parents] if not folder.stat().st_mode & 0o001), None)
 
@@ -121,69 +125,69 @@ def _no_bubblewrap() -> str | None:
     if not shutil.which("bwrap"):
         return "there is no bwrap"
     with _running([*_bubblewrap(Limits()), *_python(), "pass"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as trial:
-        said = trial.communicate()[1].decode(errors="replace").strip()
-    return f"bwrap makes no sandbox ({said or 'exit code ' + str(trial.returncode)})" if trial.returncode else None
+        message = trial.communicate()[1].decode(errors="replace").strip()
+    return f"bwrap cannot create a sandbox ({message or f'exit code {trial.returncode}'})" if trial.returncode else None
 
 
 def run(program: str, tests: Checks, mode: Mode, limits: Limits = Limits()) -> Verdict:
-    """Run a program's tests and return the verdict; every process of the run has ended then.
+    """Run a program's tests and return the verdict, after every process of the run has ended.
 
     Raises:
         SandboxError: See `check`.
     """
     check(mode)
     job = dump({"program": program, "setup": tests.setup, "names": tests.names, "tests": tests.code})
-    with tempfile.TemporaryDirectory(prefix="toolkit-") as nowhere:
-        os.chmod(nowhere, 0o777)
-        questions, answers = _Pipe(), _Pipe()
+    with tempfile.TemporaryDirectory(prefix="toolkit-") as empty_folder:
+        os.chmod(empty_folder, 0o777)
+        requests, replies = _Pipe(), _Pipe()
         started = time.monotonic()
         with (
-            questions,
-            answers,
+            requests,
+            replies,
             _running(
                 _command(mode, limits, "candidate"),
-                cwd=nowhere,
-                stdin=questions.reader,
-                stdout=answers.writer,
+                cwd=empty_folder,
+                stdin=requests.reader,
+                stdout=replies.writer,
             ) as candidate,
             _running(
-                _command(mode, limits, "referee", questions.writer, answers.reader),
-                cwd=nowhere,
+                _command(mode, limits, "referee", requests.writer, replies.reader),
+                cwd=empty_folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pass_fds=(questions.writer, answers.reader),
+                pass_fds=(requests.writer, replies.reader),
             ) as referee,
         ):
-            questions.close()
-            answers.close()
+            requests.close()
+            replies.close()
             try:
-                said, _ = referee.communicate(len(job).to_bytes(8, "big") + job, limits.wall)
+                message, _ = referee.communicate(len(job).to_bytes(8, "big") + job, limits.wall)
             except subprocess.TimeoutExpired:
                 return Verdict("timeout", f"{limits.wall} s passed")
-            return _verdict(said, referee, candidate, started, limits)
+            return _verdict(message, referee, candidate, started, limits)
 
 
 def run_all(programs: Sequence[tuple[str, Checks]], mode: Mode, limits: Limits = Limits()) -> Iterator[Verdict]:
-    """Begin to run several programs, as many at a time as there are cores for; the verdicts come in their order.
+    """Start to run several programs, one per core at a time, and return their verdicts in order.
 
     Raises:
-        SandboxError: See `check`; when a verdict is asked for.
+        SandboxError: See `check`; raised when the first verdict is requested.
     """
     if not programs:
         return iter(())
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    verdicts = pool.map(lambda one: run(one[0], one[1], mode, limits), programs)
+    verdicts = pool.map(lambda pair: run(pair[0], pair[1], mode, limits), programs)
     pool.shutdown(wait=False)
     return verdicts
 
 
-def _verdict(said: bytes, referee: Process, candidate: Process, started: float, limits: Limits) -> Verdict:
+def _verdict(message: bytes, referee: Process, candidate: Process, started: float, limits: Limits) -> Verdict:
     try:
-        word, reason = load(said[8:])
+        word, reason = load(message[8:])
     except Refused:
         if _ran_out(referee, started, limits):
             return Verdict("timeout", f"{limits.cpu} s of CPU time, in the tests")
-        return Verdict("crashed", "the tests' process ended before the tests did")
+        return Verdict("crashed", "the process of the tests ended before the tests did")
     if word == "gone":
         if _ran_out(candidate, started, limits):
             return Verdict("timeout", f"{limits.cpu} s of CPU time")
@@ -192,7 +196,7 @@ def _verdict(said: bytes, referee: Process, candidate: Process, started: float, 
 
 
 def _ran_out(process: Process, started: float, limits: Limits) -> bool:
-    """Tell whether the limit of CPU time ended a process: by its signal or, where that is ignored, by killing it."""
+    """Return whether the limit of CPU time ended a process: by its signal or, if that is ignored, by killing it."""
     code = process.wait()
     if code in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
         return True
@@ -201,7 +205,7 @@ def _ran_out(process: Process, started: float, limits: Limits) -> bool:
 
 @contextmanager
 def _running(command: Sequence[str], **options: Any) -> Iterator[Process]:
-    """Start a process in a session of its own and leave nothing of it."""
+    """Start a process in a session of its own, and end everything that it started."""
     settings: dict[str, Any] = {"stderr": subprocess.DEVNULL, "env": {"PATH": os.defpath}, "start_new_session": True} | options
     info = _Pipe()
     with info:
@@ -225,18 +229,18 @@ def _running(command: Sequence[str], **options: Any) -> Iterator[Process]:
 
 
 def _first_process(info: int) -> int | None:
-    """Return a descriptor of the first process of a sandbox, as bubblewrap tells it."""
-    said = b""
+    """Return a descriptor of the first process of a sandbox, which bubblewrap reports."""
+    report = b""
     while part := os.read(info, 4096):
-        said += part
+        report += part
     try:
-        return os.pidfd_open(json.loads(said)["child-pid"])
+        return os.pidfd_open(json.loads(report)["child-pid"])
     except (ValueError, KeyError, ProcessLookupError):
         return None
 
 
 def _end_sandbox(first: int) -> None:
-    """End a sandbox and wait until all its processes are gone: the kernel ends a PID namespace with its first process."""
+    """End a sandbox and wait until all its processes have ended: the kernel ends a PID namespace with its first process."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(first, signal.SIGKILL)
     ended = select.poll()
@@ -253,11 +257,11 @@ class _Pipe:
         self._open = {self.reader, self.writer}
 
     def close_writer(self) -> None:
-        """Close our copy of the end that is written to."""
+        """Close this process's copy of the writing end."""
         self._close(self.writer)
 
     def close(self) -> None:
-        """Close our copies; the processes keep theirs."""
+        """Close this process's copies; the other processes keep theirs."""
         self._close(self.reader)
         self._close(self.writer)
 
@@ -275,7 +279,7 @@ _uids_lock = threading.Lock()
 
 
 def _uid() -> int:
-    """Return a user id that no other run of this machine has just now: process ids are unique, and so are our counts."""
+    """Return a user id that no other run on this machine has now, since process ids and the counts within one are unique."""
     with _uids_lock:
         return FIRST_UID + (os.getpid() % (1 << 20)) * 512 + next(_uids) % 512
 
@@ -286,7 +290,7 @@ def _python() -> list[str]:
 
 
 def _command(mode: Mode, limits: Limits, role: str, *descriptors: int) -> list[str]:
-    """Return the command that plays a role within its limits."""
+    """Return the command that runs a role within its limits."""
     prefix = _bubblewrap(limits) if mode == "bubblewrap" else []
     numbers = (_uid(), limits.cpu, limits.memory, limits.file, limits.files, *descriptors)
     return [*prefix, *_python(), INSIDE, _inside(), role, *map(str, numbers)]
@@ -300,10 +304,10 @@ def _inside() -> str:
 
 
 def _bubblewrap(limits: Limits) -> list[str]:
-    """Return the command that makes a sandbox: the interpreter's files and an empty /tmp, nothing else."""
+    """Return the command that creates a sandbox: the interpreter's files and an empty /tmp, nothing else."""
     command = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
     command += [f"--unshare-{namespace}" for namespace in ("net", "ipc", "pid", "uts", "cgroup-try")]
-    if os.getuid() == 0:  # the process itself goes on to drop root, for which it needs these two
+    if os.getuid() == 0:  # the process itself drops root next, for which it needs these two
         command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         command += ["--unshare-user", "--cap-drop", "ALL"]
@@ -316,7 +320,7 @@ def _bubblewrap(limits: Limits) -> list[str]:
             command += ["--ro-bind", name, name]
     home = Path(os.path.realpath(sys.base_prefix))
     if not home.is_relative_to("/usr"):
-        for parent in [*list(home.parents)[-2::-1], home]:  # else they would be as private as they are outside
+        for parent in [*list(home.parents)[-2::-1], home]:  # otherwise they would be as private as outside
             command += ["--perms", "0755", "--dir", str(parent)]
         command += ["--ro-bind", str(home), str(home)]
     command += ["--dev", "/dev", "--remount-ro", "/dev"]

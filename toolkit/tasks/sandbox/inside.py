@@ -1,8 +1,8 @@
-"""What runs inside the two sandboxes: the candidate, and the referee that asks it and runs the tests.
+"""Runs inside the two sandboxes: the candidate, and the referee that sends it requests and runs the tests.
 
-Standard library only, and little of it: a bare interpreter gets this as compiled code, and its imports take longer than most
-programs. The candidate answers calls with plain data (numbers, texts, containers) or with handles to objects that stay in its
-process, so that no object of its making ever takes part in a comparison, and nothing in its process knows of the tests' end.
+Uses little of the standard library and nothing else: a bare interpreter receives this file as compiled code, and imports take
+longer than most programs. The candidate replies with plain data (numbers, texts, containers) or with handles to objects that
+stay in its process. So none of its objects takes part in a comparison, and nothing in its process knows when the tests end.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, BinaryIO, NoReturn
 
-LARGEST_MESSAGE = 1 << 26
+MAX_MESSAGE_BYTES = 1 << 26
 
 
 class Gone(BaseException):
-    """The other side ended, so that there is no answer."""
+    """The other process has ended and does not reply."""
 
 
 class Refused(BaseException):
-    """The other side sent what is no message."""
+    """The other process sent something that is not a message."""
 
 
 class OutOfMemory(BaseException):
@@ -33,8 +33,8 @@ class OutOfMemory(BaseException):
 
 
 def confine(uid: int, cpu: int, memory: int, file: int, files: int) -> None:
-    """Drop root and set the limits, which children cannot raise again; processes are bounded by the uid, so it is our own."""
-    import resource  # not there on Windows, where the toolkit reads this file for `dump` and `load` alone
+    """Drop root and set limits that children cannot raise; processes are limited per user, so each has a uid of its own."""
+    import resource  # missing on Windows, where the toolkit uses only `dump` and `load` of this file
 
     if os.getuid() == 0:
         os.setgroups([])
@@ -69,25 +69,25 @@ def receive(channel: BinaryIO) -> bytes:
     if len(head) < 8:
         raise Gone
     size = int.from_bytes(head, "big")
-    if size > LARGEST_MESSAGE:
-        raise Refused(f"an answer of {size} bytes")
+    if size > MAX_MESSAGE_BYTES:
+        raise Refused(f"a message of {size} bytes")
     message = channel.read(size)
     if len(message) < size:
         raise Gone
     return message
 
 
-# -- plain data: a line for each value, its kind and its content; a container's says how many values follow ------------
-# (Importing json takes as long as all of the interpreter's start.)
+# -- plain data: one line per value, with its type and content; that of a container has the number of values that follow --
+# (Importing json takes as long as starting the interpreter.)
 
 
 def no_handle(value: Any) -> NoReturn:
-    """Refuse what is no plain data."""
-    raise TypeError(f"a {type(value).__name__} is no plain data")
+    """Refuse a value that is not plain data."""
+    raise TypeError(f"a {type(value).__name__} is not plain data")
 
 
 def dump(value: Any, keep: Callable[[Any], int] = no_handle) -> bytes:
-    """Turn a value into plain data; subclasses become what they are made of, anything else a handle that `keep` gives."""
+    """Serialise a value as plain data: subclasses as their base type, anything else as a handle that `keep` returns."""
     lines: list[str] = []
     _write(value, keep, lines.append)
     return "\n".join(lines).encode()
@@ -115,10 +115,10 @@ def _write(value: Any, keep: Callable[[Any], int], put: Callable[[str], None]) -
 
 
 def load(data: bytes, find: Callable[[int], Any] = no_handle) -> Any:
-    """Turn plain data back into a value; `find` resolves handles.
+    """Deserialise plain data; `find` resolves handles.
 
     Raises:
-        Refused: It is nothing that `dump` writes.
+        Refused: `dump` does not write such data.
     """
     lines = iter(data.split(b"\n"))
     try:
@@ -141,7 +141,7 @@ def _read(lines: Iterator[bytes], find: Callable[[int], Any]) -> Any:
 
 
 def _type(kind: str, needed: bool = False) -> Any:
-    """Return the type of a kind; nothing at all where it is a module's that nobody has imported, so that no value is of it."""
+    """Return the type of a kind; an empty tuple if its module has not been imported, because then no value has that type."""
     module, name = _ELSEWHERE.get(kind, ("builtins", kind))
     if needed:
         __import__(module)
@@ -193,16 +193,16 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def _name(error: BaseException) -> str:
-    """Return the name of the built-in exception that one is or derives from."""
+    """Return the name of the built-in exception that an exception is or derives from."""
     try:
-        found: str = next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None))
-        return found
+        name: str = next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None))
+        return name
     except BaseException:  # a hostile one
         return "error"
 
 
 def _text(error: BaseException) -> str:
-    """Return the type of an exception, and what it says."""
+    """Return the type and the message of an exception."""
     try:
         return f"{type(error).__name__}: {error}"[:300]
     except BaseException:  # a hostile one
@@ -210,40 +210,40 @@ def _text(error: BaseException) -> str:
 
 
 def candidate() -> None:
-    """Execute the program that the referee sends, then answer its requests until it hangs up."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    """Execute the program that the referee sends, then reply to its requests until it hangs up."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
+        os.dup2(null, descriptor)
     program = load(receive(requests))
     names: dict[str, Any] = {"__name__": "candidate", "__builtins__": builtins}
-    kept: list[Any] = []
+    objects: list[Any] = []
 
     def keep(value: Any) -> int:
-        kept.append(value)
-        return len(kept) - 1
+        objects.append(value)
+        return len(objects) - 1
 
-    def answer(work: Callable[..., Any], *given: Any) -> None:
+    def reply(work: Callable[..., Any], *arguments: Any) -> None:
         try:
-            message = dump({"value": work(*given)}, keep)
+            message = dump({"value": work(*arguments)}, keep)
         except BaseException as error:
             message = dump({"error": _name(error), "text": _text(error)})
-        send(answers, message)
+        send(replies, message)
 
     def run() -> None:
         exec(compile(program, "<candidate>", "exec"), names)
 
     def work(request: bytes) -> Any:
-        do, operands = load(request, kept.__getitem__)
-        return names[operands] if do == "global" else OPERATIONS[do](*operands)
+        operation, operands = load(request, objects.__getitem__)
+        return names[operands] if operation == "global" else OPERATIONS[operation](*operands)
 
-    answer(run)
+    reply(run)
     while True:
         try:
             request = receive(requests)
         except Gone:
             return
-        answer(work, request)
+        reply(work, request)
 
 
 # -- the referee -----------------------------------------------------------------------------------------------------
@@ -252,40 +252,40 @@ def candidate() -> None:
 class Candidate:
     """The candidate's process as the referee sees it."""
 
-    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
-        self.requests, self.answers = requests, answers
+    def __init__(self, requests: BinaryIO, replies: BinaryIO) -> None:
+        self.requests, self.replies = requests, replies
 
     def ask(self, request: Any) -> Any:
-        """Send one request and return the value; an exception is raised as the built-in one it derives from."""
+        """Send one request and return the value; an exception is raised as the built-in exception that it derives from."""
         try:
             send(self.requests, dump(request, _handle))
         except BrokenPipeError:
             raise Gone from None
-        answer = load(receive(self.answers), lambda handle: Remote(self, handle))
-        if not isinstance(answer, dict) or not ({"value"} == answer.keys() or {"error", "text"} == answer.keys()):
-            raise Refused("no answer to the request")
-        if "value" in answer:
-            return answer["value"]
-        if answer["error"] == "MemoryError":
+        reply = load(receive(self.replies), lambda handle: Remote(self, handle))
+        if not isinstance(reply, dict) or not ({"value"} == reply.keys() or {"error", "text"} == reply.keys()):
+            raise Refused("not a reply to the request")
+        if "value" in reply:
+            return reply["value"]
+        if reply["error"] == "MemoryError":
             raise OutOfMemory
-        kind = getattr(builtins, str(answer["error"]), None)
+        kind = getattr(builtins, str(reply["error"]), None)
         if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError | ImportError):
-            raise kind(str(answer["text"]))
-        raise RuntimeError(str(answer["text"]))
+            raise kind(str(reply["text"]))
+        raise RuntimeError(str(reply["text"]))
 
     def do(self, operation: str, *operands: Any) -> Any:
-        """Have the candidate's process do one of `OPERATIONS`."""
+        """Let the candidate's process perform one of `OPERATIONS`."""
         return self.ask((operation, operands))
 
 
 def _handle(value: Any) -> int:
     if isinstance(value, Remote):
         return int(object.__getattribute__(value, "_handle"))
-    raise TypeError(f"the tests pass a {type(value).__name__}, which is no plain data")
+    raise TypeError(f"the tests pass a {type(value).__name__}, which is not plain data")
 
 
 class Remote:
-    """An object of the candidate that stays in its process: it can be called and looked into, and equals only itself."""
+    """An object that stays in the candidate's process: it can be called and inspected, and equals only itself."""
 
     def __init__(self, owner: Candidate, handle: int) -> None:
         object.__setattr__(self, "_owner", owner)
@@ -319,33 +319,33 @@ class Remote:
                 return
 
 
-def referee(requests: int, answers: int) -> None:
-    """Send the candidate its program, run the tests against it, and write the verdict to stdout, which is ours alone."""
+def referee(requests: int, replies: int) -> None:
+    """Send the candidate its program, run the tests on it, and write the verdict to stdout, which only this process has."""
     verdicts = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     job = load(receive(sys.stdin.buffer))
-    other = Candidate(os.fdopen(requests, "wb"), os.fdopen(answers, "rb"))
+    candidate = Candidate(os.fdopen(requests, "wb"), os.fdopen(replies, "rb"))
     try:
-        verdict = _judge(job, other)
+        verdict = _judge(job, candidate)
     except MemoryError:
-        verdict = "memory", "its answer does not fit into the limit"
+        verdict = "memory", "its reply exceeds the limit"
     send(verdicts, dump(verdict))
 
 
-def _judge(job: dict[str, Any], other: Candidate) -> tuple[str, str]:
+def _judge(job: dict[str, Any], candidate: Candidate) -> tuple[str, str]:
     where = "the program"
     try:
-        other.ask(job["program"])
+        candidate.ask(job["program"])
         where = "the tests"
         names: dict[str, Any] = {"__name__": "tests"}
         exec(compile(job["setup"], "<setup>", "exec"), names)
-        names |= {name: other.ask(("global", name)) for name in job["names"]}
+        names |= {name: candidate.ask(("global", name)) for name in job["names"]}
         for statement in _statements(job["tests"]):
             exec(statement, names)
     except Gone:
         return "gone", f"it ended before {where} did"
     except Refused as error:
-        return "refused", f"what it answered is no plain data: {error}"[:300]
+        return "refused", f"its reply is not plain data: {error}"[:300]
     except OutOfMemory:
         return "memory", "MemoryError"
     except MemoryError:
@@ -356,7 +356,7 @@ def _judge(job: dict[str, Any], other: Candidate) -> tuple[str, str]:
 
 
 def _statements(tests: str) -> Iterator[Any]:
-    """Compile the tests statement by statement, so that a failure can be told from the ones before."""
+    """Compile the tests statement by statement, so that those before a failure are executed."""
     tree: Any = compile(tests, "<tests>", "exec", _ast.PyCF_ONLY_AST)
     for statement in tree.body:
         yield compile(_ast.Module([statement], []), "<tests>", "exec")
@@ -371,7 +371,7 @@ def _line(error: BaseException) -> str:
 
 
 def main() -> NoReturn:
-    """Confine this process, then play the role that the arguments name."""
+    """Confine this process, then run the role that the arguments name."""
     role, *numbers = sys.argv[1:]
     uid, cpu, memory, file, files, *descriptors = map(int, numbers)
     confine(uid, cpu, memory, file, files)

@@ -1,0 +1,91 @@
+"""Files: hashes of their content, and writes that other processes see whole or not at all."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def content_sha256(path: Path, counts: Callable[[str], bool] = lambda name: True) -> str:
+    """Return the SHA-256 of a file, or of a folder as the hash of its sorted `sha256  name` lines.
+
+    Names are relative to the folder, so moving it changes nothing. Hidden files and bytecode do not count.
+
+    Args:
+        path: The file or folder.
+        counts: Whether a file below a folder counts, given its name relative to the folder.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    names = sorted(
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.is_file() and not any(part.startswith((".", "__pycache__")) for part in file.relative_to(path).parts)
+    )
+    listing = "".join(f"{content_sha256(path / name)}  {name}\n" for name in names if counts(name))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+@contextmanager
+def atomic_path(path: Path, *, sync: bool = False, overwrite: bool = True) -> Iterator[Path]:
+    """Yield the path of a draft beside `path`, which takes the place of `path` when the block ends.
+
+    The block creates the draft, as a file or as a folder. If it raises, the draft is deleted and `path` stays as it was.
+
+    Args:
+        path: The file or folder to write; its parent folder must exist. A folder can only take the place of an empty one.
+        sync: Whether to flush a draft file and the folder to the disk, so that the write survives a crash of the machine.
+        overwrite: Whether to replace an existing file. If not, the first of several processes wins, and the others' drafts go.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield draft
+        if sync and draft.is_file():
+            with draft.open("r+b") as file:
+                os.fsync(file.fileno())
+        if overwrite:
+            if draft.is_dir() and path.is_dir():
+                path.rmdir()  # fails unless it is empty
+            draft.replace(path)
+        else:
+            _rename_unless_exists(draft, path)
+        if sync:
+            sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):  # a read-only folder refuses even that
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
+
+
+def _rename_unless_exists(draft: Path, path: Path) -> None:
+    if draft.is_dir():
+        try:
+            draft.rename(path)
+        except OSError:  # another process was first
+            if not path.exists():
+                raise
+        return
+    try:
+        os.link(draft, path)  # fails if another process was first, and never overwrites
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            draft.rename(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk; does nothing where folders cannot be opened (Windows)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,145 @@
+"""The engine protocol: all that the rest of the toolkit knows about an engine.
+
+An engine has one model resident, knows its tokenizer, and generates one batch at a time. Nothing about it is part of a key:
+the same weights respond under the same key whatever runs them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, Protocol
+
+from toolkit.core.errors import EngineError
+from toolkit.core.workspace import Workspace
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.models import ModelConfig
+from toolkit.suites.prompts import Message
+
+
+class Prompt(NamedTuple):
+    """A rendered prompt, its length in tokens, and the seed of its sampling noise."""
+
+    text: str
+    tokens: int
+    seed: int
+
+
+class Completion(NamedTuple):
+    """A model's response to one prompt.
+
+    Attributes:
+        response: The text, without stop strings and end-of-turn marks.
+        completion_tokens: Length of `response` in tokens of the model's tokenizer.
+        finish_reason: `stop` if the model ended its response, `length` if the response was cut off.
+        prompt_tokens: Length of the prompt, if only the engine knows it.
+    """
+
+    response: str
+    completion_tokens: int
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int | None = None
+
+
+class Failure(NamedTuple):
+    """Why a prompt has no response, and whether the next run tries again without being asked to."""
+
+    reason: str
+    transient: bool
+
+
+Outcome = Completion | Failure
+
+
+class BatchTooLargeError(Exception):
+    """A batch does not fit into memory; a smaller one may."""
+
+
+class TransientError(Exception):
+    """An engine cannot respond now but may later, e.g. because its server is down or overloaded."""
+
+
+class WorkerLostError(Exception):
+    """The process that ran an engine is gone, and its batch with it; another process may take over."""
+
+
+class Engine(Protocol):
+    """One resident model."""
+
+    label: str
+    """Engine and version, stored with every generation."""
+    context_length: int
+    """Longest prompt and response together, in tokens."""
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Render a chat with the model's chat template, up to where the response begins."""
+        ...
+
+    def count(self, text: str) -> int:
+        """Return the length of a rendered prompt or a response in tokens."""
+        ...
+
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Outcome]:
+        """Generate a response to every prompt of a batch, in order.
+
+        An engine that knows which of its prompts failed returns a `Failure` in their place.
+
+        Raises:
+            BatchTooLargeError: The batch does not fit into memory.
+            TransientError: There is no response now; the next run tries again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        ...
+
+
+class EngineClass(Protocol):
+    """What `toolkit.core.registry.ENGINES` holds: a class of engines.
+
+    The first line of its docstring is its help. Importing its module needs none of its third-party libraries; its constructor
+    loads the tokenizer, and its first batch the weights.
+    """
+
+    default_batch_tokens: int
+    """Tokens of a batch in suites that do not set `batch_tokens`."""
+    needs_weights: bool
+    """Whether the engine loads checkpoints itself, and therefore refuses models known only to a server (`served:NAME`)."""
+
+    def __call__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> Engine:
+        """Open an engine for a model.
+
+        Args:
+            config: The suite's `[engine]` table; `config.settings(TYPE)` returns the table of the engine's own settings.
+            model: The model.
+            workspace: The suite file's folder, and the folder of downloads.
+        """
+        ...
+
+
+OpenEngine = Callable[[EngineConfig, ModelConfig, Workspace], Engine]
+"""The type of `toolkit.engines.open_engine`, in whose place tests pass their own."""
+
+
+def truncate_at_stop(response: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """Return a response up to the first stop string, and whether there was one."""
+    positions = [position for position in map(response.find, stop) if position >= 0]
+    return (response[: min(positions)], True) if positions else (response, False)
+
+
+@contextmanager
+def library_required(by: str, requirement: str) -> Iterator[None]:
+    """Replace an `ImportError` by advice to install a library.
+
+    Args:
+        by: What needs the library, e.g. `The engine vllm`.
+        requirement: The library and its lower bound, as pip takes it.
+
+    Raises:
+        EngineError: The library cannot be imported.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise EngineError(
+            f"{by} needs a library that cannot be imported ({error}). Install it: pip install '{requirement}'"
+        ) from None

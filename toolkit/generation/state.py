@@ -1,0 +1,135 @@
+"""The state of a generate run: what it knows of the cache, and how it commits while others hold the file.
+
+Knows nothing of engines or of the order of work.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+from uuid import UUID
+
+from toolkit.core.errors import CacheBusyError
+from toolkit.core.progress import Progress
+from toolkit.engines.guard import TokenBudget
+from toolkit.generation.budget import Spending, Spent
+from toolkit.store import Batch, Cache, Parent
+from toolkit.suites.suite import Question, Suite
+
+MAX_WAIT_SECONDS = 5.0
+"""Longest time that a finished batch waits for the cache file before it is spooled."""
+MAX_WAIT_SECONDS_BLOCKED = 0.2
+"""The same while the previous batch had to be spooled, too."""
+
+logger = logging.getLogger("toolkit")
+
+
+@dataclass
+class GenerationReport:
+    """What one run of `generate` did.
+
+    Attributes:
+        generated: Generations, failed ones included.
+        shared: Nodes that share the generation of another node.
+        failed: Failed generations.
+        seconds: Duration of the run.
+        stopped: Whether the run was stopped from outside.
+        spent: Time, tokens and money spent.
+        exhausted: Whether the run ended because its budget was exhausted.
+    """
+
+    generated: int = 0
+    shared: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+    spent: Spent = field(default_factory=lambda: Spent(seconds=0.0, tokens=0, usd=0.0))
+    exhausted: bool = False
+
+
+class Shard(NamedTuple):
+    """Part `number` (from 1) of `parts`: the questions whose key selects it, with their whole trees."""
+
+    number: int
+    parts: int
+
+    def contains(self, question: UUID) -> bool:
+        """Return whether a question is in this part."""
+        return question.int % self.parts == self.number - 1
+
+
+@dataclass
+class GenerationState:
+    """What a run knows; enough to continue while others hold the file.
+
+    Attributes:
+        suite: The suite.
+        cache: The cache.
+        progress: Is told of the progress, and may stop the run.
+        shard: The part of the questions that this run generates.
+        spending: What the run has spent of its budget.
+        token_budget: Tokens of a batch; shared by all models.
+        parents: Nodes with a response that the next hop starts from, by depth and key.
+        done: Nodes that need no generation.
+        spooled: Responses of this run that the file does not hold yet, by generation.
+        is_blocked: Whether the last batch had to be spooled.
+        report: What the run has done so far.
+    """
+
+    suite: Suite
+    cache: Cache
+    progress: Progress
+    shard: Shard
+    spending: Spending
+    token_budget: TokenBudget
+    parents: list[dict[UUID, Parent]]
+    done: set[UUID]
+    spooled: dict[UUID, str] = field(default_factory=dict)
+    is_blocked: bool = False
+    report: GenerationReport = field(default_factory=GenerationReport)
+
+    @cached_property
+    def questions(self) -> dict[UUID, Question]:
+        """The suite's questions, by key."""
+        return {question.key: question for question in self.suite.questions}
+
+    def should_stop(self) -> bool:
+        """Decide whether no further batch may begin, and remember it if the budget is the reason."""
+        self.report.exhausted = self.report.exhausted or self.spending.is_exhausted
+        return self.progress.stopped() or self.report.exhausted
+
+    @property
+    def patience(self) -> float:
+        """Longest time to wait for the file in the middle of the work, in seconds."""
+        return MAX_WAIT_SECONDS_BLOCKED if self.is_blocked else min(MAX_WAIT_SECONDS, self.cache.wait)
+
+    def load_parents(self, depth: int, questions: Collection[UUID]) -> list[Parent]:
+        """Add the nodes that other processes have committed, and return those that a hop of the given questions starts from."""
+        try:
+            parents = self.cache.generations.parents(self.suite, depth, self.patience)
+            self.parents[depth] |= {parent.node: parent for parent in parents}
+        except CacheBusyError:
+            logger.info("others hold the cache; continuing with what this run knows of hop %d", depth)
+        return [
+            parent
+            for parent in self.parents[depth].values()
+            if parent.question in questions and self.shard.contains(parent.question)
+        ]
+
+    def cached_responses(self, generations: Sequence[UUID]) -> dict[UUID, str]:
+        """Return the responses to those of the generations that are cached or spooled by now."""
+        spooled = {generation: self.spooled[generation] for generation in generations if generation in self.spooled}
+        try:
+            return spooled | self.cache.generations.responses(generations, self.patience)
+        except CacheBusyError:
+            return spooled
+
+    def commit(self, batch: Batch) -> None:
+        """Commit a batch, or spool it if others hold the file."""
+        if self.cache.generations.commit_or_spool(batch, self.patience):
+            self.is_blocked = False
+            self.spooled.clear()
+        else:
+            self.is_blocked = True
+            self.spooled |= {row["generation"]: row["response"] for row in batch.generations if row["response"] is not None}

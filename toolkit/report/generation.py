@@ -1,0 +1,63 @@
+"""Shows what a run of `generate` did, as text for people."""
+
+from collections.abc import Collection, Sequence
+from itertools import groupby
+from pathlib import Path
+from uuid import UUID
+
+from toolkit.engines.ray import WorkerStats
+from toolkit.generation.budget import Budget, format_amount
+from toolkit.generation.state import GenerationReport
+from toolkit.report.tables import aligned
+from toolkit.suites.suite import Question
+
+
+def render(report: GenerationReport, path: Path) -> str:
+    """Count what a run generated into the cache at `path`."""
+    return (
+        f"{report.generated - report.failed} responses generated, {report.shared} shared with an equal prompt, "
+        f"{report.failed} failed, in {report.seconds:.0f} s. Cache: {path}"
+    )
+
+
+def render_workers(workers: Sequence[WorkerStats]) -> str:
+    """Lay out what each worker of a cluster did."""
+    rows = [
+        [worker.worker, worker.responses, f"{worker.tokens / worker.seconds:.1f}" if worker.seconds else ""]
+        for worker in workers
+    ]
+    return aligned(["worker", "responses", "tokens/s"], rows)
+
+
+def render_exhausted(
+    suite: str, budget: Budget, report: GenerationReport, questions: Sequence[Question], complete: Collection[UUID]
+) -> str:
+    """Say how far a budget went, and how to train on the questions that it completed.
+
+    Args:
+        suite: The suite as the user named it.
+        budget: The budget.
+        report: What the run did.
+        questions: All questions of the suite.
+        complete: The complete ones.
+    """
+    limit = _complete_per_benchmark(questions, complete)
+    lines = [
+        f"The budget of {budget} is exhausted: {format_amount(report.spent.of(budget.unit), budget.unit)} spent. "
+        f"{len(complete)} of {len(questions)} questions are complete, among them the first {limit} of every benchmark. "
+        f"The same command continues with another {budget}."
+    ]
+    if limit:
+        lines.append(
+            f"To train on those: toolkit generate {suite} --limit {limit}, which generates nothing, then toolkit train."
+        )
+    return "\n".join(lines)
+
+
+def _complete_per_benchmark(questions: Sequence[Question], complete: Collection[UUID]) -> int:
+    """Return the largest n such that the first n questions of every incomplete benchmark are complete."""
+    counts = []
+    for _, group in groupby(questions, lambda question: question.benchmark):
+        incomplete = [place for place, question in enumerate(group) if question.key not in complete]
+        counts += incomplete[:1]
+    return min(counts, default=0)

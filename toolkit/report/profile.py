@@ -1,0 +1,23 @@
+"""Shows the profiles of an engine, as text for people."""
+
+from collections.abc import Sequence
+
+from toolkit.generation.profile import EngineProfile
+from toolkit.report.tables import aligned, format_bytes
+
+
+def render(profiles: Sequence[EngineProfile]) -> str:
+    """Lay out the profiles of one engine with each model of a pool."""
+    rows = [
+        [
+            profile.name,
+            f"{profile.loading:.1f}",
+            f"{profile.read:.1f}",
+            f"{profile.written:.1f}",
+            format_bytes(profile.peak) if profile.peak else "-",
+        ]
+        for profile in profiles
+    ]
+    first = profiles[0]
+    table = aligned(["model", "loading s", "read tokens/s", "written tokens/s", "peak memory"], rows)
+    return f"{first.engine} on {first.machine}, batches of {first.batch_tokens} tokens:\n\n{table}"

@@ -1,0 +1,167 @@
+-- Named queries of the toolkit itself; `Cache.query(name, ...)` runs one and returns an Arrow table.
+-- `$suite` is a suite's key, `$name` a suite's name or NULL for all suites.
+
+-- name: trees
+-- The trees of a suite, in the order of the replay table.
+SELECT q.position, i.benchmark, q.split
+FROM suite_questions AS q JOIN questions AS i USING (question)
+WHERE q.suite = $suite ORDER BY q.position;
+
+-- name: scored_transitions
+-- The successful and scored nodes of a suite; cost only if it was imported.
+SELECT n.position, n.number, g.prompt_tokens, g.completion_tokens, g.cost, c.value AS quality
+FROM suite_nodes AS n
+JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric = n.metric
+WHERE n.suite = $suite AND n.depth > 0;
+
+-- name: failed_positions
+-- All trees of the questions with a failed generation.
+WITH failed AS (
+    SELECT n.question FROM suite_nodes AS n
+    JOIN generations AS g ON g.generation = n.generation AND g.status = 'error' WHERE n.suite = $suite
+)
+SELECT position FROM suite_questions SEMI JOIN failed USING (question) WHERE suite = $suite;
+
+-- name: decision_nodes
+SELECT n.position, n.number, n.node FROM suite_nodes AS n JOIN suites AS s USING (suite)
+WHERE n.suite = $suite AND n.depth < s.horizon;
+
+-- name: generations_of_suite
+-- Each generation at the first hop that uses it, in the order in which `generate` forms batches.
+SELECT g.model, min(n.depth) AS depth, g.generation, g.prompt_tokens, g.status = 'ok' AS succeeded
+FROM suite_nodes AS n JOIN generations AS g ON g.generation = n.generation WHERE n.suite = $suite
+GROUP BY g.model, g.generation, g.prompt_tokens, g.status, g.prompt, g.sample
+ORDER BY g.model, depth, g.prompt_tokens DESC, g.prompt, g.sample;
+
+-- name: generations_of_model
+SELECT generation, prompt, response, prompt_tokens, completion_tokens FROM generations
+WHERE model = $model AND status = 'ok';
+
+-- name: generations_by_key
+SELECT generation, prompt, response, prompt_tokens, completion_tokens FROM generations
+WHERE generation IN (SELECT unnest($keys::UUID[]));
+
+-- name: scored_nodes
+-- The nodes of a suite that share the given generations.
+SELECT n.generation, n.position, n.number, n.question, g.model, g.prompt_tokens, g.response, c.value AS quality
+FROM suite_nodes AS n
+JOIN generations AS g ON g.generation = n.generation
+JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric = n.metric
+WHERE n.suite = $suite AND n.generation IN (SELECT unnest($keys::UUID[]));
+
+-- name: mean_generations
+-- Means by engine, model and depth, each NULL for any.
+SELECT coalesce(g.engine, 'unknown') AS engine, g.model, n.depth, count(*) AS generations,
+       avg(g.prompt_tokens) AS prompt_tokens, avg(g.completion_tokens) AS completion_tokens, avg(g.seconds) AS seconds
+FROM generations AS g JOIN (SELECT DISTINCT generation, depth FROM nodes) AS n USING (generation)
+WHERE g.status = 'ok' AND g.prompt_tokens IS NOT NULL
+GROUP BY GROUPING SETS ((1, g.model, n.depth), (1, g.model), (1), (g.model, n.depth), (g.model), ())
+HAVING count(*) > 0;
+
+-- name: sweep_points
+-- Means of every policy at every alpha over the given runs, on test splits.
+WITH e AS (SELECT * FROM evaluations WHERE split = 'test' AND benchmark = 'overall' AND list_contains($runs, run)),
+o AS (SELECT run, alpha, reward FROM e WHERE policy = 'oracle')
+SELECT e.policy, e.alpha, count(*) AS seeds, avg(e.quality) AS quality, avg(e.cost) AS cost, avg(e.reward) AS reward,
+       coalesce(stddev_samp(e.reward), 0) AS reward_spread, avg(o.reward - e.reward) AS regret
+FROM e JOIN o USING (run, alpha) GROUP BY ALL ORDER BY e.alpha, e.policy;
+
+-- name: path_shares
+-- The share of questions that a policy routes along each path, in each evaluation of the given runs.
+SELECT alpha, paths FROM evaluations
+WHERE split = 'test' AND benchmark = 'overall' AND policy = $policy AND list_contains($runs, run);
+
+-- name: evaluated_alphas
+SELECT DISTINCT run, alpha FROM evaluations WHERE split = 'test';
+
+-- name: progress_by_hop
+SELECT suite, depth AS hop, model, sum(nodes)::BIGINT AS nodes, sum(done)::BIGINT AS done,
+       sum(failed)::BIGINT AS failed, sum(missing)::BIGINT AS missing
+FROM progress WHERE $name IS NULL OR suite = $name GROUP BY ALL ORDER BY suite, hop, model;
+
+-- name: shared_generations
+-- Nodes, their distinct generations, responses cut at max_tokens, and shortened contexts.
+WITH used AS (
+    SELECT s.name AS suite, n.generation, count(*) AS nodes, count(*) FILTER (n.dropped_responses > 0) AS dropped
+    FROM current_suites AS s JOIN suite_nodes AS n ON n.suite = s.suite AND n.depth > 0
+    WHERE $name IS NULL OR s.name = $name GROUP BY ALL
+)
+SELECT suite, sum(nodes)::BIGINT AS nodes, count(*) AS generations,
+       count(*) FILTER (g.finish_reason = 'length') AS cut, sum(dropped)::BIGINT AS dropped
+FROM used JOIN generations AS g USING (generation) GROUP BY suite ORDER BY suite;
+
+-- name: frequent_errors
+-- The five most frequent errors, the nodes that they block, and how they are retried.
+SELECT t.suite, t.error, count(*) AS nodes,
+       sum((SELECT count(*) FROM suite_paths AS p
+            WHERE p.suite = s.suite AND p.depth > t.depth AND p.names[1:t.depth] = t.path))::BIGINT AS blocked,
+       CASE WHEN any_value(g.transient) THEN 'by the next generate' ELSE 'by generate --retry' END AS retried
+FROM transitions AS t JOIN generations AS g USING (generation) JOIN current_suites AS s ON s.name = t.suite
+WHERE t.status = 'error' AND ($name IS NULL OR t.suite = $name)
+GROUP BY t.suite, t.error, g.transient ORDER BY nodes DESC LIMIT 5;
+
+-- name: runs_of_suite
+SELECT run, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN suites USING (suite)
+WHERE $name IS NULL OR name = $name ORDER BY trained;
+
+-- name: recorded_suites
+-- Every recorded suite, superseded ones included.
+SELECT s.name AS suite, s.suite = c.suite AS current, s.horizon AS hops,
+       (SELECT count(*) FROM suite_models AS m WHERE m.suite = s.suite) AS models,
+       (SELECT count(DISTINCT question) FROM suite_questions AS q WHERE q.suite = s.suite) AS questions,
+       CASE WHEN current THEN p.done || ' of ' || p.nodes END AS done,
+       CASE WHEN current THEN p.failed END AS failed,
+       (SELECT count(*) FROM runs AS r WHERE r.suite = s.suite) AS runs,
+       strftime(s.recorded, '%Y-%m-%d %H:%M') AS recorded
+FROM suites AS s LEFT JOIN current_suites AS c ON c.suite = s.suite
+LEFT JOIN (
+    SELECT suite AS name, sum(nodes)::BIGINT AS nodes, sum(done)::BIGINT AS done, sum(failed)::BIGINT AS failed
+    FROM progress GROUP BY ALL
+) AS p ON p.name = s.name
+ORDER BY s.name, s.recorded DESC;
+
+-- name: recorded_models
+SELECT string_agg(DISTINCT m.name, ', ') AS names,
+       coalesce(identity->>'$.checkpoint.hub', left(identity->>'$.checkpoint.sha256', 12)) AS checkpoint,
+       identity->>'$.dtype' AS dtype, identity->>'$.max_tokens' AS max_tokens, identity->>'$.temperature' AS temperature,
+       (SELECT count(*) FROM generations AS g WHERE g.model = models.model) AS generations
+FROM models LEFT JOIN suite_models AS m USING (model)
+GROUP BY models.model, identity ORDER BY ALL;
+
+-- name: engines
+SELECT engine, count(*) AS generations, strftime(min(created), '%Y-%m-%d %H:%M') AS first,
+       strftime(max(created), '%Y-%m-%d %H:%M') AS last, round(sum(seconds) / 3600, 2) AS hours
+FROM generations GROUP BY engine ORDER BY first;
+
+-- name: suite_alphas
+-- The training alpha of every current suite, the one recorded last first.
+SELECT name, (config->>'$.train.alpha')::DOUBLE AS alpha FROM current_suites ORDER BY recorded DESC;
+
+-- name: questions_called
+-- The questions of a suite that go by `$question`: BENCHMARK/ITEM, or the beginning of a key.
+SELECT DISTINCT q.question, q.benchmark, q.item, q.prompt, q.reference->>'$.answers[0]' AS answer
+FROM current_suites AS s JOIN suite_questions USING (suite) JOIN questions AS q USING (question)
+WHERE s.name = $name AND (q.benchmark || '/' || q.item = $question OR starts_with(q.question::VARCHAR, $question));
+
+-- name: tree
+-- The transitions of one tree of a question.
+SELECT number, depth, path, response, prompt_tokens, completion_tokens, cost, quality, status, error
+FROM transitions WHERE suite = $name AND question = $question::UUID AND sample = $sample;
+
+-- name: verified_models
+SELECT model AS key, identity FROM models;
+
+-- name: verified_questions
+SELECT question AS key, * FROM questions;
+
+-- name: verified_generations
+SELECT generation AS key, model, prompt, sample FROM generations;
+
+-- name: verified_roots
+SELECT q.root AS key, q.question, q.sample, s.config FROM suite_questions AS q JOIN suites AS s USING (suite);
+
+-- name: verified_scores
+SELECT s.text AS key, s.metric, s.value, any_value(q.reference) AS reference, any_value(g.response) AS response
+FROM scores AS s JOIN questions AS q USING (question) JOIN generations AS g ON g.text = s.text
+GROUP BY s.question, s.metric, s.value, s.text;

@@ -1,0 +1,10 @@
+"""Metrics: how a response is scored against a reference. One family a file; `METRICS` is the registry.
+
+A metric is one object (`TOKEN_F1`) and one line of the entry points `toolkit.metrics` in pyproject.toml. The Python file of a
+benchmark registers its own with the decorator `metric`.
+"""
+
+from toolkit.tasks.metrics.base import METRICS, Metric, Reference, Score, metric
+from toolkit.tasks.metrics.text import normalise
+
+__all__ = ["METRICS", "Metric", "Reference", "Score", "metric", "normalise"]
