@@ -67,6 +67,7 @@ def test_the_recorded_evaluation_of_an_old_run_is_still_there(run: str, cache: C
     assert every == len(FIGURES[run])
 
 
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 @pytest.mark.parametrize("run", FIGURES)
 def test_training_again_gives_the_same_router(run: str, cache: Cache, tmp_path: Path) -> None:
     suite = cache.suites.get("scripted")

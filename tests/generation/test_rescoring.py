@@ -189,7 +189,7 @@ def test_generate_scores_metrics_that_were_added_to_a_suite(cache: Cache, tmp_pa
     assert len(scores(cache, "exact_match@1")) == distinct_responses(cache)
 
 
-def test_a_changed_suite_file_applies_only_when_it_is_told_to(cache: Cache, suite: Suite) -> None:
+def test_a_suite_file_is_applied_on_request(cache: Cache, suite: Suite) -> None:
     generations = content(cache)["generations"]
     names = ("addition", "word_reversal", "geography")
     benchmarks = [{"name": name, "limit": 8, "quality": "numeric_match"} for name in names]

@@ -145,7 +145,7 @@ def test_a_metadata_block_half_written_is_put_back(tmp_path: Path, monkeypatch: 
 def test_sigterm_stops_after_the_batch_and_continues(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.scripted import encode, right_answers; from tests import worker;"
-        "from toolkit.cli.generate import Bar; from toolkit import generate as g;"
+        "from toolkit.cli.progress_bar import ProgressBar; from toolkit.generation import generate as g;"
         "old = g.generate; worker.generate = lambda *a, **k: (b := ProgressBar(1)).__enter__() and old(*a, **k, progress=b);"
         "worker.work(Path(sys.argv[1]), 16, 0.05)"
     )
@@ -153,7 +153,7 @@ def test_sigterm_stops_after_the_batch_and_continues(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", program, str(path)], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True
     ) as process:
-        while not path.exists() or not Cache(path).arrow("FROM nodes WHERE depth > 0").num_rows:
+        while process.poll() is None and (not path.exists() or not Cache(path).arrow("FROM nodes WHERE depth > 0").num_rows):
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)

@@ -226,7 +226,7 @@ def test_a_killed_vacuum_leaves_the_file_and_the_next_clears_up(where: str, cach
     before = content_sha256(cache.path)
     program = (
         "import os, sys\nfrom toolkit.store import Cache, rewrite\n"
-        f"{where} = lambda *a, **k: os._exit(9)\nCache(sys.argv[1]).vacuum()"
+        f"{where} = lambda *a, **k: os._exit(9)\nCache(sys.argv[1]).housekeeping.vacuum()"
     )
     assert subprocess.run([sys.executable, "-c", program, str(cache.path)]).returncode == 9
     assert content_sha256(cache.path) == before

@@ -210,7 +210,7 @@ def test_an_exported_folder_of_an_earlier_schema_is_taken_in(old: Cache, cache: 
         r'"schema_version": \d+', f'"schema_version": {SCHEMA_VERSION + 1}', (folder / "manifest.json").read_text()
     )
     (folder / "manifest.json").write_text(manifest)
-    with pytest.raises(CacheError, match="Update it"):
+    with pytest.raises(CacheError, match="Update the toolkit"):
         other.transfer.merge(folder)
 
 

@@ -149,7 +149,7 @@ def test_a_broken_spool_file_is_named_and_kept(cache: Cache) -> None:
     cache.generations.spool.folder.mkdir()
     broken = cache.generations.spool.folder / "1-1.json"
     broken.write_text('{"generations": [')
-    with pytest.raises(CacheError, match=r"1-1\.json is not a batch"):
+    with pytest.raises(CacheError, match=r"1-1\.json is not a spooled batch"):
         cache.generations.drain()
     assert broken.exists()
 

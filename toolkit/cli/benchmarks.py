@@ -21,7 +21,9 @@ def benchmarks(
 ) -> None:
     """List the benchmarks, or show some questions of one as a model sees them; needs no model.
 
-    Data are read from $TOOLKIT_DATA if it has them, or else from the hub. Example: toolkit benchmarks show general
+    Data are read from $TOOLKIT_DATA if it has them, or else from the hub.
+
+    Example: toolkit benchmarks show general
     """
     from toolkit.tasks import BENCHMARKS
 

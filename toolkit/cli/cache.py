@@ -70,7 +70,9 @@ def list_(
 def info(target: TargetArgument = None, format: FormatOption = Format.TABLE, output: OutputOption = None) -> None:
     """Show what a cache holds: suites and their progress, models, engines, and the rows and bytes of its tables.
 
-    Other formats give the tables only. Example: toolkit cache info quickstart
+    Other formats give the tables only.
+
+    Example: toolkit cache info quickstart
     """
     from toolkit.report.caches import render
     from toolkit.report.tables import write
@@ -94,7 +96,9 @@ def prune(
 ) -> None:
     """Delete what no current suite and no run refers to: superseded suites and the responses that only they use.
 
-    Without --yes nothing is changed. The previous file is kept as a backup. Example: toolkit cache prune quickstart
+    Without --yes nothing is changed. The previous file is kept as a backup.
+
+    Example: toolkit cache prune quickstart
     """
     from toolkit.report.tables import format_bytes, write
 
@@ -122,6 +126,7 @@ def vacuum(target: TargetArgument = None) -> None:
     """Rewrite a cache as small as its rows allow: DuckDB does not give up the space of deleted rows.
 
     The copy is checked before it replaces the file, and needs as much disk again meanwhile.
+
     Example: toolkit cache vacuum quickstart
     """
     from toolkit.report.tables import format_bytes

@@ -116,7 +116,7 @@ def only_cache(path: Path | None) -> "Cache":
             f"There is no cache in {cache_folder()}. Make one (toolkit generate SUITE), or name one with --cache FILE."
         )
     if len(paths) > 1:
-        names = ", ".join(path.name for path in paths)
+        names = ", ".join(file.name for file in paths)
         raise CacheError(f"There are several caches in {cache_folder()}: {names}. Name one with --cache FILE.")
     return Cache(paths[0])
 
@@ -205,11 +205,9 @@ def open_suite(reference: str, path: Path | None) -> "tuple[Suite, Cache]":
         CacheError: There is no such cache.
         SuiteError: The cache does not have the suite, or its file needs texts that were not generated.
     """
-    recorded, config, cache = open_recorded(reference, path)
-    if config == recorded.config:
-        return recorded, cache
     from toolkit.generation.rescoring import apply_suite_file
 
+    recorded, config, cache = open_recorded(reference, path)
     return apply_suite_file(recorded, config, cache), cache
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,14 +28,6 @@ class Executor(StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
-
-
-class NodeCounts(NamedTuple):
-    """Nodes of a suite, roots left out."""
-
-    total: int
-    missing: int
-    failed: int
 
 
 BudgetOption = Annotated[
@@ -87,14 +79,14 @@ def generate(
     resolved = resolve_suite(file._replace(config=config))
     file.cache.create()
     file.cache.suites.record(resolved)
-    counts = _count_nodes(resolved, file.cache)
-    if _is_complete(resolved, file.cache, counts):
-        typer.echo(f"Nothing to do: all {counts.total} nodes of suite {resolved.name} are in {file.cache.path}.")
+    total, missing, failed = _count_nodes(resolved, file.cache)
+    if not missing and not failed and _has_scores_and_embeddings(resolved, file.cache):
+        typer.echo(f"Nothing to do: all {total} nodes of suite {resolved.name} are in {file.cache.path}.")
         return
 
     from toolkit.generation.generate import generate as run
 
-    with _open_runner(executor, config.engine, address) as runner, ProgressBar(counts.missing + counts.failed) as bar:
+    with _open_runner(executor, config.engine, address) as runner, ProgressBar(missing + failed) as bar:
         report = run(
             resolved,
             file.cache,
@@ -159,23 +151,18 @@ def _open_runner(executor: Executor, config: "EngineConfig", address: str | None
         typer.echo(render_workers(workers.worker_stats))
 
 
-def _count_nodes(suite: "Suite", cache: "Cache") -> NodeCounts:
+def _count_nodes(suite: "Suite", cache: "Cache") -> tuple[int, int, int]:
+    """Return the numbers of all, missing and failed nodes of a suite, without roots."""
     rows = cache.suites.progress(suite.name)
-    return NodeCounts(
-        total=sum(row.nodes for row in rows),
-        missing=sum(row.missing for row in rows),
-        failed=sum(row.failed for row in rows),
-    )
+    return sum(row.nodes for row in rows), sum(row.missing for row in rows), sum(row.failed for row in rows)
 
 
-def _is_complete(suite: "Suite", cache: "Cache", counts: NodeCounts) -> bool:
-    """Return whether a cache holds every node, score and embedding of a suite, and no batch waits to be committed."""
+def _has_scores_and_embeddings(suite: "Suite", cache: "Cache") -> bool:
+    """Return whether a cache holds every score and embedding of a suite's responses, and no batch waits to be committed."""
     from toolkit.generation.rescoring import metrics_to_apply
 
     return not (
-        counts.missing
-        or counts.failed
-        or cache.generations.spool.files()
+        cache.generations.spool.files()
         or cache.scores.missing(suite.key, [applied.key for applied in metrics_to_apply(suite)])
         or cache.embeddings.missing(suite)
     )

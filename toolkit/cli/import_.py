@@ -55,7 +55,7 @@ def import_(
     ] = "refuse",
     prefer: Annotated[
         Literal["ours", "theirs"] | None,
-        typer.Option(help="Which response to keep if both sides have a different one. Default: refuse.", show_default=False),
+        typer.Option(help="Which response to keep if both sides have different ones. Default: refuse.", show_default=False),
     ] = None,
 ) -> None:
     """Merge an exported folder, another cache or a table of results into a cache; nothing is duplicated.

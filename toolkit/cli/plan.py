@@ -12,6 +12,7 @@ def plan(
     """Count the nodes of a suite by benchmark, hop and model, and estimate tokens, time, money, memory and storage.
 
     Estimates come from the cache and from `toolkit profile`; what was not measured is not estimated. Needs no model.
+
     Example: toolkit plan quickstart
     """
     from toolkit.engines.memory import memory

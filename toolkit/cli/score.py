@@ -35,7 +35,9 @@ def score(
     """Score the cached responses of a suite by further metrics, or by newer versions of its own; needs no model.
 
     The suite says which metric is the quality (quality = "..."), and you may change that at any time. Stop and repeat the
-    command as you like. Example: toolkit score quickstart --metric exact_match
+    command as you like.
+
+    Example: toolkit score quickstart --metric exact_match
     """
     from toolkit.generation.rescoring import metrics_to_apply, quality_metrics, rescore
     from toolkit.report.tables import write

@@ -28,9 +28,7 @@ from toolkit.routing.processes import prepare
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from toolkit.replay.exact import Curve
     from toolkit.replay.table import TransitionTable
-    from toolkit.report.sweep import SweepSummary
     from toolkit.routing.sweep import SweepRun
     from toolkit.store import Cache
     from toolkit.suites.config import TrainConfig
@@ -41,7 +39,9 @@ AlphasOption = Annotated[
     typer.Option("--alphas", help="Comma-separated prices of cost; auto places them where the oracle's frontier bends."),
 ]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Routers per alpha, with seeds from 0.", min=1)]
-AlgorithmOption = Annotated[str, typer.Option("--algorithm", help="exact, ppo, or an algorithm of stable-baselines3.")]
+AlgorithmOption = Annotated[
+    str, typer.Option("--algorithm", help="exact, ppo, another registered algorithm, or one of stable-baselines3.")
+]
 ConditionedOption = Annotated[
     bool, typer.Option("--conditioned", help="Train one router per seed, which observes alpha, for all alphas.")
 ]
@@ -91,23 +91,29 @@ def sweep(
     config = train_config(resolved, settings, algorithm=algorithm, allow_stop=allow_stop, holdout=holdout)
     table = _load_table(resolved, opened, config)
 
+    from toolkit.replay.exact import curve, frontier
     from toolkit.report.plots import cost_quality
     from toolkit.report.sweep import render, render_by_benchmark
     from toolkit.report.tables import write
-    from toolkit.routing.sweep import auto_alphas, by_alpha, plan_runs
+    from toolkit.routing.aiq import areas, fixed_range
+    from toolkit.routing.sweep import auto_alphas, by_alpha, collapses, plan_runs
+    from toolkit.routing.train import run_name
     from toolkit.suites.benchmarks import synthetic_benchmarks
 
-    placed = auto_alphas(table, allow_stop=config.allow_stop) if prices is None else prices
+    allow_stop, rows, router = config.allow_stop, table.rows("test"), "router (greedy)" if greedy else "router"
+    placed = auto_alphas(table, allow_stop=allow_stop) if prices is None else prices
     runs = plan_runs(resolved, config, placed, seeds, runs_dir, conditioned)
     synthetic = synthetic_benchmarks(resolved.config.benchmarks)
     _train(resolved, opened, table, runs, synthetic, n_processes)
-    summary, oracle = _summarise(resolved, opened, table, runs, "router (greedy)" if greedy else "router")
+    names = [run_name(resolved, run.config, run.seed) for run in runs]
+    points, oracle = opened.runs.sweep_points(names), curve(table, rows, frontier(table, rows, allow_stop))
     if plot:
-        cost_quality(summary.points, oracle, table.models, plot, summary.router)
+        cost_quality(points, oracle, table.models, plot, router)
     if format != Format.TABLE or output:
-        write([point._asdict() for point in summary.points], format, output)
+        write([point._asdict() for point in points], format, output)
         return
-    typer.echo(render(summary))
+    aiq = areas(points, oracle, *fixed_range(table, rows, allow_stop), router)
+    typer.echo(render(runs, points, len(rows), aiq, collapses(opened, names, router), router))
     if by_benchmark:
         typer.echo("\n" + render_by_benchmark(by_alpha(runs, table, synthetic, greedy)))
     if plot:
@@ -156,28 +162,3 @@ def _train(
     if bar.done < len(runs):
         typer.echo(f"{bar.done} of {len(runs)} routers are trained and evaluated; the same command continues.")
         raise typer.Exit(STOPPED)
-
-
-def _summarise(
-    suite: "Suite", cache: "Cache", table: "TransitionTable", runs: "Sequence[SweepRun]", router: str
-) -> "tuple[SweepSummary, Curve]":
-    """Return the scores of the routers and the baselines on the test split, and the oracle's curve there."""
-    from toolkit.replay.exact import curve, frontier
-    from toolkit.report.sweep import SweepSummary
-    from toolkit.routing.aiq import areas, fixed_range
-    from toolkit.routing.sweep import collapses
-    from toolkit.routing.train import run_name
-
-    rows, allow_stop = table.rows("test"), runs[0].config.allow_stop
-    names = [run_name(suite, run.config, run.seed) for run in runs]
-    points = cache.runs.sweep_points(names)
-    oracle = curve(table, rows, frontier(table, rows, allow_stop))
-    summary = SweepSummary(
-        runs=runs,
-        questions=len(rows),
-        points=points,
-        router=router,
-        areas=areas(points, oracle, *fixed_range(table, rows, allow_stop), router),
-        collapses=collapses(cache, names, router),
-    )
-    return summary, oracle

@@ -32,7 +32,10 @@ def train(
     runs_dir: RunsDirOption = Path("runs"),
     algorithm: Annotated[
         str | None,
-        typer.Option(help="ppo, exact, or an algorithm of stable-baselines3. Default: the suite's.", show_default=False),
+        typer.Option(
+            help="ppo, exact, another registered algorithm, or one of stable-baselines3. Default: the suite's.",
+            show_default=False,
+        ),
     ] = None,
     allow_stop: AllowStopOption = None,
     holdout: HoldoutOption = None,

@@ -25,6 +25,21 @@ if TYPE_CHECKING:
     from toolkit.suites.suite import Suite
 
 
+RegenerateOption = Annotated[
+    str | None,
+    typer.Option("--regenerate", metavar="SHARE", help="Generate a share of the responses again, e.g. 1%.", show_default=False),
+]
+BatchSizeOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="With --regenerate: another number of prompts per batch. Can be repeated.",
+        show_default=False,
+    ),
+]
+
+
 @app.command()
 def verify(
     cache: CacheOption = None,
@@ -34,16 +49,8 @@ def verify(
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Count all tokens again, by the models' tokenizers.")] = False,
     encoder: Annotated[bool, typer.Option("--encoder", help="Embed a sample of the texts again.")] = False,
-    regenerate: Annotated[
-        str | None,
-        typer.Option(metavar="SHARE", help="Generate a share of the responses again, e.g. 1%.", show_default=False),
-    ] = None,
-    batch_size: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=1, help="With --regenerate: another number of prompts per batch. Can be repeated.", show_default=False
-        ),
-    ] = None,
+    regenerate: RegenerateOption = None,
+    batch_size: BatchSizeOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
@@ -51,7 +58,9 @@ def verify(
     """Derive every key again, and check that trees are complete and that scores and embeddings belong to their texts.
 
     This needs only the file; --tokens, --encoder and --regenerate need the checkpoints. Nothing is changed. Exit code 1 if
-    something is wrong; changed responses are only counted. Example: toolkit verify --regenerate 1%
+    something is wrong; changed responses are only counted.
+
+    Example: toolkit verify --regenerate 1%
     """
     from toolkit.generation.verify import verify as run
     from toolkit.generation.verify_models import verify_embeddings, verify_tokens

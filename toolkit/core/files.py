@@ -46,8 +46,7 @@ def atomic_path(path: Path, *, sync: bool = False, overwrite: bool = True) -> It
     try:
         yield draft
         if sync and draft.is_file():
-            with draft.open("r+b") as file:
-                os.fsync(file.fileno())
+            sync_to_disk(draft)
         if overwrite:
             if draft.is_dir() and path.is_dir():
                 path.rmdir()  # fails unless it is empty
@@ -55,7 +54,7 @@ def atomic_path(path: Path, *, sync: bool = False, overwrite: bool = True) -> It
         else:
             _rename_unless_exists(draft, path)
         if sync:
-            sync_folder(path.parent)
+            sync_to_disk(path.parent)
     finally:
         with contextlib.suppress(OSError):  # a read-only folder refuses even that
             if draft.is_dir():
@@ -81,10 +80,10 @@ def _rename_unless_exists(draft: Path, path: Path) -> None:
             draft.rename(path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk; does nothing where folders cannot be opened (Windows)."""
+def sync_to_disk(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk; does nothing where folders cannot be opened (Windows)."""
     with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

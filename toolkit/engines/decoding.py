@@ -186,8 +186,8 @@ class Decoder:
                 rows = [rows[row] for row in order]
                 for layer in past.layers:
                     layer.reorder(order)
-                kept = torch.tensor(order, device=mask.device)
-                tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
+                remaining = torch.tensor(order, device=mask.device)
+                tokens, mask, positions = tokens[remaining], mask[remaining], positions[remaining]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
             past, logits = self._forward(tokens[:, None], mask, positions, past)
             positions = positions + 1

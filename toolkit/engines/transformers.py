@@ -32,7 +32,6 @@ class TransformersEngine:
 
     default_batch_tokens = 2**13
     needs_weights = True
-    needs_weights = True  # cannot run models that only a server has
 
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         import torch

@@ -60,7 +60,6 @@ class VllmEngine:
 
     default_batch_tokens = 2**18  # vLLM forms its own batches from these
     needs_weights = True
-    needs_weights = True  # cannot run models that only a server has
 
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         with library_required("The engine vllm", REQUIREMENT):

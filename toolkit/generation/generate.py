@@ -1,4 +1,4 @@
-"""The generation stage: what a cache is missing goes through an engine, is scored, and is committed a batch at a time.
+"""Generates what a cache is missing: an engine responds to a batch of prompts, which is then scored and committed.
 
 Breadth-first by hop, with one model resident at a time. Batches are cut from the whole hop in a fixed order, whatever is done
 already, so that a resumed run forms the same batches as an undisturbed one. With a budget, groups of questions pass through
@@ -56,9 +56,6 @@ def generate(
         engine: Opens an engine for a model.
         open_runner: Opens what runs the batches of a hop and model: an engine in this process, or workers elsewhere.
         encode: Embeds texts; default: the suite's encoder, loaded when the first text is embedded.
-
-    Returns:
-        What was generated, and what it took.
 
     Raises:
         ToolkitError: Weights are not available, an engine is broken, or the cache cannot be written. Commits are kept.

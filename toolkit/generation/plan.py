@@ -4,8 +4,10 @@ Every figure is measured or counted: tokens and seconds are means of cached gene
 weights' files, storage from the cache's size. Without a measurement there is no figure.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 from uuid import UUID
 
@@ -109,7 +111,9 @@ def plan(
         memory: Memory of each model, by name.
     """
     rows = _rows(suite, cache)
-    missing = _missing_by_hop(rows)
+    missing: Counter[ModelHop] = Counter()
+    for row in rows:
+        missing[row.model, row.depth] += row.missing
     means = cache.generations.means() if cache else {}
     keys = {model.key for model in suite.models}
     profiles = {
@@ -127,37 +131,19 @@ def plan(
         memory=memory or {},
         peaks={profile.name: profile.peak for each in profiles.values() for profile in each.values() if profile.peak},
         batch_tokens=suite.config.engine.token_budget,
-        storage=_storage(cache, sum(missing.values())) if cache else None,
+        storage=_storage(cache, missing.total()) if cache else None,
     )
 
 
 def _rows(suite: Suite, cache: Cache | None) -> tuple[PlanRow, ...]:
     cached = cache.suites.count_cached(suite) if cache else {}
+    questions = Counter(question.benchmark for question in suite.questions)
     rows = []
-    for depth in range(1, suite.horizon + 1):
-        for model in suite.models:
-            for benchmark in dict.fromkeys(question.benchmark for question in suite.questions):
-                trees = sum(question.benchmark == benchmark for question in suite.questions) * suite.config.samples
-                nodes = trees * len(suite.models) ** (depth - 1)
-                rows.append(
-                    PlanRow(
-                        benchmark=benchmark,
-                        depth=depth,
-                        model=model.name,
-                        nodes=nodes,
-                        missing=nodes - cached.get((benchmark, depth, model.key), 0),
-                    )
-                )
+    for depth, model, benchmark in product(range(1, suite.horizon + 1), suite.models, questions):
+        nodes = questions[benchmark] * suite.config.samples * len(suite.models) ** (depth - 1)
+        missing = nodes - cached.get((benchmark, depth, model.key), 0)
+        rows.append(PlanRow(benchmark=benchmark, depth=depth, model=model.name, nodes=nodes, missing=missing))
     return tuple(rows)
-
-
-def _missing_by_hop(rows: tuple[PlanRow, ...]) -> dict[ModelHop, int]:
-    """Count the missing nodes of every model and hop that has any."""
-    missing: dict[ModelHop, int] = {}
-    for row in rows:
-        if row.missing:
-            missing[row.model, row.depth] = missing.get((row.model, row.depth), 0) + row.missing
-    return missing
 
 
 def _tokens(
@@ -173,6 +159,8 @@ def _tokens(
     tokens: dict[ModelHop, Tokens] = {}
     sources = set()
     for (name, depth), count in missing.items():
+        if not count:
+            continue
         profile = newest.get(keys[name])
         cached = means.get((None, keys[name], depth)) or means.get((None, keys[name], None))
         if cached is None and profile is None:
@@ -218,10 +206,10 @@ def _usd(suite: Suite, seconds: float, tokens: Mapping[ModelHop, Tokens]) -> flo
     engine = suite.config.engine
     if not engine.usd_per_hour and not engine.usd_per_million_tokens:
         return None
-    by_model: dict[str, tuple[float, float]] = {}
-    for (model, _), hop_tokens in tokens.items():
-        prompt, completion = by_model.get(model, (0.0, 0.0))
-        by_model[model] = (prompt + hop_tokens.prompt, completion + hop_tokens.completion)
+    by_model: dict[str, Tokens] = {}
+    for (model, _), (prompt, completion) in tokens.items():
+        total = by_model.get(model, Tokens(0.0, 0.0))
+        by_model[model] = Tokens(total.prompt + prompt, total.completion + completion)
     return dollars(seconds / 3600, engine.usd_per_hour, by_model, engine.usd_per_million_tokens)
 
 

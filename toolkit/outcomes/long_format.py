@@ -20,21 +20,14 @@ def _path(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list) else tuple(name.strip() for name in str(value).split(">"))
 
 
-REQUIRED_COLUMNS = ("benchmark", "item", "question", "score")
-COLUMNS: dict[str, Callable[[Any], Any]] = {
-    "benchmark": str,
-    "item": str,
-    "question": str,
-    "score": float,
-    "model": str,
+COLUMNS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("benchmark", "item", "question", "model", "response", "reference"), str),
+    **dict.fromkeys(("prompt_tokens", "completion_tokens"), int),
+    **dict.fromkeys(("cost", "score"), float),
     "path": _path,
-    "response": str,
-    "prompt_tokens": int,
-    "completion_tokens": int,
-    "cost": float,
-    "reference": str,
 }
 """How the values of each column are converted."""
+REQUIRED_COLUMNS = ("benchmark", "item", "question", "score")
 
 
 class ResultRow(NamedTuple):

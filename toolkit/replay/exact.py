@@ -148,13 +148,7 @@ def _envelopes(quality: Floats, cost: Floats) -> tuple[Floats, Ints]:
 
 
 def curve(table: TransitionTable, rows: Ints, oracle_frontier: Frontier) -> Curve:
-    """Return the oracle's mean over benchmarks as a function of alpha, exactly: one step wherever a row changes path.
-
-    Args:
-        table: The table.
-        rows: The rows.
-        oracle_frontier: Their frontier.
-    """
+    """Return the oracle's mean over benchmarks as a function of alpha, exactly: one step wherever a row changes path."""
     weights = benchmark_weights(table, rows)[:, None]
     later = np.isfinite(oracle_frontier.alphas[:, 1:])
     alphas = oracle_frontier.alphas[:, 1:][later]

@@ -45,12 +45,7 @@ def cost_quality(
     for policy in [router, *(baseline.name for baseline in registered_baselines() if baseline.question_only)]:
         label = f"learned {router}" if policy == router else policy
         line = sorted((point for point in points if point.policy == policy), key=lambda point: point.cost)
-        axes.plot(
-            [point.cost for point in line],
-            [point.quality for point in line],
-            marker=".",
-            label=f"learned {router}" if policy == router else policy,
-        )
+        axes.plot([point.cost for point in line], [point.quality for point in line], marker=".", label=label)
         for point in line[:: ceil(len(line) / MAX_LABELLED_POINTS) or 1] if policy == router else []:
             place = point.cost, point.quality
             axes.annotate(f"alpha {point.alpha:g}", place, (0, 5), textcoords="offset points", fontsize="x-small", rotation=60)

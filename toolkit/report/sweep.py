@@ -1,7 +1,6 @@
 """Shows a sweep, as text for people: the routers of all seeds at each alpha, beside what they have to beat."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from toolkit.replay.table import ABSTAINED
 from toolkit.report.evaluation import with_interval
@@ -20,45 +19,35 @@ MAX_RATIO = 100
 """A larger ratio of qualities is not shown: its denominator is almost 0."""
 
 
-class SweepSummary(NamedTuple):
-    """A finished sweep on the test split.
+def render(
+    runs: Sequence[SweepRun],
+    points: Sequence[SweepPoint],
+    questions: int,
+    areas: Mapping[str, float],
+    collapses: Sequence[Collapse],
+    router: str,
+) -> str:
+    """Lay out one line per alpha, then AIQ, then where routers have collapsed.
 
-    Attributes:
-        runs: Its runs.
-        questions: Number of questions.
-        points: The scores of every policy at every alpha.
-        router: The learned policy to show: `router`, or `router (greedy)`.
+    Args:
+        runs: All runs of the sweep.
+        points: The scores of every policy at every alpha, on the test split.
+        questions: Number of questions of that split.
         areas: AIQ by policy.
         collapses: Where routers have collapsed.
+        router: The learned policy to show: `router`, or `router (greedy)`.
     """
-
-    runs: Sequence[SweepRun]
-    questions: int
-    points: Sequence[SweepPoint]
-    router: str
-    areas: Mapping[str, float]
-    collapses: Sequence[Collapse]
-
-    @property
-    def seeds(self) -> int:
-        """Number of seeds per alpha."""
-        return len({run.seed for run in self.runs})
-
-
-def render(summary: SweepSummary) -> str:
-    """Lay out one line per alpha, then AIQ, then where routers have collapsed."""
-    seeds = f"{summary.seeds} seeds" if summary.seeds > 1 else "1 seed"
-    areas = ", ".join(f"{policy} {format_number(area)}" for policy, area in summary.areas.items())
+    seeds = len({run.seed for run in runs})
     lines = [
-        f"{len(summary.runs)} routers ({summary.runs[0].config.algorithm}), test split: {summary.questions} questions. "
-        f"Means over {seeds}.\n",
-        _points(summary),
+        f"{len(runs)} routers ({runs[0].config.algorithm}), test split: {questions} questions. "
+        f"Means over {seeds} {'seeds' if seeds > 1 else 'seed'}.\n",
+        _points(points, seeds, router),
         "\nAIQ (mean quality over costs, from the cheapest fixed path, which every router can mix in, to the most expensive "
-        f"one): {areas}.",
+        f"one): {', '.join(f'{policy} {format_number(area)}' for policy, area in areas.items())}.",
     ]
-    if summary.collapses:
-        collapses = [f"alpha {row.alpha:g}: {row.routers} of {summary.seeds} ({row.path})" for row in summary.collapses]
-        lines.append(f"Collapsed to one path on more than {COLLAPSE_SHARE:.0%} of the questions: {'; '.join(collapses)}.")
+    if collapses:
+        routers = [f"alpha {collapse.alpha:g}: {collapse.routers} of {seeds} ({collapse.path})" for collapse in collapses]
+        lines.append(f"Collapsed to one path on more than {COLLAPSE_SHARE:.0%} of the questions: {'; '.join(routers)}.")
     return "\n".join(lines)
 
 
@@ -72,15 +61,14 @@ def render_by_benchmark(evaluations: Sequence[Evaluation]) -> str:
     return "\n\n".join(parts)
 
 
-def _points(summary: SweepSummary) -> str:
-    fixed = {point.alpha: point for point in summary.points if point.policy == "best fixed path"}
+def _points(points: Sequence[SweepPoint], seeds: int, router: str) -> str:
+    fixed_rewards = {point.alpha: point.reward for point in points if point.policy == "best fixed path"}
     rows = []
-    for point in summary.points:
-        if point.policy != summary.router:
-            continue
-        spread = point.reward_spread if summary.seeds > 1 else None
-        figures = (point.quality, point.cost, point.reward, spread, fixed[point.alpha].reward, point.regret)
-        rows.append([f"{point.alpha:g}", *map(format_number, figures)])
+    for point in points:
+        if point.policy == router:
+            spread = point.reward_spread if seeds > 1 else None
+            figures = (point.quality, point.cost, point.reward, spread, fixed_rewards[point.alpha], point.regret)
+            rows.append([f"{point.alpha:g}", *map(format_number, figures)])
     return aligned(["alpha", "Q", "C", "R", "sd over seeds", "best fixed path's R", "regret to oracle"], rows)
 
 

@@ -64,16 +64,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results of one evaluation.
-
-    Attributes:
-        run: The router's run.
-        suite: The suite's name.
-        split: The split.
-        alpha: Price of cost.
-        results: The results, by benchmark and then overall.
-        overhead: The router's measured overhead; None if it was not measured.
-    """
+    """All results of one evaluation, by benchmark and then overall; `overhead` is the router's, None if it was not measured."""
 
     run: str
     suite: str
@@ -187,15 +178,7 @@ def most_probable(probabilities: Floats) -> Floats:
 def compare(
     table: TransitionTable, rows: Ints, alpha: float, evaluated: Mapping[str, Policy], synthetic: Mapping[str, bool]
 ) -> tuple[Result, ...]:
-    """Return the results of policies by benchmark and overall.
-
-    Args:
-        table: The table.
-        rows: The rows.
-        alpha: Price of cost.
-        evaluated: The policies by name; `router` is the one that the others are compared with.
-        synthetic: Whether a program makes the questions, for every benchmark.
-    """
+    """Return the results of policies by benchmark and overall; the others are compared with `router`."""
     benchmark = table.benchmark[rows]
     members = {table.benchmarks[n]: np.flatnonzero(benchmark == n) for n in np.unique(benchmark)}
     router_reward = evaluated["router"].outcome.reward(alpha)
@@ -282,20 +265,8 @@ def evaluate_together(
 ) -> tuple[Evaluation, list[Floats]]:
     """Evaluate routers that differ only in their seed as one, which routes each question by one of them at random.
 
-    Its reward on a question is the mean of theirs; intervals are over questions, as for a single router.
-
-    Args:
-        table: The table.
-        routers: The routers, of one alpha; the evaluation is named after the first.
-        split: The split.
-        synthetic: Whether a program makes the questions, for every benchmark.
-        all_baselines: Whether to include the baselines that are not part of every evaluation.
-        greedy: Whether `router` takes the most probable action instead of sampling one.
-        alpha: Price of cost; None for the routers' own.
-        overhead: The routers' measured overhead, and the rate at which it is charged.
-
-    Returns:
-        The results, and the action probabilities of each router, `(rows, D, actions)`.
+    Its reward on a question is the mean of theirs; intervals are over questions, as for a single router. The evaluation is
+    named after the first router. With `greedy`, `router` takes the most probable action. For the rest, see `evaluate`.
     """
     rows, card = table.rows(split), routers[0].card
     alpha = float(card["alpha"] if alpha is None else alpha)
@@ -336,15 +307,7 @@ def evaluation_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def record(cache: Cache, suite: Suite, table: TransitionTable, evaluation: Evaluation, probabilities: Floats) -> None:
-    """Record an evaluation in the cache: its results, and the action probabilities at every decision node of the split.
-
-    Args:
-        cache: The cache.
-        suite: The suite.
-        table: Its table.
-        evaluation: The evaluation.
-        probabilities: The router's action probabilities, `(rows, D, actions)`.
-    """
+    """Record an evaluation in the cache: its results, and the router's action probabilities, `(rows, D, actions)`."""
     index = {row: n for n, row in enumerate(table.rows(evaluation.split).tolist())}
     actions = (*table.models, STOP)[: probabilities.shape[-1]]
     rows = [

@@ -23,7 +23,7 @@ from toolkit.replay.exact import benchmark_weights, ends
 from toolkit.replay.table import Ints
 from toolkit.routing.dense import Dense, FlatGradient
 from toolkit.routing.networks import Conditioned, all_node_features
-from toolkit.routing.registry import Algorithm, actor_only
+from toolkit.routing.registry import Algorithm
 
 CHUNK_QUESTIONS = 1024
 """Questions whose logits are computed together where no gradient is needed."""
@@ -336,7 +336,7 @@ ALGORITHM = Algorithm(
     model=ExactGradient,
     help="the gradient of the policy's exact value over the whole tree",
     conditioned_defaults={"dropout": 0.2, "averaging": 0.99},
-    net_arch=actor_only,
+    net_arch=lambda hidden: {"pi": list(hidden), "vf": []},
     uses_timesteps=False,
 )
 """The defaults are those of `ExactGradient`. A conditioned policy's first layer has weights for every knot, which need more

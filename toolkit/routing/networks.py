@@ -15,6 +15,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Ints, TransitionTable
 
+Device = torch.device | str
+
 CHUNK_ROWS = 64
 """Rows whose nodes are observed together: few enough for the processor's cache."""
 MAX_KNOTS = 5
@@ -54,9 +56,7 @@ class Projection(BaseFeaturesExtractor):
         """Project embeddings, `(n, dimensions)`, that are the given part of an observation to `(n, rank)`."""
         return vectors @ self.components[part] - self.offset[part * self.rank : (part + 1) * self.rank]
 
-    def node_features(
-        self, observer: Observer, rows: Ints, alpha: float = 0.0, device: torch.device | str = "cpu"
-    ) -> torch.Tensor:
+    def node_features(self, observer: Observer, rows: Ints, alpha: float = 0.0, device: Device = "cpu") -> torch.Tensor:
         """Return the features of all decision nodes, `(rows, D, features)`; a text that they all observe is projected once."""
         table, rank, n_nodes = observer.table, self.rank, observer.table.n_decision_nodes
         features = torch.empty(len(rows), n_nodes, self.features_dim, device=device)
@@ -121,9 +121,7 @@ class PerHop(BaseFeaturesExtractor):
         """Place features of `base`, `(..., n, features)`, at hops, `(n, horizon)`: `(..., n, horizon * features)`."""
         return torch.einsum("nh,...nf->...nhf", hops, features).flatten(-2)
 
-    def node_features(
-        self, observer: Observer, rows: Ints, alpha: float = 0.0, device: torch.device | str = "cpu"
-    ) -> torch.Tensor:
+    def node_features(self, observer: Observer, rows: Ints, alpha: float = 0.0, device: Device = "cpu") -> torch.Tensor:
         """Return the features of all decision nodes, `(rows, D, features)`."""
         features = node_features(self.base, observer, rows, alpha, device)
         return self.at(features, torch.from_numpy(observer.one_hot).to(device))
@@ -177,9 +175,7 @@ class Conditioned(BaseFeaturesExtractor):
         weights.scatter_(1, left[:, None], 1 - share[:, None])
         return weights.scatter_(1, left[:, None] + 1, share[:, None])
 
-    def node_features(
-        self, observer: Observer, rows: Ints, alpha: float = 0.0, device: torch.device | str = "cpu"
-    ) -> torch.Tensor:
+    def node_features(self, observer: Observer, rows: Ints, alpha: float = 0.0, device: Device = "cpu") -> torch.Tensor:
         """Return the features of all decision nodes, `(rows, D, features)`."""
         features = node_features(self.base, observer, rows, alpha, device)
         return self.at(features, self.knots.new_full((len(rows),), alpha))
@@ -187,11 +183,7 @@ class Conditioned(BaseFeaturesExtractor):
 
 @torch.no_grad()
 def node_features(
-    extractor: BaseFeaturesExtractor,
-    observer: Observer,
-    rows: Ints,
-    alpha: float = 0.0,
-    device: torch.device | str = "cpu",
+    extractor: BaseFeaturesExtractor, observer: Observer, rows: Ints, alpha: float = 0.0, device: Device = "cpu"
 ) -> torch.Tensor:
     """Return the features of all decision nodes of some rows, `(rows, D, features)`.
 
@@ -213,9 +205,7 @@ def node_features(
     return features.view(len(rows), observer.table.n_decision_nodes, -1)
 
 
-def all_node_features(
-    extractor: BaseFeaturesExtractor, observer: Observer, rows: Ints, device: torch.device | str = "cpu"
-) -> torch.Tensor:
+def all_node_features(extractor: BaseFeaturesExtractor, observer: Observer, rows: Ints, device: Device = "cpu") -> torch.Tensor:
     """Return the same for many rows, `CHUNK_ROWS` at a time."""
     features = torch.empty(len(rows), observer.table.n_decision_nodes, extractor.features_dim, device=device)
     for start in range(0, len(rows), CHUNK_ROWS):

@@ -24,7 +24,7 @@ REPEATS = 3
 
 
 class Overhead(NamedTuple):
-    """What one decision takes, apart from the models' responses.
+    """The cost of one decision, without the models' responses.
 
     Attributes:
         encoder: Seconds to embed the newest text.

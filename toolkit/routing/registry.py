@@ -26,16 +26,6 @@ def actor_and_critic(hidden: Sequence[int]) -> Any:
     return {"pi": list(hidden), "vf": list(hidden)}
 
 
-def actor_only(hidden: Sequence[int]) -> Any:
-    """Return the `net_arch` of a policy that learns without a critic."""
-    return {"pi": list(hidden), "vf": []}
-
-
-def single_network(hidden: Sequence[int]) -> Any:
-    """Return the `net_arch` of a policy with one network, such as DQN's."""
-    return list(hidden)
-
-
 @dataclass(frozen=True)
 class Algorithm:
     """A learning algorithm for routers.
@@ -61,7 +51,7 @@ class Algorithm:
     uses_timesteps: bool = True
 
     def defaults_for(self, config: TrainConfig) -> dict[str, Any]:
-        """Return the arguments that apply if a suite does not give them, those of the table apart."""
+        """Return the arguments that apply if a suite does not give them, without those that depend on the table."""
         if config.alphas and self.conditioned_defaults is not None:
             return dict(self.conditioned_defaults)
         return dict(self.defaults)
@@ -91,7 +81,7 @@ def find_algorithm(name: str) -> Algorithm:
         model = None
     if not (isinstance(model, type) and issubclass(model, BaseAlgorithm)):
         raise SuiteError(
-            f"There is no algorithm {name!r}. Use {', '.join(sorted(ALGORITHMS))}, the name of one in stable_baselines3 (A2C, DQN ...) "
-            "or the path of an installed class (package.module.Class)."
+            f"There is no algorithm {name!r}. Use {', '.join(sorted(ALGORITHMS))}, the name of one in stable_baselines3 "
+            "(A2C, DQN ...) or the path of an installed class (package.module.Class)."
         )
-    return Algorithm(SB3, model, net_arch=actor_and_critic if issubclass(model, OnPolicyAlgorithm) else single_network)
+    return Algorithm(SB3, model, net_arch=actor_and_critic if issubclass(model, OnPolicyAlgorithm) else list)

@@ -32,8 +32,8 @@ class Resampled(NamedTuple):
 def resample(values: Floats, seed: int = 0) -> Resampled:
     """Resample the questions of one benchmark, all values of a question together, so that differences stay paired.
 
-    How often each question is in a resample is counted from drawn numbers of questions: `rng.multinomial` draws the counts
-    directly, but takes 4 to 5 times as long (200 to 10,000 questions, 75 values).
+    The number of times that each question is in a resample is counted. `rng.multinomial` would draw these counts directly, but
+    takes 4 to 5 times as long (200 to 10,000 questions, 75 values).
 
     Args:
         values: Values of each question, `(values, questions)`.

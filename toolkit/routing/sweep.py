@@ -211,13 +211,7 @@ def by_alpha(
 
 
 def collapses(cache: Cache, runs: Sequence[str], router: str = "router") -> list[Collapse]:
-    """Return where routers of a sweep take one path on nearly all questions, by alpha.
-
-    Args:
-        cache: The cache.
-        runs: Names of the runs.
-        router: The learned policy: `router`, or `router (greedy)`.
-    """
+    """Return where routers of a sweep (`router` or `router (greedy)`) take one path on nearly all questions, by alpha."""
     counts = Counter(
         (row.alpha, path)
         for row in cache.runs.path_shares(runs, router)

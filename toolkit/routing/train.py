@@ -33,21 +33,9 @@ Report = Callable[[int, int], None]
 """Receives the steps made so far, and the number that the run makes at most."""
 
 
-def ignore(_done: int, _total: int) -> None:
-    """Ignore the progress."""
-
-
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run.
-
-    Attributes:
-        run: Its name.
-        path: Its policy file.
-        seconds: How long training took.
-        steps: Steps made now, 0 if the run existed already.
-        cached: Whether the run existed already.
-    """
+    """A finished run: its name, its policy file, the seconds it took, and the steps made now, 0 if it existed (`cached`)."""
 
     run: str
     path: Path
@@ -57,18 +45,15 @@ class TrainedRun:
 
 
 class ProgressCallback(BaseCallback):
-    """Reports steps to a function, and the mean return of finished episodes to the log.
+    """Reports steps to a function, if there is one, and the mean return of finished episodes to the log."""
 
-    Args:
-        report: The function.
-    """
-
-    def __init__(self, report: Report = ignore) -> None:
+    def __init__(self, report: Report | None = None) -> None:
         super().__init__()
         self.report = report
 
     def _on_step(self) -> bool:
-        self.report(self.num_timesteps, self.model._total_timesteps)
+        if self.report:
+            self.report(self.num_timesteps, self.model._total_timesteps)
         return True
 
     def _on_rollout_end(self) -> None:
@@ -86,11 +71,7 @@ def versions() -> dict[str, str]:
 
 
 def fit_router(
-    table: TransitionTable,
-    config: TrainConfig,
-    seed: int,
-    log: Path | None = None,
-    callback: BaseCallback | None = None,
+    table: TransitionTable, config: TrainConfig, seed: int, log: Path | None = None, callback: BaseCallback | None = None
 ) -> BaseAlgorithm:
     """Train a router on a table's training split; the same arguments give the same policy.
 
@@ -150,15 +131,7 @@ def settings_of(table: TransitionTable, config: TrainConfig) -> dict[str, Any]:
 
 
 def card(suite: Suite, table: TransitionTable, unit: float | None, config: TrainConfig, seed: int) -> dict[str, Any]:
-    """Return the card of a policy file: everything that the run used.
-
-    Args:
-        suite: The suite.
-        table: Its table.
-        unit: Its cost unit, as raw cost (tokens times rate).
-        config: The run's settings.
-        seed: The run's seed.
-    """
+    """Return the card of a policy file: everything that the run used, with the suite's cost unit."""
     return {
         "run": run_name(suite, config, seed),
         "algorithm": config.algorithm,
@@ -209,21 +182,13 @@ def train(
     seed: int,
     out: Path,
     *,
-    report: Report = ignore,
+    report: Report | None = None,
     force: bool = False,
 ) -> TrainedRun:
     """Train a router, write its policy file and log below `out`, and record the run in the cache.
 
-    A run that exists with the same settings and versions is not trained again.
-
-    Args:
-        suite: The recorded suite.
-        cache: Its cache.
-        config: Algorithm and its arguments, alpha, steps.
-        seed: Seed of weights, questions and actions.
-        out: Folder of the runs.
-        report: Called with the steps made so far, and the number that the run makes at most.
-        force: Whether to train again even if the run exists.
+    A run that exists with the same settings and versions is not trained again, unless `force`. `report` is called with the
+    steps made so far, and the number that the run makes at most.
 
     Raises:
         IncompleteCacheError: The cache does not hold every transition of the suite.

@@ -5,11 +5,10 @@ turns. Every wait is bounded, and the error names the process that holds the fil
 """
 
 import logging
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,11 @@ import duckdb
 
 from toolkit import __version__
 from toolkit.core.errors import CacheBusyError, CacheError
+from toolkit.core.files import atomic_path
 from toolkit.store.checkpoint import checkpoint, copy_of, repair
 from toolkit.store.migrations import upgrade
 from toolkit.store.queries import named_queries
-from toolkit.store.rewrite import free_name, rewrite
+from toolkit.store.rewrite import free_name, quoted, rewrite
 from toolkit.store.rows import first_row
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema
 
@@ -89,14 +89,11 @@ class CacheFile:
         if self.exists():
             self.migrate()
             return
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.unlink(missing_ok=True)
             copy_of(self.path).unlink(missing_ok=True)
-            with duckdb.connect() as con:
-                quoted = str(draft).replace("'", "''")
-                con.execute(f"ATTACH '{quoted}' AS cache (STORAGE_VERSION '{STORAGE_VERSION}')")
+            with atomic_path(self.path, overwrite=False) as draft, duckdb.connect() as con:
+                con.execute(f"ATTACH {quoted(draft)} AS cache (STORAGE_VERSION '{STORAGE_VERSION}')")
                 con.execute("USE cache")
                 con.begin()  # one write to the disk instead of one per statement
                 con.execute(schema())
@@ -109,20 +106,10 @@ class CacheFile:
                 con.executemany("INSERT INTO meta VALUES (?, ?)", [list(fact) for fact in facts.items()])
                 con.commit()
                 con.execute("USE memory; DETACH cache")
-            try:
-                os.link(draft, self.path)  # fails if another process was first, and never overwrites
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without hard links
-                if not self.exists():
-                    os.rename(draft, self.path)
         except (OSError, duckdb.Error) as error:
             raise CacheError(
                 f"The cache {self.path} cannot be created: {error}. Does the folder exist, is it writable, is the disk full?"
             ) from None
-        finally:
-            with suppress(OSError):  # a read-only folder refuses even this
-                draft.unlink(missing_ok=True)
 
     def migrate(self) -> Path | None:
         """Migrate a cache of an older schema; does nothing if it is current, or if there is no file.

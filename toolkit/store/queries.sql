@@ -140,7 +140,7 @@ SELECT name, (config->>'$.train.alpha')::DOUBLE AS alpha FROM current_suites ORD
 
 -- name: questions_called
 -- The questions of a suite that go by `$question`: BENCHMARK/ITEM, or the beginning of a key.
-SELECT DISTINCT q.question, q.benchmark, q.item, q.prompt, q.reference->>'$.answers[0]' AS answer
+SELECT DISTINCT q.question, q.benchmark, q.item, q.prompt, q.reference->>'$.answers[0]' AS reference
 FROM current_suites AS s JOIN suite_questions USING (suite) JOIN questions AS q USING (question)
 WHERE s.name = $name AND (q.benchmark || '/' || q.item = $question OR starts_with(q.question::VARCHAR, $question));
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from toolkit.core.errors import CacheError
+from toolkit.core.files import sync_to_disk
 from toolkit.store.checkpoint import checkpoint
 from toolkit.store.schema import STORAGE_VERSION
 
@@ -54,11 +55,11 @@ def rewrite(
         change(con)
         con.execute(f'CHECKPOINT draft; USE "{old}"; DETACH draft')
         shutil.copymode(path, draft)
-        _sync(draft)
+        sync_to_disk(draft)
         if backup:
             _keep(path, backup)
         os.replace(draft, path)
-        _sync(path.parent)
+        sync_to_disk(path.parent)
         time.sleep(LOCK_LINGER_SECONDS)
     except (OSError, duckdb.Error) as error:
         raise CacheError(
@@ -109,13 +110,3 @@ def _keep(path: Path, backup: Path) -> None:
 def _clear(draft: Path) -> None:
     for file in (draft, draft.with_name(draft.name + ".wal")):
         file.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable; where folders cannot be opened (Windows), the rename has to do."""
-    with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

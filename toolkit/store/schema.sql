@@ -295,7 +295,7 @@ COMMENT ON COLUMN paths.quality IS 'Quality Q of the final response.';
 COMMENT ON COLUMN paths.response IS 'The final response.';
 
 CREATE VIEW progress AS
-WITH generated AS (
+WITH counts AS (
     SELECT
         n.suite, q.benchmark, n.number,
         count(*) FILTER (g.status = 'ok') AS done, count(*) FILTER (g.status = 'error') AS failed
@@ -317,7 +317,7 @@ SELECT
 FROM current_suites AS s
 JOIN trees AS t ON t.suite = s.suite
 JOIN suite_paths AS p ON p.suite = s.suite AND p.depth > 0
-LEFT JOIN generated AS g ON g.suite = s.suite AND g.benchmark = t.benchmark AND g.number = p.number
+LEFT JOIN counts AS g ON g.suite = s.suite AND g.benchmark = t.benchmark AND g.number = p.number
 GROUP BY s.name, t.benchmark, p.depth, p.names[-1];
 COMMENT ON VIEW progress IS 'Progress of generation, by benchmark, depth and model.';
 COMMENT ON COLUMN progress.suite IS 'Name of the suite.';

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import CacheError
+from toolkit.core.files import atomic_path, sync_to_disk
 from toolkit.store.rows import Row
 
 
@@ -43,20 +44,12 @@ class Spool:
         Raises:
             CacheError: It cannot be written.
         """
-        name = f"{time.time_ns()}-{os.getpid()}"
-        draft, final = self.folder / f".{name}", self.folder / f"{name}.json"
         try:
             self.folder.mkdir(exist_ok=True)
-            with draft.open("w", encoding="utf-8") as file:
-                json.dump(asdict(batch), file, default=str, ensure_ascii=True)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(final)
-            _sync_folder(self.folder)
-            _sync_folder(self.folder.parent)
+            with atomic_path(self.folder / f"{time.time_ns()}-{os.getpid()}.json", sync=True) as draft:
+                draft.write_text(json.dumps(asdict(batch), default=str), "utf-8")
+            sync_to_disk(self.folder.parent)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
             raise CacheError(
                 f"A finished batch cannot be written to {self.folder}: {error.strerror}. Is the disk full? "
                 "Everything committed or spooled before is safe."
@@ -88,13 +81,3 @@ class Spool:
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty, or not there
             self.folder.rmdir()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; where folders cannot be opened (Windows), the rename has to do."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

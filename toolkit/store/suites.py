@@ -113,12 +113,13 @@ class Suites:
             con.execute(
                 """
                 WITH first_hop AS (
-                    SELECT n.root, m.name, g.status,
+                    SELECT q.root, m.name, g.status,
                            coalesce(g.cost, m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens) AS cost
-                    FROM suite_nodes AS n
-                    JOIN suite_models AS m ON m.suite = n.suite AND m.model = n.path[1]
+                    FROM suite_questions AS q
+                    JOIN nodes AS n ON n.root = q.root AND n.depth = 1
+                    JOIN suite_models AS m ON m.suite = q.suite AND m.model = n.path[1]
                     JOIN generations AS g ON g.generation = n.generation
-                    WHERE n.suite = $suite AND n.split = 'train' AND n.depth = 1
+                    WHERE q.suite = $suite AND q.split = 'train'
                 ),
                 trees AS (
                     SELECT root FROM suite_questions WHERE suite = $suite AND split = 'train'

@@ -5,8 +5,6 @@ merge is refused unless the caller says which to keep.
 """
 
 import json
-import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -15,7 +13,7 @@ from uuid import UUID
 import duckdb
 
 from toolkit.core.errors import CacheError
-from toolkit.core.files import content_sha256
+from toolkit.core.files import atomic_path, content_sha256
 from toolkit.store.file import CacheFile, now
 from toolkit.store.migrations import upgrade_tables
 from toolkit.store.rewrite import quoted
@@ -54,32 +52,27 @@ class Transfer:
         Raises:
             CacheError: The folder is not empty, or cannot be written.
         """
-        draft = folder.with_name(f".{folder.name}.{os.getpid()}")
         if folder.exists() and any(folder.iterdir()):
             raise CacheError(f"The folder {folder} is not empty and is left as it is. Name a new folder.")
         rows: dict[str, int] = {}
         try:
-            draft.mkdir(parents=True)
-            with self._file.read() as con:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(folder) as draft, self._file.read() as con:
+                draft.mkdir()
                 for table, key in TABLES.items():
                     target = quoted(draft / f"{table}.parquet")
                     con.execute(f"COPY (FROM {table} ORDER BY {', '.join(key)}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
                     rows[table] = _count(con, f"FROM {table}")
-            manifest = {
-                "schema_version": SCHEMA_VERSION,
-                "exported": now().isoformat(timespec="seconds"),
-                "tables": {
-                    table: {"rows": rows[table], "sha256": content_sha256(draft / f"{table}.parquet")} for table in TABLES
-                },
-            }
-            (draft / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-            if folder.exists():
-                folder.rmdir()
-            draft.rename(folder)
+                manifest = {
+                    "schema_version": SCHEMA_VERSION,
+                    "exported": now().isoformat(timespec="seconds"),
+                    "tables": {
+                        table: {"rows": rows[table], "sha256": content_sha256(draft / f"{table}.parquet")} for table in TABLES
+                    },
+                }
+                (draft / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         except (OSError, duckdb.IOException) as error:
             raise CacheError(f"{self._file.path} cannot be exported to {folder}: {error}. Is the disk full?") from None
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
         return rows
 
     def merge(self, source: Path, prefer: Prefer | None = None) -> dict[str, int]:
