@@ -24,6 +24,7 @@ ENGINE = '''
 from pydantic import Field
 
 from toolkit.engines import Completion
+from toolkit.engines.base import this_machine
 from toolkit.suites.section import Section
 
 
@@ -40,6 +41,8 @@ class ShoutEngine:
     context_length = 1000
     default_batch_tokens = 128
     needs_weights = False
+    in_process = False
+    machine = staticmethod(this_machine)
 
     def __init__(self, config, model, workspace):
         self.settings = config.settings(ShoutSettings)
@@ -240,7 +243,7 @@ def test_a_benchmark_file_registers_a_metric_of_its_own(tmp_path: Path, monkeypa
         assert metrics_of(question, config) == ["is_short", "token_f1", "exact_match"]
         assert metric_of(question).score("brief", question.reference).value == float(limit == 10)
     path.write_text(METRIC_IN_A_FILE.replace('"is_short", version', '"token_f1", version'))
-    with pytest.raises(BenchmarkError, match="there is already a metric 'token_f1'"):
+    with pytest.raises(BenchmarkError, match="the name 'token_f1' is taken by another metric"):
         resolve_config(config, tmp_path)
     path.write_text(METRIC_IN_A_FILE.replace('metric="is_short"', 'metric="is_shot"'))
     with pytest.raises(BenchmarkError, match="no metric 'is_shot'; did you mean 'is_short'"):
@@ -254,7 +257,7 @@ def test_a_benchmark_file_registers_a_metric_of_its_own(tmp_path: Path, monkeypa
 LEARNER = '''
 from stable_baselines3 import A2C
 
-from toolkit.routing.registry import Algorithm, actor_and_critic
+from toolkit.routing.algorithms import Algorithm, actor_and_critic
 
 
 class SketchyA2C(A2C):

@@ -181,7 +181,9 @@ def follows(problem: Problem, skill: Skill, example: Example) -> bool:
         return example.target == steps[0]
     if skill == problem.skills[0]:
         return example.target == steps[0] or (example.target == steps[1] == example.responses[-1])
-    return any(example.target == problem.worked(result_of(answer))[1] for answer in example.responses if usable(problem, answer))
+    return any(
+        example.target == problem.worked(result_of(answer))[1] for answer in example.responses if usable(problem, answer)
+    )
 
 
 def usable(problem: Problem, answer: str) -> bool:

@@ -31,7 +31,7 @@ def test_a_declared_implementation_is_imported_when_it_is_first_used(
 def test_a_name_is_registered_once(registry: Registry[object]) -> None:
     registry.register("one")(1)
     registry.register("one")(1)
-    with pytest.raises(ValueError, match="already a thing 'one'"):
+    with pytest.raises(ValueError, match="the name 'one' is taken by another thing"):
         registry.register("one")(2)
     registry.register("one", replace=True)(2)
     assert dict(registry) == {"one": 2}

@@ -38,8 +38,6 @@ from toolkit.core.errors import ToolkitError
 
 __all__ = ["app", "commands", "main"]
 
-__all__ = ["app", "commands", "main"]
-
 
 def commands() -> dict[str, Callable[..., Any]]:
     """Return every command by the words that call it, those of groups included."""

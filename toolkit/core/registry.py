@@ -1,4 +1,4 @@
-"""Extension points: named implementations that register themselves, or that installed packages declare as entry points.
+"""Extension points: implementations by name, which register themselves, are declared, or are entry points of packages.
 
 The registries lie below everything that uses them, so that a suite file can be checked against the existing names without
 importing any implementation. An implementation is imported when it is first used.
@@ -40,7 +40,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
         def add(item: T) -> T:
             if name in self and self._loaded.get(name) is not item and not replace:
-                raise ValueError(f"there is already a {self.kind} {name!r}; choose another name")
+                raise ValueError(f"the name {name!r} is taken by another {self.kind}; choose another name")
             self._loaded[name] = item
             return item
 
@@ -96,7 +96,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 ENGINES: Registry[Any] = Registry("engine", "toolkit.engines")
-"""Classes that generate responses; `toolkit.engines` says what they look like."""
+"""Classes that generate responses; `toolkit.engines.base.EngineClass` says what they look like."""
 ENGINE_SETTINGS: Registry[Any] = Registry("table of engine settings", "toolkit.engine_settings")
 """Pydantic models of the tables `[engine.NAME]` of a suite file."""
 METRICS: Registry[Any] = Registry("metric", "toolkit.metrics")
@@ -104,6 +104,6 @@ METRICS: Registry[Any] = Registry("metric", "toolkit.metrics")
 BENCHMARKS: Registry[Any] = Registry("benchmark", "toolkit.benchmarks")
 """`toolkit.tasks.Benchmark` objects."""
 ALGORITHMS: Registry[Any] = Registry("algorithm", "toolkit.algorithms")
-"""`toolkit.routing.Algorithm` objects: what `[train] algorithm` may name."""
+"""`toolkit.routing.algorithms.Algorithm` objects: what `[train] algorithm` may name."""
 BASELINES: Registry[Any] = Registry("baseline", "toolkit.baselines")
-"""Functions that choose a path for every question, beside which a router is evaluated."""
+"""`toolkit.routing.baselines.Baseline` objects: what a router is evaluated beside."""

@@ -4,6 +4,8 @@ An engine has one model resident, knows its tokenizer, and generates one batch a
 the same weights respond under the same key whatever runs them.
 """
 
+import platform
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, Protocol
@@ -104,6 +106,12 @@ class EngineClass(Protocol):
     """Tokens of a batch in suites that do not set `batch_tokens`."""
     needs_weights: bool
     """Whether the engine loads checkpoints itself, and therefore refuses models known only to a server (`served:NAME`)."""
+    in_process: bool
+    """Whether the weights lie in this process, so that its peak memory is theirs."""
+
+    def machine(self, config: EngineConfig, model: ModelConfig) -> str:
+        """Return where a model runs: a server's host, or this machine and its device (`this_machine`)."""
+        ...
 
     def __call__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> Engine:
         """Open an engine for a model.
@@ -118,6 +126,17 @@ class EngineClass(Protocol):
 
 OpenEngine = Callable[[EngineConfig, ModelConfig, Workspace], Engine]
 """The type of `toolkit.engines.open_engine`, in whose place tests pass their own."""
+
+
+def this_machine(config: EngineConfig, model: ModelConfig) -> str:
+    """Return the name of this machine, with its GPU or number of threads once PyTorch is in use."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return platform.node()
+    if torch.cuda.is_available() and config.device != "cpu":
+        return f"{platform.node()}, {torch.cuda.get_device_name()}"
+    threads = torch.get_num_threads()
+    return f"{platform.node()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def truncate_at_stop(response: str, stop: Sequence[str]) -> tuple[str, bool]:

@@ -74,6 +74,12 @@ class OpenAIEngine:
 
     default_batch_tokens = 2**16  # the server forms its own batches from these
     needs_weights = False
+    in_process = False
+
+    @staticmethod
+    def machine(config: EngineConfig, model: ModelConfig) -> str:
+        """Return the host of a model's server."""
+        return str(urlsplit(model.url or config.settings(ServerSettings).url).hostname)
 
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         with library_required("The engine openai", REQUIREMENT):

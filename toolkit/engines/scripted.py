@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from toolkit import __version__
 from toolkit.core.workspace import Workspace
-from toolkit.engines.base import Completion, Prompt, truncate_at_stop
+from toolkit.engines.base import Completion, Prompt, this_machine, truncate_at_stop
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
@@ -36,6 +36,8 @@ class ScriptedEngine:
     label = f"scripted {__version__}"
     default_batch_tokens = 2**13
     needs_weights = False
+    in_process = False
+    machine = staticmethod(this_machine)
 
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace, script: Script = random_digit) -> None:
         self.model = model

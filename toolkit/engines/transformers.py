@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.core.errors import CheckpointError
 from toolkit.core.workspace import Workspace
-from toolkit.engines.base import Completion, Prompt, truncate_at_stop
+from toolkit.engines.base import Completion, Prompt, this_machine, truncate_at_stop
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
@@ -32,6 +32,8 @@ class TransformersEngine:
 
     default_batch_tokens = 2**13
     needs_weights = True
+    in_process = True
+    machine = staticmethod(this_machine)
 
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         import torch

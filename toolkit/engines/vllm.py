@@ -15,7 +15,7 @@ from pydantic import ConfigDict
 
 from toolkit.core.errors import CheckpointError, EngineError
 from toolkit.core.workspace import Workspace
-from toolkit.engines.base import Failure, Outcome, Prompt, TransientError, library_required
+from toolkit.engines.base import Failure, Outcome, Prompt, TransientError, library_required, this_machine
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
@@ -60,6 +60,8 @@ class VllmEngine:
 
     default_batch_tokens = 2**18  # vLLM forms its own batches from these
     needs_weights = True
+    in_process = False
+    machine = staticmethod(this_machine)
 
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         with library_required("The engine vllm", REQUIREMENT):

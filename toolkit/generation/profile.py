@@ -7,7 +7,6 @@ one.
 """
 
 import json
-import platform
 import random
 import re
 import sys
@@ -17,18 +16,17 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from toolkit.core.errors import EngineError
+from toolkit.core.registry import ENGINES
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, OpenEngine, Prompt, open_engine
-from toolkit.engines.base import Engine
+from toolkit.engines.base import Engine, EngineClass
 from toolkit.engines.guard import GuardedEngine, TokenBudget
-from toolkit.engines.openai import ServerSettings
 from toolkit.generation.question_groups import alternate_benchmarks
 from toolkit.store import now
-from toolkit.suites.config import EngineConfig, SuiteConfig
+from toolkit.suites.config import SuiteConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import messages
 from toolkit.suites.suite import Question, Suite
@@ -117,6 +115,7 @@ def profile_engine(
     half = min(prompts, len(questions) // 2)
     if not half:
         raise EngineError("A profile needs two questions, one to read and one to respond to. Raise a benchmark's limit.")
+    engine_class: EngineClass = ENGINES[suite.config.engine.name]
     for model, config in zip(suite.models, suite.config.models, strict=True):
         _reset_peak_memory()
         read = _measure(suite.config, config, workspace, engine, questions[:half], max_tokens=1)
@@ -132,14 +131,14 @@ def profile_engine(
             model=str(model.key),
             name=model.name,
             engine=written.engine,
-            machine=_machine(suite.config.engine, config),
+            machine=engine_class.machine(suite.config.engine, config),
             prompts=half,
             prompt_tokens=written.prompt_tokens / half,
             completion_tokens=written.completion_tokens / half,
             loading=read.loading,
             read=tokens_read_per_second,
             written=written.completion_tokens / writing_seconds,
-            peak=_peak_memory() if suite.config.engine.name == "transformers" else None,
+            peak=_peak_memory() if engine_class.in_process else None,
             batch_tokens=written.batch_tokens,
             measured=f"{now():%Y-%m-%d %H:%M:%S}",
         )
@@ -213,20 +212,6 @@ def _prompts(config: SuiteConfig, model: ModelConfig, questions: Sequence[Questi
         prompts.append(Prompt(text=text, tokens=engine.count(text), seed=seed))
     fitting = [prompt for prompt in prompts if prompt.tokens + model.max_tokens <= engine.context_length]
     return sorted(fitting, key=lambda prompt: -prompt.tokens)
-
-
-def _machine(config: EngineConfig, model: ModelConfig) -> str:
-    """Name what a profile holds for: the server's host, or this machine and the device that is used."""
-    if config.name == "openai":
-        return str(urlsplit(model.url or config.settings(ServerSettings).url).hostname)
-    if config.name == "scripted":
-        return platform.node()
-    import torch
-
-    if torch.cuda.is_available() and config.device != "cpu":
-        return f"{platform.node()}, {torch.cuda.get_device_name()}"
-    threads = torch.get_num_threads()
-    return f"{platform.node()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _reset_peak_memory() -> None:

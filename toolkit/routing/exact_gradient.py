@@ -21,9 +21,9 @@ from toolkit.core import tree
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.exact import benchmark_weights, ends
 from toolkit.replay.table import Ints
+from toolkit.routing.algorithms import Algorithm
 from toolkit.routing.dense import Dense, FlatGradient
 from toolkit.routing.networks import Conditioned, all_node_features
-from toolkit.routing.registry import Algorithm
 
 CHUNK_QUESTIONS = 1024
 """Questions whose logits are computed together where no gradient is needed."""

@@ -19,9 +19,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import Ints
+from toolkit.routing.algorithms import Algorithm
 from toolkit.routing.dense import Dense, FlatGradient
 from toolkit.routing.networks import all_node_features
-from toolkit.routing.registry import Algorithm
 
 MAX_FEATURE_BYTES = 2**31
 """Size of the features that are kept in memory; above it, SB3 observes nodes as it replays them."""

@@ -15,9 +15,9 @@ from toolkit.core.errors import PolicyError
 from toolkit.core.files import atomic_path
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Floats, Ints, TransitionTable
+from toolkit.routing.algorithms import find_algorithm
 from toolkit.routing.dense import Dense
 from toolkit.routing.networks import CHUNK_ROWS, node_features
-from toolkit.routing.registry import find_algorithm
 
 CARD = "toolkit.json"
 """Name of the card within a policy file."""

@@ -19,8 +19,8 @@ from toolkit.core.hashing import canonical_json
 from toolkit.core.registry import ALGORITHMS
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import TransitionTable, load_table
+from toolkit.routing.algorithms import find_algorithm
 from toolkit.routing.networks import extractor_kwargs, fit_projections
-from toolkit.routing.registry import find_algorithm
 from toolkit.routing.router import Router
 from toolkit.store import Cache, Row, now
 from toolkit.suites.config import TrainConfig
