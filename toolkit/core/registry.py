@@ -91,7 +91,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _installed(self) -> dict[str, EntryPoint]:
         if self._entry_points is None:
-            self._entry_points = {point.name: point for point in entry_points(group=self.group)}
+            self._entry_points = {point.name: point for point in sorted(entry_points(group=self.group))}
         return self._entry_points
 
 

@@ -1,5 +1,6 @@
 """Finds and reads suite files, and reports every mistake in one: file, line, field, and what is allowed."""
 
+import json
 import re
 import tomllib
 from importlib import resources
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from toolkit.core.errors import CacheError, SuiteError, did_you_mean
+from toolkit.core.registry import ENGINE_SETTINGS
 from toolkit.suites.config import SuiteConfig
 from toolkit.suites.section import RECORDED, ExtensibleSection, message_of
 
@@ -71,14 +73,27 @@ def recorded_config(text: str) -> SuiteConfig:
     Raises:
         CacheError: It has a field that this version of the toolkit does not know.
     """
+    document = json.loads(text)
+    engine = document.get("engine", {})
+    document["engine"] = {name: value for name, value in engine.items() if not _is_default_table(name, value)}
     try:
-        return SuiteConfig.model_validate_json(text, context=RECORDED)
+        return SuiteConfig.model_validate(document, context=RECORDED)
     except ValidationError as error:
         unknown = ", ".join(dict.fromkeys(".".join(map(str, detail["loc"])) for detail in error.errors(include_url=False)))
         raise CacheError(
             f"The cache has a suite that this version of the toolkit does not understand ({unknown}); most likely a newer one "
-            "recorded it. Update the toolkit: python -m pip install --upgrade hierrouter-toolkit"
+            "recorded it. Update the toolkit: git pull in its clone, or install the newest release."
         ) from None
+
+
+def _is_default_table(name: str, value: object) -> bool:
+    """Return whether an `[engine.NAME]` table has defaults only: version 0.1 recorded these tables of every suite."""
+    if not isinstance(value, dict) or name not in ENGINE_SETTINGS:
+        return False
+    try:
+        return bool(ENGINE_SETTINGS[name].model_validate(value) == ENGINE_SETTINGS[name]())
+    except ValidationError:
+        return False
 
 
 def _explain(path: Path, text: str, detail: dict[str, Any]) -> str:
