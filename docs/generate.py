@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from toolkit.cli import commands
 from toolkit.cli.common import app
-from toolkit.core.registry import ENGINE_SETTINGS, ENGINES
+from toolkit.core.registry import ALGORITHMS, ENGINE_SETTINGS, ENGINES
 from toolkit.report.tables import markdown
 from toolkit.store import schema_comments
 from toolkit.suites import SuiteConfig
@@ -44,8 +44,7 @@ def suite() -> str:
             for name, field in section.get("properties", {}).items()
         ]
         tables = [markdown(["field", "type", "default", "meaning"], rows)] if rows else []
-        if title == "[engine]":
-            tables.append(_engines())
+        tables += [extensions() for table, extensions in _EXTENSIONS.items() if table == title]
         parts.append("\n\n".join([f"## {title}", section.get("description", ""), *tables]))
     return "\n\n".join(parts) + "\n"
 
@@ -67,6 +66,18 @@ _TITLES = {
 def _engines() -> str:
     rows = [[f"`{name}`", ENGINES[name].__doc__.splitlines()[0], ENGINES[name].default_batch_tokens] for name in ENGINES]
     return markdown(["engine", "what it does", "default batch_tokens"], rows)
+
+
+def _algorithms() -> str:
+    rows = [
+        [f"`{name}`", algorithm.help, f"`{json.dumps(dict(algorithm.defaults))}`"]
+        for name, algorithm in ((name, ALGORITHMS[name]) for name in ALGORITHMS)
+    ]
+    return markdown(["algorithm", "what it is", "default arguments"], rows)
+
+
+_EXTENSIONS = {"[engine]": _engines, "[train]": _algorithms}
+"""The tables of registered extensions, by the section that names them."""
 
 
 def _default(field: dict[str, Any]) -> str:
