@@ -214,6 +214,37 @@ def test_an_exported_folder_of_an_earlier_schema_is_taken_in(old: Cache, cache: 
         other.transfer.merge(folder)
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_names_of_files_in_a_foreign_folder_never_become_sql(cache: Cache, tmp_path: Path, listed: bool) -> None:
+    folder, written = tmp_path / "parquet", tmp_path / "written.csv"
+    cache.transfer.export(folder)
+    hostile = folder / f"zz\" AS SELECT 1; COPY (SELECT 1) TO '{written.name}'; --.parquet"
+    hostile.write_bytes((folder / "models.parquet").read_bytes())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["schema_version"] = SCHEMA_VERSION - 1
+    with duckdb.connect() as con:  # the two columns that this version renamed
+        for table, now, then in (("nodes", "dropped_responses", "dropped_answers"), ("evaluations", "synthetic", "generated")):
+            file = folder / f"{table}.parquet"
+            rows = con.sql(f"SELECT * RENAME ({now} AS {then}) FROM '{file}'").to_arrow_table()
+            con.register("rows", rows)
+            con.execute(f"COPY rows TO '{file}' (FORMAT parquet)")
+            manifest["tables"][table]["sha256"] = content_sha256(file)
+    if listed:
+        manifest["tables"][hostile.stem] = {"rows": 1, "sha256": content_sha256(hostile)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    other = Cache(tmp_path / "other.duckdb")
+    other.create()
+    if listed:
+        with pytest.raises(CacheError, match="no table of a cache"):
+            other.transfer.merge(folder)
+        assert not other.arrow("FROM nodes").num_rows
+    else:
+        other.transfer.merge(folder)
+        assert content(other) == content(cache)
+    assert not list(Path.cwd().glob(written.name))
+    assert not written.exists()
+
+
 def test_merging_a_cache_of_an_earlier_schema_says_how(old: Cache, cache: Cache) -> None:
     with pytest.raises(CacheError, match="toolkit cache migrate"):
         cache.transfer.merge(old.path)

@@ -168,8 +168,10 @@ def _check_manifest(folder: Path) -> int:
             f"{folder} was exported with schema version {version}; this toolkit knows up to {SCHEMA_VERSION}. "
             "Update the toolkit: git pull in its clone, or install the newest release."
         )
-    if version == SCHEMA_VERSION and (lacking := sorted(set(TABLES) - set(hashes))):
+    if lacking := sorted(set(TABLES) - set(hashes)):
         raise CacheError(f"{folder / MANIFEST} does not list {', '.join(lacking)}. Export the folder again.")
+    if unknown := sorted(set(hashes) - set(TABLES)):
+        raise CacheError(f"{folder / MANIFEST} lists {unknown[0]!r}, which is no table of a cache. Nothing was imported.")
     for table, digest in hashes.items():
         file = folder / f"{table}.parquet"
         if not file.exists() or content_sha256(file) != digest:
@@ -186,8 +188,8 @@ def _parquet(folder: Path, table: str) -> str:
 def _migrated(folder: Path, version: int, path: Path) -> Path:
     """Write an exported folder of an older schema as a database with today's tables."""
     with duckdb.connect(str(path)) as con:
-        for file in sorted(folder.glob("*.parquet")):
-            con.execute(f'CREATE TABLE "{file.stem}" AS FROM {_parquet(folder, file.stem)}')
+        for table in TABLES:  # names of files in a foreign folder never become SQL
+            con.execute(f"CREATE TABLE {table} AS FROM {_parquet(folder, table)}")
         upgrade_tables(con, version)
     return path
 
