@@ -81,6 +81,7 @@ def generate(
     file.cache.suites.record(resolved)
     total, missing, failed = _count_nodes(resolved, file.cache)
     if not missing and not failed and _has_scores_and_embeddings(resolved, file.cache):
+        file.cache.suites.compute_cost_unit(resolved.key, config.incomplete != "refuse")
         typer.echo(f"Nothing to do: all {total} nodes of suite {resolved.name} are in {file.cache.path}.")
         return
 
