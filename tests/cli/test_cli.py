@@ -129,6 +129,23 @@ def test_a_subset_of_what_is_cached_can_be_trained_on_at_once(subset: str, folde
     assert trained.returncode == 0, trained.stderr
 
 
+def test_a_failed_command_leaves_the_suite_that_works_current(folder: Path) -> None:
+    shutil.copy(folder / "cache/small.duckdb", folder / "failed.duckdb")
+    text = (folder / "small.toml").read_text()
+    (folder / "broken.toml").write_text(text.replace("max_tokens = 6", "max_tokens = 7").replace('"cpu"', '"cuda:7"'))
+    failed = toolkit(folder, "generate", "broken.toml", "--cache", "failed.duckdb")
+    assert failed.returncode == 2
+    assert "device 'cuda:7'" in failed.stderr
+    trained = toolkit(folder, "train", "small.toml", "--cache", "failed.duckdb")
+    assert trained.returncode == 0, trained.stderr
+    assert "Nothing to do" in toolkit(folder, "generate", "small", "--cache", "failed.duckdb").stdout
+    (folder / "fixed.toml").write_text(text.replace("max_tokens = 6", "max_tokens = 7"))
+    assert toolkit(folder, "generate", "fixed.toml", "--cache", "failed.duckdb").returncode == 0
+    suite = Cache(folder / "failed.duckdb").suites.get("small")
+    assert suite
+    assert [model.max_tokens for model in suite.config.models] == [7, 7]
+
+
 def test_a_suite_is_usable_by_name_alone_where_its_file_is_not(folder: Path) -> None:
     text = (folder / "small.toml").read_text()
     (folder / "small.toml").unlink()

@@ -78,26 +78,26 @@ def generate(
         config = config.model_copy(update={"code": CodeConfig(sandbox=sandbox.value)})
     resolved = resolve_suite(file._replace(config=config))
     file.cache.create()
-    file.cache.suites.record(resolved)
-    total, missing, failed = _count_nodes(resolved, file.cache)
-    if not missing and not failed and _has_scores_and_embeddings(resolved, file.cache):
-        file.cache.suites.compute_cost_unit(resolved.key, config.incomplete != "refuse")
-        typer.echo(f"Nothing to do: all {total} nodes of suite {resolved.name} are in {file.cache.path}.")
-        return
+    with file.cache.suites.record_tentatively(resolved, lambda: len(file.cache.generations.done_nodes(resolved))):
+        total, missing, failed = _count_nodes(resolved, file.cache)
+        if not missing and not failed and _has_scores_and_embeddings(resolved, file.cache):
+            file.cache.suites.compute_cost_unit(resolved.key, config.incomplete != "refuse")
+            typer.echo(f"Nothing to do: all {total} nodes of suite {resolved.name} are in {file.cache.path}.")
+            return
 
-    from toolkit.generation.generate import generate as run
+        from toolkit.generation.generate import generate as run
 
-    with _open_runner(executor, config.engine, address) as runner, ProgressBar(missing + failed) as bar:
-        report = run(
-            resolved,
-            file.cache,
-            file.workspace,
-            progress=bar,
-            retry=retry,
-            shard=part,
-            budget=parsed_budget,
-            open_runner=runner,
-        )
+        with _open_runner(executor, config.engine, address) as runner, ProgressBar(missing + failed) as bar:
+            report = run(
+                resolved,
+                file.cache,
+                file.workspace,
+                progress=bar,
+                retry=retry,
+                shard=part,
+                budget=parsed_budget,
+                open_runner=runner,
+            )
     _conclude(suite, resolved, file.cache, report, parsed_budget)
 
 

@@ -1,7 +1,8 @@
 """Suites: recorded once as resolved, then read back without checkpoints or data sets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -91,6 +92,26 @@ class Suites:
                 insert(con, table, rows)
             for table, rows in _suite_rows(suite, config):
                 append(con, table, rows)
+
+    @contextmanager
+    def record_tentatively(self, suite: Suite, done_nodes: Callable[[], int]) -> Iterator[None]:
+        """Record a suite as the current one of its name; if the `with` block fails in vain, make the previous one current again.
+
+        Args:
+            suite: The resolved suite.
+            done_nodes: Counts the suite's finished nodes; a block that has added some has not failed in vain.
+        """
+        with self._file.read() as con:
+            previous = first_row(con, "SELECT suite FROM current_suites WHERE name = ?", [suite.name])
+        self.record(suite)
+        before = done_nodes()
+        try:
+            yield
+        except BaseException:
+            if previous and previous[0] != suite.key and done_nodes() == before:
+                with self._file.write() as con:
+                    con.execute("UPDATE suites SET recorded = ? WHERE suite = ?", [now(), previous[0]])
+            raise
 
     def cost_unit(self, suite: UUID) -> float | None:
         """Return the raw cost (tokens times rate) of one cost unit; None until the first hop is complete."""
