@@ -95,7 +95,7 @@ class Suites:
 
     @contextmanager
     def record_tentatively(self, suite: Suite, done_nodes: Callable[[], int]) -> Iterator[None]:
-        """Record a suite as the current one of its name; if the `with` block fails in vain, make the previous one current again.
+        """Record a suite as current; if the `with` block fails in vain, make the previous suite of its name current again.
 
         Args:
             suite: The resolved suite.
