@@ -23,7 +23,7 @@ TERMS = {
 }  # fmt: skip
 RULED_OUT = {
     "allowance", "answer", "answered", "answerer", "answering", "asked", "calibrate", "catalogue", "drawn", "generated",
-    "layer", "recheck", "stage", "stillborn", "store", "watcher", "worth",
+    "layer", "recheck", "stage", "store", "watcher", "worth",
 }  # fmt: skip
 
 

@@ -65,8 +65,8 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Yield all names: declared ones first, then registered ones, then those of entry points."""
-        return iter({**self._declared, **self._loaded, **self._installed()})
+        """Yield all names, whatever was imported before: declared ones, those of entry points, then registered ones."""
+        return iter({**self._declared, **self._installed(), **self._loaded})
 
     def __len__(self) -> int:
         """Return the number of names."""
