@@ -27,7 +27,7 @@ RETRAINED = 0.03
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     path = tmp_path / "scripted.duckdb"
-    path.write_bytes(gzip.decompress((OLD / "scripted.duckdb.gz").read_bytes()))
+    path.write_bytes(gzip.decompress((OLD / "scripted.cache.gz").read_bytes()))
     cache = Cache(path)
     backup = cache.migrate()
     assert backup
