@@ -121,11 +121,6 @@ def only_cache(path: Path | None) -> "Cache":
     return Cache(paths[0])
 
 
-def workspace_of(cache: "Cache", folder: Path | None = None) -> Workspace:
-    """Return the folders of a suite: its file's folder (default: the current one), and the downloads beside its cache."""
-    return Workspace(folder or Path.cwd(), cache.path.parent / "weights")
-
-
 def suite_name(reference: str) -> str:
     """Return the name of a suite that the user gives as a file or by name."""
     from toolkit.suites.loading import find_suite, load_config
@@ -153,13 +148,13 @@ def read_suite(reference: str, path: Path | None, *, migrate: bool = False) -> S
             cache.migrate()
         recorded = cache.suites.get(reference) if cache.exists() else None
         if recorded:
-            return SuiteFile(recorded.config, cache, workspace_of(cache))
+            return SuiteFile(recorded.config, cache, Workspace.beside(cache.path))
     file = find_suite(reference)
     config = load_config(file)
     cache = Cache(cache_path(config.name, path))
     if migrate:
         cache.migrate()
-    return SuiteFile(config, cache, workspace_of(cache, file.parent))
+    return SuiteFile(config, cache, Workspace.beside(cache.path, file.parent))
 
 
 def resolve_suite(file: SuiteFile) -> "Suite":

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolkit.cli.common import app, cache_path, workspace_of
+from toolkit.cli.common import app, cache_path
 from toolkit.core.errors import SuiteError
+from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from toolkit.store import Cache, Prefer
@@ -93,7 +94,13 @@ def _import_table(
     from toolkit.outcomes.importing import import_results
 
     summary = import_results(
-        source, suite, cache, workspace_of(cache).downloads, rates=_parse_rates(rates), incomplete=incomplete, prefer=prefer
+        source,
+        suite,
+        cache,
+        Workspace.beside(cache.path).downloads,
+        rates=_parse_rates(rates),
+        incomplete=incomplete,
+        prefer=prefer,
     )
     config, questions = summary.suite.config, len(summary.suite.questions)
     typer.echo(f"{cache.path}: imported {_counts(summary.added)} from {source}.")

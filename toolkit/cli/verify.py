@@ -14,7 +14,6 @@ from toolkit.cli.common import (
     app,
     only_cache,
     read_suite,
-    workspace_of,
 )
 from toolkit.core.errors import SuiteError
 from toolkit.core.workspace import Workspace
@@ -116,7 +115,9 @@ def _recorded_suites(file: SuiteFile | None, cache: "Cache") -> "list[tuple[Suit
     Raises:
         SuiteError: The cache does not have the suite.
     """
-    workspaces = {file.config.name: file.workspace} if file else dict.fromkeys(cache.suites.names(), workspace_of(cache))
+    workspaces = (
+        {file.config.name: file.workspace} if file else dict.fromkeys(cache.suites.names(), Workspace.beside(cache.path))
+    )
     suites = []
     for name, workspace in workspaces.items():
         recorded = cache.suites.get(name)

@@ -17,6 +17,11 @@ class Workspace:
     folder: Path
     downloads: Path
 
+    @classmethod
+    def beside(cls, cache: Path, folder: Path | None = None) -> Self:
+        """Return the workspace of a cache file: downloads beside it, and a folder, by default the current one."""
+        return cls(folder or Path.cwd(), cache.parent / "weights")
+
     def absolute(self) -> Self:
         """Return the same folders, independent of the current directory."""
         return type(self)(self.folder.absolute(), self.downloads.absolute())

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from toolkit.store import Cache, check_rows
+from toolkit.store import Cache, check_rows, iterate_rows
 from toolkit.suites.keys import generation_key, model_key, question_key, root_key
 from toolkit.suites.loading import recorded_config
 from toolkit.tasks.metrics import METRICS, Reference
@@ -19,8 +19,6 @@ SCORE_TOLERANCE = 1e-9
 
 Record = dict[str, Any]
 """A row with its key under `key`."""
-READ_ROWS = 50_000
-"""Rows that are turned into Python objects at a time."""
 _recorded_config = lru_cache(maxsize=16)(recorded_config)
 
 
@@ -48,9 +46,12 @@ def verify(cache: Cache) -> list[Finding]:
     """
     findings = [Finding(check, *violations) for check, violations in check_rows(cache)]
     for check, query, derive in _DERIVED_KEYS:
-        rows = ((record["key"], record["key"] == str(derive(record))) for record in _records(cache, query))
+        rows = ((record["key"], record["key"] == str(derive(record))) for record in iterate_rows(cache.query(query)))
         findings.append(count_violations(check, rows))
-    return [*findings, count_violations("every score is what its metric gives", _scores(_records(cache, "verified_scores")))]
+    return [
+        *findings,
+        count_violations("every score is what its metric gives", _scores(iterate_rows(cache.query("verified_scores")))),
+    ]
 
 
 def count_violations(check: str, rows: Iterable[tuple[str, bool]]) -> Finding:
@@ -61,11 +62,6 @@ def count_violations(check: str, rows: Iterable[tuple[str, bool]]) -> Finding:
         if not is_right:
             wrong.append(row_key)
     return Finding(check=check, rows=checked, wrong=len(wrong), example=wrong[0] if wrong else None)
-
-
-def _records(cache: Cache, query: str) -> Iterator[Record]:
-    for batch in cache.query(query).to_batches(READ_ROWS):
-        yield from batch.to_pylist()
 
 
 def _model_key(model: Record) -> UUID:

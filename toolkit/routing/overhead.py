@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,7 +106,7 @@ def overhead_of(
     run = router.card["run"]
     seconds = cache.runs.overhead(run)
     if again or (rate and seconds is None):
-        encode = SuiteEncoder(suite, Workspace(Path.cwd(), cache.path.parent / "weights"))
+        encode = SuiteEncoder(suite, Workspace.beside(cache.path))
         measured = measure(router, suite, cache, table, split, encode)
         seconds = measured.encoder, measured.network
         cache.runs.add_overhead(run, *seconds)

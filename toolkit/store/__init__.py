@@ -16,7 +16,7 @@ from toolkit.store.generations import (
     SuiteGeneration,
 )
 from toolkit.store.housekeeping import Housekeeping, Overview, TableSize, Unused
-from toolkit.store.rows import KEYS, Row
+from toolkit.store.rows import KEYS, Row, iterate_rows
 from toolkit.store.runs import PathShares, RecordedRun, Runs, SweepPoint
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
 from toolkit.store.scores import ScoreCount, Scores, UnscoredResponse
@@ -51,6 +51,7 @@ __all__ = [
     "UnscoredResponse",
     "Unused",
     "check_rows",
+    "iterate_rows",
     "now",
     "schema_comments",
 ]

@@ -10,7 +10,7 @@ import duckdb
 from toolkit.core.errors import CacheBusyError
 from toolkit.store.file import CacheFile, FileState
 from toolkit.store.key_index import KeyIndex
-from toolkit.store.rows import Row, insert_new, key_table, stage_rows
+from toolkit.store.rows import Row, insert_new, iterate_rows, key_table, stage_rows
 from toolkit.store.spool import Batch, Spool
 from toolkit.suites.suite import Suite
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 logger = logging.getLogger("toolkit")
-
-READ_ROWS = 50_000
-"""Rows that are turned into Python objects at a time."""
 
 
 class Parent(NamedTuple):
@@ -223,9 +220,7 @@ class Generations:
 
 def _with_uuids(table: "pa.Table", *columns: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table, with keys as UUIDs: Arrow hands them over as text."""
-    for part in table.to_batches(READ_ROWS):
-        for row in part.to_pylist():
-            yield row | {column: UUID(row[column]) for column in columns}
+    return (row | {column: UUID(row[column]) for column in columns} for row in iterate_rows(table))
 
 
 def _commit(con: duckdb.DuckDBPyConnection, batch: Batch, index: KeyIndex | None) -> None:

@@ -1,6 +1,6 @@
 """Moves rows in and out of DuckDB: dictionaries become typed columns through Arrow, and an anti-join keeps keys unique."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,6 +23,8 @@ KEYS = {
 }
 """Key columns of every table whose keys are unique."""
 
+READ_ROWS = 50_000
+"""Rows that are turned into Python objects at a time."""
 _COLUMN_TYPES: dict[str, dict[str, str]] = {}
 """Column types by table, read from the first open cache; the schema fixes them, so they are the same in every cache."""
 
@@ -67,6 +69,12 @@ def insert_new(con: duckdb.DuckDBPyConnection, table: str, staged: str) -> None:
         f"INSERT INTO {table} BY NAME SELECT * FROM ({staged}) AS incoming"
         f" WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same_key})"
     )
+
+
+def iterate_rows(table: "pa.Table") -> Iterator[dict[str, Any]]:
+    """Yield the rows of an Arrow table as dictionaries, few of them in memory at a time; keys are text."""
+    for batch in table.to_batches(READ_ROWS):
+        yield from batch.to_pylist()
 
 
 def key_table(keys: Sequence[UUID]) -> "pa.Table":
