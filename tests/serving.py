@@ -129,6 +129,19 @@ def scripted_server(replies: ScriptedReplies) -> Iterator[str]:
 
 
 @contextmanager
+def raw_server(status: int, content_type: str, body: bytes) -> Iterator[str]:
+    """Run a server that replies to every request with the same bytes; yield its base address."""
+
+    class Handler(_Handler):
+        def do_POST(self) -> None:
+            self.body()
+            self.reply(status, body, Content_Type=content_type)
+
+    with _running(Handler) as url:
+        yield url
+
+
+@contextmanager
 def faulty_proxy(upstream: str, share: float, seed: int, delay: float) -> Iterator[tuple[str, Counter[str]]]:
     """Run a proxy that fails for a share of the requests; yield its address and the number of faults of each kind."""
     rng, lock, faults = random.Random(seed), threading.Lock(), Counter[str]()
