@@ -16,13 +16,11 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml
 
     Example: toolkit init mine.toml
     """
-    import re
-
-    from toolkit.suites.config import NAME
+    from toolkit.suites.fields import NAME
 
     if path.suffix != ".toml":
         raise SuiteError(f"A suite file ends in .toml: toolkit init {path.stem}.toml")
-    if not re.fullmatch(NAME, path.stem):
+    if not NAME.fullmatch(path.stem):
         raise SuiteError(f"A suite's name consists of letters, digits, dots, dashes and underscores; {path.stem!r} does not.")
     template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
     try:

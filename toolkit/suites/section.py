@@ -77,11 +77,23 @@ def mistakes(error: ValidationError, place: str, fields: Iterable[str]) -> Itera
         yield f"{'.'.join(map(str, (place, *detail['loc'])))}: {message}"
 
 
+_KINDS = {
+    "tuple_type": "should be a list",
+    "dict_type": "should be a table",
+    "model_type": "should be a table",
+    "model_attributes_type": "should be a table",
+    "finite_number": "should be a finite number",
+}
+"""What is expected, where pydantic's own words are those of Python rather than of TOML."""
+
+
 def message_of(kind: str, message: str, loc: tuple[int | str, ...], fields: Iterable[str]) -> str:
     """Return what a user should read about one mistake, given the fields that are allowed in its place."""
     if kind == "extra_forbidden":
         return f"unknown field; {did_you_mean(str(loc[-1]), fields)}"
     if kind == "missing":
         return "this field is required"
-    message = message.removeprefix("Value error, ")
+    if kind == "tuple_type" and loc[-1] in ("models", "benchmarks", "few_shot"):
+        return f"should be a list of tables: write [[{'.'.join(part for part in loc if isinstance(part, str))}]] above each"
+    message = _KINDS.get(kind, message).removeprefix("Value error, ")
     return message[0].lower() + message[1:]
