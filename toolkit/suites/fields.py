@@ -19,7 +19,12 @@ MAX_SEED = 2**63 - 1
 """Largest seed that generators take."""
 
 
-def _check_suite_name(name: str) -> str:
+def check_suite_name(name: str) -> str:
+    """Return the name of a suite.
+
+    Raises:
+        ValueError: It cannot be part of a file's name.
+    """
     if not NAME.fullmatch(name):
         raise ValueError(
             "a suite's name consists of at most 64 letters, digits, dots, dashes and underscores, and begins with a letter or "
@@ -66,7 +71,7 @@ def _check_argument(value: object) -> object:
     return value if is_list else _check_scalar(value)
 
 
-SuiteName = Annotated[str, AfterValidator(_check_suite_name)]
+SuiteName = Annotated[str, AfterValidator(check_suite_name)]
 FreeName = Annotated[str, AfterValidator(check_name)]
 """Name of a model or a benchmark: any text that can be printed on one line."""
 LocalPath = Annotated[str, AfterValidator(_check_path)]
