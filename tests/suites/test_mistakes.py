@@ -54,7 +54,11 @@ MISTAKES = {
     ),
     "empty path": ("limit = 5", 'data = ""', ["20: benchmarks[1].data: a path is not empty"]),
     "NUL in a path": ("limit = 5", 'file = "a\\u0000"', ["20: benchmarks[1].file: a path has no NUL"]),
-    "name with a newline": ('name = "b"', 'name = "b\\nc"', ["12: models[2].name: a name has no control characters"]),
+    "name with a newline": (
+        'name = "b"',
+        'name = "b\\nc"',
+        ["12: models[2].name: the name 'b\\nc' has a character that cannot be printed"],
+    ),
     "name with escapes": ('name = "b"', 'name = "\\u001b[31m"', [r"(given: '\x1b[31m')"]),
     "no prompt column": (
         "limit = 5",

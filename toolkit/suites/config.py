@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 from toolkit.core import tree
 from toolkit.core.errors import EngineError, SuiteError, did_you_mean
 from toolkit.core.registry import ALGORITHMS, BENCHMARKS, ENGINE_SETTINGS, ENGINES
-from toolkit.suites.fields import Argument, Count, FreeName, LocalPath, Price, Seed, Share, SuiteName
+from toolkit.suites.fields import Argument, Count, LocalPath, Price, Seed, Share, SuiteName
 from toolkit.suites.models import ModelConfig, Weights
 from toolkit.suites.prompts import PROTOCOLS
-from toolkit.suites.section import RECORDED, ExtensibleSection, Section, mistakes, prefixed, refusal
+from toolkit.suites.section import RECORDED, ExtensibleSection, FreeName, Section, mistakes, prefixed, refusal
 from toolkit.tasks import METRICS
 from toolkit.tasks.base import Field as BenchmarkField
 

@@ -7,12 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from toolkit.core.text import printable
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Name of a suite, which is also that of a file."""
-MAX_NAME = 128
-"""Longest name of a model or a benchmark, in characters."""
 MAX_COUNT = 2**31 - 1
 """Largest limit, length or number of steps; larger ones overflow somewhere on the way to a model."""
 MAX_SEED = 2**63 - 1
@@ -30,21 +26,6 @@ def check_suite_name(name: str) -> str:
             "a suite's name consists of at most 64 letters, digits, dots, dashes and underscores, and begins with a letter or "
             "digit, because it names files"
         )
-    return name
-
-
-def check_name(name: str) -> str:
-    """Return the name of a model or a benchmark.
-
-    Raises:
-        ValueError: It is empty, too long, or cannot be printed on one line.
-    """
-    if not 1 <= len(name) <= MAX_NAME:
-        raise ValueError(f"a name has 1 to {MAX_NAME} characters; this one has {len(name)}")
-    if name != name.strip():
-        raise ValueError("a name has no spaces at its ends")
-    if printable(name) != name or "\n" in name or "\t" in name:
-        raise ValueError("a name has no control characters, no newline and no half of a surrogate pair")
     return name
 
 
@@ -72,8 +53,6 @@ def _check_argument(value: object) -> object:
 
 
 SuiteName = Annotated[str, AfterValidator(check_suite_name)]
-FreeName = Annotated[str, AfterValidator(check_name)]
-"""Name of a model or a benchmark: any text that can be printed on one line."""
 LocalPath = Annotated[str, AfterValidator(_check_path)]
 """Path of a file or folder, relative to the suite file's folder."""
 Share = Annotated[float, Field(ge=0, le=1)]

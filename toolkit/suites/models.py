@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from toolkit.core.packages import PACKAGE_REFERENCE
-from toolkit.suites.fields import Count, FreeName, LocalPath, Price, Scalar, Seed
-from toolkit.suites.section import Section
+from toolkit.suites.fields import Count, LocalPath, Price, Scalar, Seed
+from toolkit.suites.section import FreeName, Section
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
