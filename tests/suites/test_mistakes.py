@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.suites.test_config import GOOD
-from toolkit.core.errors import SuiteError
+from toolkit.core.errors import BenchmarkError, SuiteError
 from toolkit.core.text import printable
+from toolkit.core.workspace import Workspace
+from toolkit.suites.config import BenchmarkConfig, SuiteConfig
 from toolkit.suites.lines import line_of
 from toolkit.suites.loading import find_suite, load_config
+from toolkit.suites.resolving import load_questions
 
 PRICED = "[engine]\nusd_per_million_tokens = {}\n\n[[benchmarks]]"
 SERVED = '[[models]]\nname = "m{}"\ncheckpoint = "./m"\ndtype = "float32"\nbase_rate = 1.0\nseed = {}\n'
@@ -240,7 +244,10 @@ def test_any_text_is_a_suite_or_a_short_message(data: st.DataObject, tmp_path: P
         number = data.draw(st.integers(0, len(lines) - 1))
         key = lines[number].partition(" = ")[0]
         lines[number] = data.draw(
-            st.just("") | any_text | st.just(lines[number] + "\n" + lines[number]) | toml_values.map(f"{key} = {{}}".format)
+            st.just("")
+            | any_text
+            | st.just(lines[number] + "\n" + lines[number])
+            | toml_values.map(partial("{} = {}".format, key))
         )
     path = tmp_path / "mine.toml"
     path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
@@ -252,3 +259,18 @@ def test_any_text_is_a_suite_or_a_short_message(data: st.DataObject, tmp_path: P
     assert not any(word in message for word in ("pydantic", "validation error", "Traceback", "tuple"))
     assert all(line.startswith((str(path), f"The suite file {path}")) for line in message.splitlines())
     assert printable(message) == message
+
+
+@pytest.mark.parametrize(
+    "path", ["~nobody-here/x.csv", "n" * 300 + ".csv", "a/" * 3000 + "x.csv", "x.csv/../y.csv", "\ud83d.csv"]
+)
+def test_a_path_that_cannot_exist_is_a_message(path: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").touch()
+    own = BenchmarkConfig(name="own", data=path, prompt="{q}", metric="exact_match")
+    shipped, code = BenchmarkConfig(name="svamp", data=path), BenchmarkConfig(name="own", file=path)
+    suite = SuiteConfig.model_validate(tomllib.loads(GOOD))
+    for entry in (own, shipped, code):
+        with pytest.raises(BenchmarkError, match="There is no"):
+            load_questions(suite.model_copy(update={"benchmarks": (entry,)}), Workspace(tmp_path, tmp_path), trust=True)
+    with pytest.raises(SuiteError, match="There is no suite file"):
+        find_suite(f"{tmp_path}/{path}.toml")

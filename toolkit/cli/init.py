@@ -1,5 +1,7 @@
 """`toolkit init`: write a commented suite file."""
 
+import errno
+import os
 import shlex
 from importlib import resources
 from pathlib import Path
@@ -32,13 +34,17 @@ def init(
     if path.suffix != ".toml":
         raise SuiteError(f"A suite file ends in .toml: toolkit init {shlex.quote(str(path.with_suffix('.toml')))}")
     template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
-    if path.exists() and not (force and path.is_file()):
+    if os.path.exists(path) and not (force and path.is_file()):
         remedy = f"Choose another name, or replace it: toolkit init {quoted} --force" if path.is_file() else "It is a folder."
         raise SuiteError(f"{printable(str(path))} exists already and is unchanged. {remedy}")
     try:
         with atomic_path(path, overwrite=force) as draft:
             draft.write_text(template.replace("@SUITE@", path.stem), "utf-8")
     except OSError as error:
-        folder = "" if path.parent.is_dir() else f" Its folder does not exist: mkdir -p {shlex.quote(str(path.parent))}"
+        folder = (
+            ""
+            if os.path.isdir(path.parent) or error.errno != errno.ENOENT
+            else f" Its folder does not exist: mkdir -p {shlex.quote(str(path.parent))}"
+        )
         raise SuiteError(f"{printable(str(path))} cannot be written: {error.strerror}.{folder}") from None
     typer.echo(printable(f"Wrote {path}. To see what it would generate: toolkit plan {quoted}"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -74,7 +75,7 @@ def _from_file(entry: BenchmarkConfig, path: Path, trust: Trust) -> Benchmark:
 
 def _execute(entry: BenchmarkConfig, path: Path, trust: Trust) -> ModuleType:
     """Execute a benchmark's Python file if that is allowed: the bytes that were shown, never a compiled copy beside them."""
-    if not path.is_file() or path.suffix != ".py":
+    if not os.path.isfile(path) or path.suffix != ".py":
         raise BenchmarkError(
             f"There is no Python file {path} for benchmark {entry.name}. The path ends in .py and is relative to the suite "
             "file's folder."

@@ -1,6 +1,7 @@
 """Finds and reads suite files, and reports every mistake in one: file, line, field, and what is allowed."""
 
 import json
+import os
 import shlex
 import tomllib
 from importlib import resources
@@ -35,9 +36,9 @@ def find_suite(reference: str) -> Path:
     """
     if reference.endswith(".toml") or "/" in reference:
         path = Path(reference)
-        if path.is_file():
+        if os.path.isfile(path):  # False, where pathlib raises: no permission, or a name that is too long
             return path
-        if path.exists() or not reference.endswith(".toml"):
+        if os.path.exists(path) or not reference.endswith(".toml"):
             raise SuiteError(f"{printable(reference)} is not a suite file: a suite is a file whose name ends in .toml.")
         remedy = f"Write one with: toolkit init {shlex.quote(reference)}"
         raise SuiteError(printable(f"There is no suite file {reference}. {remedy}"))

@@ -90,7 +90,7 @@ def read_file(path: Path) -> Iterator[PlacedRecord]:
     Raises:
         BenchmarkError: There is no such file, or a record cannot be read.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, where pathlib raises: no permission, or a name that is too long
         raise BenchmarkError(f"There is no file {path}. A path is relative to the suite file's folder.")
     yield from read_records(path)
 
@@ -101,12 +101,14 @@ def _names(split: DataSplit) -> str:
 
 def _find(split: DataSplit, base: Path) -> list[tuple[Path, str]] | None:
     """Return the files of a split below a folder, each with a pattern for the files inside it, or None."""
-    if base.is_file():
+    if os.path.isfile(base):
         for file in split.files:
             outer, _, pattern = file.partition("::")
             if pattern and Path(outer).suffix == base.suffix:
                 return [(base, pattern)]
         return [(base, "*")]
+    if not os.path.isdir(base):
+        return None
     is_shared_folder = os.environ.get("TOOLKIT_DATA") == str(base)  # only the benchmark's own subfolder counts
     for file in split.files:
         outer, _, pattern = file.partition("::")
