@@ -6,24 +6,25 @@ Example (chal-1):
     Think step by step, then end with "Answer: " and the number.
     -> 51
 
-Scored by numeric match. Licence MIT. The release is one challenge set of 1,000, which the hub's copy splits in two; all of
+Scored by numeric match; references are written in plain decimal notation (version 1 wrote six digits, and large numbers as
+`5.1e+07`). Licence MIT. The release is one challenge set of 1,000, which the hub's copy splits in two; all of
 it is used, so there are no few-shot examples.
 """
 
 from benchmarks.gsm8k import REQUEST
-from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record
+from toolkit.tasks import Benchmark, Dataset, DataSplit, Item, Record, number_text
 
 
 def _item(row: Record, split: str) -> Item:
     body = row["Body"].strip()
     story = body if body.endswith((".", "?", "!", ",")) else f"{body}."
-    answer = f"{float(row['Answer']):g}"
+    answer = number_text(float(row["Answer"]))
     return Item(row["ID"], f"{story} {row['Question'].strip()}\n{REQUEST}", (answer,), stratum=row["Type"])
 
 
 SVAMP = Benchmark(
     name="svamp",
-    version="1",
+    version="2",
     field="mathematics",
     metric="numeric_match",
     licence="MIT",

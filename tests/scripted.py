@@ -61,4 +61,4 @@ def suite_config(**changes: Any) -> SuiteConfig:
 
 def resolve_config(config: SuiteConfig, folder: Path) -> Suite:
     """Resolve a suite whose relative paths start at a folder."""
-    return resolve(config, Workspace(folder, folder / "weights"))
+    return resolve(config, Workspace(folder, folder / "weights"), trust=True)

@@ -155,7 +155,7 @@ MALFORMED: list[tuple[Callable[[Rows], Rows], str]] = [
     (lambda rows: [rows[0], rows[1] | {"cost": -1.0}, *rows[2:]], "row 2 has a cost .* below 0"),
     (lambda rows: [rows[0], rows[1] | {"path": "large > third"}, *rows[2:]], "row 2 has the path large > third, which"),
     (lambda rows: [rows[0], rows[1] | {"response": rows[0]["response"]}, *rows[2:]], "row 2 scores the response of row 1"),
-    (lambda rows: [row | {"benchmark": "a b"} for row in rows], "cannot be a suite"),
+    (lambda rows: [row | {"benchmark": "a\x07b"} for row in rows], "cannot be a suite"),
     (lambda rows: [row | {"score": None} for row in rows], "no row with a score"),
 ]  # fmt: skip
 

@@ -314,7 +314,7 @@ def test_wrong_rows_are_refused_with_their_number(rows: list[Any], said: str, tm
 
 def test_text_that_is_no_json_is_refused_with_its_row(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "a?", "answer": ["x"]}\n{"question\n')
-    with pytest.raises(BenchmarkError, match="row 2 is not JSON"):
+    with pytest.raises(BenchmarkError, match="line 2 is not JSON"):
         BENCHMARKS["nq_open"].items(data=tmp_path / "data.jsonl")
 
 
@@ -416,7 +416,7 @@ def test_the_worked_example_of_the_docs_runs(tmp_path: Path) -> None:
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
     assert len(code.splitlines()) < 100
     (tmp_path / "months.py").write_text(code)
-    benchmark = find_benchmark(BenchmarkConfig(name="months", file="months.py"), Workspace(tmp_path, tmp_path))
+    benchmark = find_benchmark(BenchmarkConfig(name="months", file="months.py"), Workspace(tmp_path, tmp_path), trust=True)
     items = {item.id: item for item in benchmark.items()}
     assert len(items) == 12
     assert METRICS[benchmark.metric].score("It has 28 days.", Reference(items["February"].answers)).value == 1
@@ -433,14 +433,14 @@ def test_the_table_of_the_docs_is_a_benchmark(tmp_path: Path) -> None:
     assert item.prompt == "Which river flows through Cairo?\nAnswer in one word."
     assert item.answers == ("Nile", "the Nile")
     write(tmp_path / "rivers.jsonl", [{"question": "Which?"}])
-    with pytest.raises(BenchmarkError, match="row 1 has no 'a'; it has question"):
+    with pytest.raises(BenchmarkError, match="row 1 has no 'q'; it has question"):
         benchmark.items()
 
 
 def test_a_file_without_the_benchmark_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("x = 1\n")
     with pytest.raises(BenchmarkError, match="must define one Benchmark named 'mine'; it defines: none"):
-        find_benchmark(BenchmarkConfig(name="mine", file="mine.py"), Workspace(tmp_path, tmp_path))
+        find_benchmark(BenchmarkConfig(name="mine", file="mine.py"), Workspace(tmp_path, tmp_path), trust=True)
 
 
 def test_ids_do_not_depend_on_the_place_of_the_data() -> None:
@@ -448,3 +448,14 @@ def test_ids_do_not_depend_on_the_place_of_the_data() -> None:
     for item in sorted(local("gsm8k").items(), key=lambda item: item.id):
         digest.update(f"{item.id}\n{item.answers}\n".encode())
     assert BENCHMARKS["gsm8k"].items(data=DATA / "gsm8k")[0].id == BENCHMARKS["gsm8k"].items()[0].id
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [(51000000.0, "51000000"), ("1234567.0", "1234567"), (33.3333333, "33.3333333"), (0.25, "0.25"), (8, "8")],
+)
+def test_references_that_are_numbers_are_written_in_full(answer: object, text: str, tmp_path: Path) -> None:
+    (item,) = BENCHMARKS["svamp"].items(data=write(tmp_path / "SVAMP.jsonl", [SAMPLES["svamp"][0][0] | {"Answer": answer}]))
+    assert item.answers == (text,)
+    assert METRICS["numeric_match"].score(f"Answer: {text}", Reference(item.answers)).value == 1
+    assert METRICS["numeric_match"].score("Answer: 7", Reference(item.answers)).value == 0

@@ -1,12 +1,16 @@
 """`toolkit benchmarks`: which benchmarks there are, and what a model sees of them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.common import Format, FormatOption, OutputOption, app
-from toolkit.core.errors import BenchmarkError, did_you_mean
+from toolkit.core.errors import BenchmarkError, ToolkitError, did_you_mean
+from toolkit.core.text import printable
+
+if TYPE_CHECKING:
+    from toolkit.tasks import Benchmark
 
 
 @app.command()
@@ -46,7 +50,7 @@ def _list(format: Format, output: Path | None) -> None:
         {
             "benchmark": name,
             "field": benchmark.field,
-            "questions": "synthetic" if benchmark.synthetic else str(benchmark.size or len(benchmark.items())),
+            "questions": "synthetic" if benchmark.synthetic else _size(benchmark),
             "metric": benchmark.metric,
             "source": benchmark.origin,
             "licence": benchmark.licence,
@@ -57,6 +61,16 @@ def _list(format: Format, output: Path | None) -> None:
     write(rows, format, output)
     if format == Format.TABLE and not output:
         typer.echo(f"\nmmlu_SUBJECT is one subject of mmlu: {', '.join(SUBJECTS)}.")
+
+
+def _size(benchmark: "Benchmark") -> str:
+    """Return the number of questions; `?` if it can only be known from data that are not on this machine."""
+    if benchmark.size:
+        return str(benchmark.size)
+    try:
+        return "?" if benchmark.dataset else str(len(benchmark.items()))
+    except ToolkitError:
+        return "?"
 
 
 def _show(name: str, limit: int, shots: int, data: Path | None, format: Format, output: Path | None) -> None:
@@ -70,6 +84,6 @@ def _show(name: str, limit: int, shots: int, data: Path | None, format: Format, 
         write(rows, format, output)
         return
     facts = f"{name}: {benchmark.field}, scored by {benchmark.metric}, {benchmark.origin}, {benchmark.licence}"
-    typer.echo(f"{facts}\n{benchmark.citation}".rstrip())
+    typer.echo(printable(f"{facts}\n{benchmark.citation}".rstrip()))
     for item in items:
-        typer.echo(f"\n--- {item.id}\n{item.prompt}\n--- accepted: {' | '.join(item.answers)}")
+        typer.echo(printable(f"\n--- {item.id}\n{item.prompt}\n--- accepted: {' | '.join(item.answers)}"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from toolkit.cli.trust import consent
 from toolkit.core.errors import CacheError, SuiteError, did_you_mean
 from toolkit.core.workspace import Workspace
 
@@ -83,11 +84,16 @@ RunsDirOption = Annotated[Path, typer.Option("--runs-dir", help="Folder of the t
 
 
 class SuiteFile(NamedTuple):
-    """A suite as written, its cache (which need not exist), and its folders."""
+    """A suite as written, its cache (which need not exist), and its folders.
+
+    Attributes:
+        is_recorded: Whether the suite comes from its cache, rather than from a file of the user's.
+    """
 
     config: "SuiteConfig"
     cache: "Cache"
     workspace: Workspace
+    is_recorded: bool = False
 
 
 def cache_folder() -> Path:
@@ -148,7 +154,7 @@ def read_suite(reference: str, path: Path | None, *, migrate: bool = False) -> S
             cache.migrate()
         recorded = cache.suites.get(reference) if cache.exists() else None
         if recorded:
-            return SuiteFile(recorded.config, cache, Workspace.beside(cache.path))
+            return SuiteFile(recorded.config, cache, Workspace.beside(cache.path), is_recorded=True)
     file = find_suite(reference)
     config = load_config(file)
     cache = Cache(cache_path(config.name, path))
@@ -157,12 +163,17 @@ def read_suite(reference: str, path: Path | None, *, migrate: bool = False) -> S
     return SuiteFile(config, cache, Workspace.beside(cache.path, file.parent))
 
 
-def resolve_suite(file: SuiteFile) -> "Suite":
-    """Resolve a suite into keys; the data of benchmarks that its cache has recorded are not loaded again."""
+def resolve_suite(file: SuiteFile, *, trust: bool) -> "Suite":
+    """Resolve a suite into keys; the data of benchmarks that its cache has recorded are not loaded again.
+
+    Args:
+        file: The suite.
+        trust: Whether Python files of benchmarks run without asking the user.
+    """
     from toolkit.suites.resolving import resolve
 
     recorded = file.cache.suites.get(file.config.name) if file.cache.exists() else None
-    return resolve(file.config, file.workspace, recorded)
+    return resolve(file.config, file.workspace, recorded, trust=consent(trust), is_recorded=file.is_recorded)
 
 
 def open_recorded(reference: str, path: Path | None) -> "tuple[Suite, SuiteConfig, Cache]":

@@ -9,6 +9,7 @@ import typer
 
 from toolkit.cli.common import STOPPED, CacheOption, SandboxOption, SuiteArgument, app, read_suite, resolve_suite
 from toolkit.cli.progress_bar import ProgressBar
+from toolkit.cli.trust import TrustOption
 from toolkit.core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def generate(
     executor: Annotated[Executor, typer.Option(help="Run engines in this process, or on a Ray cluster.")] = Executor.LOCAL,
     address: AddressOption = None,
     sandbox: SandboxOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Generate every response of a suite that its cache does not hold yet. Stop and repeat the command at any time.
 
@@ -76,7 +78,7 @@ def generate(
     config = file.config.limited(limit) if limit else file.config
     if sandbox:
         config = config.model_copy(update={"code": CodeConfig(sandbox=sandbox.value)})
-    resolved = resolve_suite(file._replace(config=config))
+    resolved = resolve_suite(file._replace(config=config), trust=trust)
     file.cache.create()
     with file.cache.suites.record_tentatively(resolved, lambda: len(file.cache.generations.done_nodes(resolved))):
         total, missing, failed = _count_nodes(resolved, file.cache)

@@ -1,5 +1,8 @@
 """`toolkit init`: write a commented suite file."""
 
+import errno
+import os
+import shlex
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -8,28 +11,40 @@ import typer
 
 from toolkit.cli.common import app
 from toolkit.core.errors import SuiteError
+from toolkit.core.files import atomic_path
+from toolkit.core.text import printable
 
 
 @app.command()
-def init(path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml. It must not exist.")]) -> None:
-    """Write a commented suite file to start from.
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented suite file to start from. An existing file stays as it is.
 
     Example: toolkit init mine.toml
     """
-    import re
+    from toolkit.suites.fields import check_suite_name
 
-    from toolkit.suites.config import NAME
-
-    if path.suffix != ".toml":
-        raise SuiteError(f"A suite file ends in .toml: toolkit init {path.stem}.toml")
-    if not re.fullmatch(NAME, path.stem):
-        raise SuiteError(f"A suite's name consists of letters, digits, dots, dashes and underscores; {path.stem!r} does not.")
-    template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(template.replace("@SUITE@", path.stem))
-    except FileExistsError:
-        raise SuiteError(f"{path} exists already and is unchanged. Choose another name.") from None
+        check_suite_name(path.stem)
+    except ValueError as error:
+        raise SuiteError(f"The file's name is the suite's name, and {path.stem!r} cannot be one: {error}.") from None
+    quoted = shlex.quote(str(path))
+    if path.suffix != ".toml":
+        raise SuiteError(f"A suite file ends in .toml: toolkit init {shlex.quote(str(path.with_suffix('.toml')))}")
+    template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
+    if os.path.exists(path) and not (force and path.is_file()):
+        remedy = f"Choose another name, or replace it: toolkit init {quoted} --force" if path.is_file() else "It is a folder."
+        raise SuiteError(f"{printable(str(path))} exists already and is unchanged. {remedy}")
+    try:
+        with atomic_path(path, overwrite=force) as draft:
+            draft.write_text(template.replace("@SUITE@", path.stem), "utf-8")
     except OSError as error:
-        raise SuiteError(f"{path} cannot be written: {error.strerror}. Does its folder exist?") from None
-    typer.echo(f"Wrote {path}. To see what it would generate: toolkit plan {path}")
+        folder = (
+            ""
+            if os.path.isdir(path.parent) or error.errno != errno.ENOENT
+            else f" Its folder does not exist: mkdir -p {shlex.quote(str(path.parent))}"
+        )
+        raise SuiteError(f"{printable(str(path))} cannot be written: {error.strerror}.{folder}") from None
+    typer.echo(printable(f"Wrote {path}. To see what it would generate: toolkit plan {quoted}"))

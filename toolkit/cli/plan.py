@@ -3,11 +3,16 @@
 import typer
 
 from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, SuiteArgument, app, read_suite, resolve_suite
+from toolkit.cli.trust import TrustOption
 
 
 @app.command()
 def plan(
-    suite: SuiteArgument, cache: CacheOption = None, format: FormatOption = Format.TABLE, output: OutputOption = None
+    suite: SuiteArgument,
+    cache: CacheOption = None,
+    format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Count the nodes of a suite by benchmark, hop and model, and estimate tokens, time, money, memory and storage.
 
@@ -22,7 +27,7 @@ def plan(
     from toolkit.report.tables import write
 
     file = read_suite(suite, cache)
-    resolved = resolve_suite(file)
+    resolved = resolve_suite(file, trust=trust)
     planned = make_plan(
         resolved,
         file.cache if file.cache.exists() else None,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.common import CacheOption, SuiteArgument, app, read_suite, resolve_suite
+from toolkit.cli.trust import TrustOption
 
 
 @app.command()
@@ -12,6 +13,7 @@ def profile(
     suite: SuiteArgument,
     cache: CacheOption = None,
     prompts: Annotated[int, typer.Option(help="Prompts to read, and as many others to respond to.", min=1)] = 64,
+    trust: TrustOption = False,
 ) -> None:
     """Measure the suite's engine with each model, for toolkit plan: loading, tokens read and written per second, memory.
 
@@ -22,7 +24,7 @@ def profile(
 
     file = read_suite(suite, cache)
     profiles = []
-    measurements = profile_engine(resolve_suite(file), file.workspace.absolute(), prompts)
+    measurements = profile_engine(resolve_suite(file, trust=trust), file.workspace.absolute(), prompts)
     for model in file.config.models:
         typer.echo(f"{model.name}: loading, reading and writing", err=True)
         profiles.append(next(measurements))

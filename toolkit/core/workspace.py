@@ -1,5 +1,6 @@
 """The two folders that every command works with, as one value."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -28,4 +29,4 @@ class Workspace:
 
     def path(self, reference: str) -> Path:
         """Return the path that a reference in the suite file means."""
-        return self.folder / Path(reference).expanduser()
+        return self.folder / os.path.expanduser(reference)  # keeps `~nobody` as it is, where pathlib raises

@@ -1,27 +1,35 @@
 """Finds the benchmark that an entry of a suite means: a registered one, a Python file of the user's, or a table of rows."""
 
+import hashlib
 import importlib.util
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from string import Formatter
+from types import ModuleType
 
 from toolkit.core.errors import BenchmarkError, did_you_mean
 from toolkit.core.workspace import Workspace
 from toolkit.suites.config import BenchmarkConfig
-from toolkit.tasks import BENCHMARKS, METRICS, Benchmark, Item, Record
+from toolkit.suites.tables import read_item
+from toolkit.tasks import BENCHMARKS, METRICS, Benchmark
 from toolkit.tasks.data import read_file
 
+Trust = bool | Callable[[Path, str], bool]
+"""Whether Python files of benchmarks may run; or a function that decides it for a file and the SHA-256 of its content."""
 
-def find_benchmark(entry: BenchmarkConfig, workspace: Workspace) -> Benchmark:
+
+def find_benchmark(entry: BenchmarkConfig, workspace: Workspace, trust: Trust = False) -> Benchmark:
     """Return the benchmark that an entry of a suite means; its data are not loaded yet.
 
     Args:
         entry: The entry.
         workspace: The suite file's folder, and the folder of downloads.
+        trust: Whether a Python file that the entry names may be executed.
 
     Raises:
-        BenchmarkError: The benchmark is not installed, or was imported with its responses, or the user's file cannot be
-            executed or does not define it.
+        BenchmarkError: The benchmark is not installed, or was imported with its responses, or the user's file may not or cannot
+            be executed, or does not define it.
     """
     if entry.imported:
         raise BenchmarkError(
@@ -29,15 +37,24 @@ def find_benchmark(entry: BenchmarkConfig, workspace: Workspace) -> Benchmark:
             "Import results that have more of them: toolkit import TABLE --suite NAME"
         )
     if entry.file:
-        return _from_file(entry, workspace.path(entry.file))
-    if entry.prompt:
-        return _from_table(entry, entry.prompt, workspace)
-    if entry.name not in BENCHMARKS:
+        benchmark = _from_file(entry, workspace.path(entry.file), trust)
+    elif entry.prompt:
+        benchmark = _from_table(entry, workspace)
+    elif entry.name in BENCHMARKS:
+        benchmark = BENCHMARKS[entry.name]
+    else:
         raise BenchmarkError(
             f"There is no benchmark {entry.name!r}; {did_you_mean(entry.name, BENCHMARKS)} (toolkit benchmarks). "
             "If a package defines it, install that package."
         )
-    return BENCHMARKS[entry.name]
+    further = (*entry.metrics, *([entry.quality] if entry.quality else []))
+    for metric in (benchmark.metric, *(benchmark.metrics or ()), *further):
+        if not isinstance(metric, str) or metric not in METRICS:
+            raise BenchmarkError(
+                f"Benchmark {entry.name}: there is no metric {metric!r}; {did_you_mean(str(metric), METRICS)}. A metric of "
+                "your own is defined in the benchmark's Python file, with the decorator @metric of toolkit.tasks."
+            )
+    return benchmark
 
 
 def synthetic_benchmarks(entries: Iterable[BenchmarkConfig]) -> dict[str, bool]:
@@ -47,51 +64,48 @@ def synthetic_benchmarks(entries: Iterable[BenchmarkConfig]) -> dict[str, bool]:
     }
 
 
-def _from_file(entry: BenchmarkConfig, path: Path) -> Benchmark:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise BenchmarkError(
-            f"There is no Python file {path} for benchmark {entry.name}. The path is relative to the suite file's folder."
-        )
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise BenchmarkError(f"The benchmark file {path} cannot be executed: {type(error).__name__}: {error}") from error
-    defined = [value for value in vars(module).values() if isinstance(value, Benchmark)]
+def _from_file(entry: BenchmarkConfig, path: Path, trust: Trust) -> Benchmark:
+    defined = [value for value in vars(_execute(entry, path, trust)).values() if isinstance(value, Benchmark)]
     named = [benchmark for benchmark in defined if benchmark.name == entry.name]
     if len(named) != 1:
-        names = ", ".join(benchmark.name for benchmark in defined) or "none"
+        names = ", ".join(str(benchmark.name) for benchmark in defined) or "none"
         raise BenchmarkError(f"The file {path} must define one Benchmark named {entry.name!r}; it defines: {names}.")
-    metrics = (named[0].metric, *named[0].metrics, *entry.metrics, *([entry.quality] if entry.quality else []))
-    for metric in metrics:
-        if metric not in METRICS:
-            raise BenchmarkError(f"Benchmark {entry.name}: there is no metric {metric!r}; {did_you_mean(metric, METRICS)}.")
     return named[0]
 
 
-def _from_table(entry: BenchmarkConfig, template: str, workspace: Workspace) -> Benchmark:
+def _execute(entry: BenchmarkConfig, path: Path, trust: Trust) -> ModuleType:
+    """Execute a benchmark's Python file if that is allowed: the bytes that were shown, never a compiled copy beside them."""
+    if not os.path.isfile(path) or path.suffix != ".py":
+        raise BenchmarkError(
+            f"There is no Python file {path} for benchmark {entry.name}. The path ends in .py and is relative to the suite "
+            "file's folder."
+        )
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise BenchmarkError(f"The benchmark file {path} cannot be read: {error.strerror}.") from None
+    allowed = trust(path, hashlib.sha256(source).hexdigest()) if callable(trust) else trust
+    if not allowed:
+        raise BenchmarkError(
+            f"Benchmark {entry.name} is the Python file {path}, and loading it runs its code with your rights. Read the file; "
+            "to run it, repeat the command with --trust (remembered until the file changes), or set TOOLKIT_TRUST=1 for files "
+            "of your own. In Python: resolve(..., trust=True)."
+        )
+    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except (Exception, SystemExit) as error:
+        raise BenchmarkError(f"The benchmark file {path} cannot be executed: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _from_table(entry: BenchmarkConfig, workspace: Workspace) -> Benchmark:
     assert entry.data
     assert entry.metric
     path = workspace.path(entry.data)
-    columns = {name.partition(".")[0].partition("[")[0] for _, name, _, _ in Formatter().parse(template) if name}
-    columns |= {column for column in (entry.answer, entry.choices, entry.id, entry.stratum) if column}
-
-    def item(record: Record, number: int) -> Item:
-        missing = sorted(columns - set(record))
-        if missing:
-            raise BenchmarkError(
-                f"Benchmark {entry.name}: {path}, row {number} has no {missing[0]!r}; it has {', '.join(map(str, record))}."
-            )
-        choices = tuple(map(str, record[entry.choices])) if entry.choices else ()
-        return Item(
-            id=str(record[entry.id]) if entry.id else f"row-{number}",
-            prompt=template.format(**record),
-            answers=_accepted_answers(record[entry.answer], choices),
-            choices=choices,
-            stratum=str(record[entry.stratum]) if entry.stratum else "",
-        )
-
     return Benchmark(
         name=entry.name,
         version="1",
@@ -99,16 +113,5 @@ def _from_table(entry: BenchmarkConfig, template: str, workspace: Workspace) -> 
         metric=entry.metric,
         licence=entry.licence,
         source=path.name,
-        load=lambda: [item(placed.record, placed.number) for placed in read_file(path)],
+        load=lambda: [read_item(entry, placed) for placed in read_file(path)],
     )
-
-
-def _accepted_answers(value: object, choices: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the accepted answers of a row; the letter of a choice becomes the choice."""
-    if value is None:
-        return ()
-    answers = tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
-    if len(answers) == 1 and choices and answers[0] not in choices and len(answers[0]) == 1:
-        position = ord(answers[0].upper()) - ord("A")
-        return (choices[position],) if 0 <= position < len(choices) else answers
-    return answers

@@ -4,22 +4,23 @@ Everything here is plain validated data as the user wrote it. Nothing is fetched
 """
 
 from collections.abc import Mapping
+from string import Formatter
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from toolkit.core import tree
 from toolkit.core.errors import EngineError, SuiteError, did_you_mean
 from toolkit.core.registry import ALGORITHMS, BENCHMARKS, ENGINE_SETTINGS, ENGINES
+from toolkit.suites.fields import Argument, Count, LocalPath, Price, Seed, Share, SuiteName
 from toolkit.suites.models import ModelConfig, Weights
 from toolkit.suites.prompts import PROTOCOLS
-from toolkit.suites.section import RECORDED, ExtensibleSection, Section, mistakes, prefixed, refusal
+from toolkit.suites.section import RECORDED, ExtensibleSection, FreeName, Section, mistakes, prefixed, refusal
 from toolkit.tasks import METRICS
 from toolkit.tasks.base import Field as BenchmarkField
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-Name = Annotated[str, Field(pattern=NAME)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Argument = int | float | bool | str | tuple[int, ...]
+MAX_NODES = 1_000_000
+"""Most nodes of one question's tree; a larger pool or horizon cannot be generated in full, which is what a suite asks for."""
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -30,18 +31,20 @@ class BenchmarkConfig(Section):
     (`data` and `prompt`), in which case `answer` and `metric` say how it is scored.
     """
 
-    name: Name = Field(description="A shipped benchmark (`toolkit benchmarks` lists them), or a name for your own.")
-    limit: int | None = Field(None, ge=1, description="Number of questions; a larger limit contains the smaller one.")
-    seed: int = Field(0, ge=0, description="Another seed selects other questions under a limit.")
+    name: FreeName = Field(description="A shipped benchmark (`toolkit benchmarks` lists them), or a name for your own.")
+    limit: Count | None = Field(None, description="Number of questions; a larger limit contains the smaller one.")
+    seed: Seed = Field(0, description="Another seed selects other questions under a limit.")
     shots: int = Field(0, ge=0, le=32, description="Examples shown before each question, from the split reserved for them.")
     quality: str | None = Field(None, description="Metric that is Q in this suite; default: the benchmark's own.")
     metrics: tuple[str, ...] = Field((), description="Further metrics to score and cache.")
-    data: str | None = Field(
+    data: LocalPath | None = Field(
         None,
         description="Your copy of the data, relative to the suite file: a folder or file (JSONL, JSON, CSV, Parquet, gz, zip). "
         "Default: below $TOOLKIT_DATA, else the hub.",
     )
-    file: str | None = Field(None, description="Your own benchmark: a Python file that defines one `Benchmark`.")
+    file: LocalPath | None = Field(
+        None, description="Your own benchmark: a Python file that defines one `Benchmark`. Its code runs: see --trust."
+    )
     prompt: str | None = Field(
         None, description="Your own benchmark: the prompt of a row of `data`, with its columns in braces: `{question}`."
     )
@@ -73,6 +76,20 @@ class BenchmarkConfig(Section):
         if self.prompt is not None and (self.data is None or self.metric is None):
             raise ValueError("prompt also needs data and metric")
         return self
+
+    @field_validator("prompt")
+    @classmethod
+    def _check_prompt(cls, prompt: str | None) -> str | None:
+        if prompt is not None:
+            try:
+                fields = [(field, spec) for _, field, spec, _ in Formatter().parse(prompt) if field is not None]
+            except ValueError as error:
+                raise ValueError(f"{error}; columns are in braces, and a brace of the text is written twice") from None
+            if not fields or any(not field for field, _ in fields):
+                raise ValueError("it names its columns in braces, such as {question}; otherwise all questions are the same")
+            if any("{" in (spec or "") for _, spec in fields):
+                raise ValueError("a format has no column of its own")
+        return prompt
 
     @model_validator(mode="after")
     def _check_metrics(self, info: ValidationInfo) -> Self:
@@ -119,16 +136,15 @@ class EngineConfig(ExtensibleSection):
         description="The engine: transformers, vllm, openai, scripted, or one of an installed package.",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    batch_tokens: int | None = Field(
+    batch_tokens: Annotated[Count, Field(ge=64)] | None = Field(
         None,
-        ge=64,
         description="Tokens of a batch, prompts and responses with padding; halved on out-of-memory. Default: the engine's.",
     )
     batch_timeout: float = Field(
         1800.0, gt=0, description="Seconds that a batch may take, loading weights included, before its engine counts as hung."
     )
     usd_per_hour: float = Field(0.0, ge=0, description="Price of the machine, for generate --budget 'N usd'.")
-    usd_per_million_tokens: dict[str, tuple[float, float]] = Field(
+    usd_per_million_tokens: dict[str, tuple[Price, Price]] = Field(
         {}, description="Price of prompts and of responses by model, e.g. { mathematics = [0.1, 0.4] }, for the same."
     )
 
@@ -180,7 +196,7 @@ class SplitConfig(Section):
     train: Share = Field(0.6, description="Share on which routers are trained and the cost unit is computed.")
     validation: Share = Field(0.1, description="Share for early stopping and selection.")
     test: Share = Field(0.3, description="Share that is only evaluated on.")
-    seed: int = Field(0, ge=0, description="Another seed draws other splits.")
+    seed: Seed = Field(0, description="Another seed draws other splits.")
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
@@ -229,9 +245,9 @@ class TrainConfig(ExtensibleSection):
         False, description="Adds an action that ends with the current response; before the first, Q = C = 0."
     )
     holdout: str | None = Field(None, description="A benchmark to leave out of training; the router is evaluated on all of it.")
-    timesteps: int = Field(100_000, ge=1, description="Environment steps (hops) replayed in training; not for exact.")
-    n_envs: int = Field(512, ge=1, description="Episodes replayed side by side; not for exact.")
-    net_arch: tuple[int, ...] = Field((64, 64), description="Hidden layers of the policy's network.")
+    timesteps: Count = Field(100_000, description="Environment steps (hops) replayed in training; not for exact.")
+    n_envs: Count = Field(512, description="Episodes replayed side by side; not for exact.")
+    net_arch: tuple[Count, ...] = Field((64, 64), description="Hidden layers of the policy's network.")
     projection: int = Field(
         32, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
     )
@@ -269,12 +285,12 @@ class TrainConfig(ExtensibleSection):
 class SuiteConfig(Section):
     """A suite as written."""
 
-    name: Name = Field(description="Names the cache file and every row of results.")
+    name: SuiteName = Field(description="Names the cache file and every row of results.")
     description: str = Field("", description="One line for people.")
     horizon: int = Field(ge=1, le=8, description="Number of hops L.")
     samples: int = Field(1, ge=1, le=64, description="Whole trees per question; above 1 every model must sample.")
-    models: tuple[ModelConfig, ...] = Field(min_length=1, max_length=256, description="The pool, in order: [[models]].")
-    benchmarks: tuple[BenchmarkConfig, ...] = Field(min_length=1, description="The benchmarks: [[benchmarks]].")
+    models: tuple[ModelConfig, ...] = Field(description="The pool, in order: [[models]].")
+    benchmarks: tuple[BenchmarkConfig, ...] = Field(description="The benchmarks: [[benchmarks]].")
     incomplete: Literal["refuse", "exclude question"] = Field(
         "refuse", description="Questions with a failed generation: refuse to train and evaluate, or leave them out."
     )
@@ -288,6 +304,8 @@ class SuiteConfig(Section):
     @model_validator(mode="after")
     def _check_names(self) -> Self:
         for kind, names in (("model", [m.name for m in self.models]), ("benchmark", [b.name for b in self.benchmarks])):
+            if not names:
+                raise refusal(f"{kind}s", (), f"the suite has no {kind}; each is a table [[{kind}s]]")
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 raise ValueError(f"{kind} {repeated[0]!r} is listed twice; names must be unique")
@@ -304,6 +322,30 @@ class SuiteConfig(Section):
                 f"model {served[0]!r} is served:, and the engine {self.engine.name} runs weights: use an engine that asks a "
                 'server, such as name = "openai"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_size(self, info: ValidationInfo) -> Self:
+        nodes = tree.n_nodes(len(self.models), self.horizon) - 1
+        if nodes > MAX_NODES and info.context != RECORDED:
+            message = (
+                f"{len(self.models)} models over {self.horizon} hops are {nodes:,} generations per question, more than "
+                f"{MAX_NODES:,}; lower horizon, or remove models"
+            )
+            raise refusal("horizon", self.horizon, message)
+        return self
+
+    @model_validator(mode="after")
+    def _check_prices(self, info: ValidationInfo) -> Self:
+        prices, names = self.engine.usd_per_million_tokens, [model.name for model in self.models]
+        unknown, without = sorted(set(prices) - set(names)), [name for name in names if name not in prices]
+        message = ""
+        if unknown:
+            message = f"there is no model {unknown[0]!r}; {did_you_mean(unknown[0], names)}"
+        elif prices and without and not self.engine.usd_per_hour:
+            message = f"model {without[0]!r} has no price, so it would be free; give it one ([0, 0] if it is free)"
+        if message and info.context != RECORDED:
+            raise prefixed(refusal("usd_per_million_tokens", None, message), "engine")
         return self
 
     def limited(self, limit: int) -> "SuiteConfig":

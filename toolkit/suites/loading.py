@@ -1,7 +1,8 @@
 """Finds and reads suite files, and reports every mistake in one: file, line, field, and what is allowed."""
 
 import json
-import re
+import os
+import shlex
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from toolkit.core.errors import CacheError, SuiteError, did_you_mean
+from toolkit.core.errors import BenchmarkError, CacheError, SuiteError, did_you_mean
 from toolkit.core.registry import ENGINE_SETTINGS
+from toolkit.core.text import printable
 from toolkit.suites.config import SuiteConfig
+from toolkit.suites.lines import Loc, line_of
 from toolkit.suites.section import RECORDED, ExtensibleSection, message_of
+from toolkit.tasks.formats import decode
 
-Loc = tuple[int | str, ...]
-"""Where a field is: names of tables and fields, and positions in arrays of tables."""
+MAX_SHOWN = 80
+"""Characters of a value that a message shows."""
 
 
 def shipped_suites() -> dict[str, Path]:
@@ -32,9 +36,12 @@ def find_suite(reference: str) -> Path:
     """
     if reference.endswith(".toml") or "/" in reference:
         path = Path(reference)
-        if path.is_file():
+        if os.path.isfile(path):  # False, where pathlib raises: no permission, or a name that is too long
             return path
-        raise SuiteError(f"There is no suite file {reference}. Write one with: toolkit init {reference}")
+        if os.path.exists(path) or not reference.endswith(".toml"):
+            raise SuiteError(f"{printable(reference)} is not a suite file: a suite is a file whose name ends in .toml.")
+        remedy = f"Write one with: toolkit init {shlex.quote(reference)}"
+        raise SuiteError(printable(f"There is no suite file {reference}. {remedy}"))
     shipped = shipped_suites()
     if reference in shipped:
         return shipped[reference]
@@ -50,21 +57,49 @@ def load_config(path: Path) -> SuiteConfig:
     Raises:
         SuiteError: One line for each mistake, with file, line (if known), field and what is allowed.
     """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise SuiteError(f"The suite file {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"The suite file {path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+    text = _read(path)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"{path} is not valid TOML: {_toml_message(error)}.") from None
+    except RecursionError:
+        raise SuiteError(f"{path} is nested too deeply.") from None
+    except ValueError as error:  # a number of thousands of digits
         raise SuiteError(f"{path} is not valid TOML: {error}.") from None
     try:
-        return SuiteConfig.model_validate(document)
+        return SuiteConfig.model_validate(_with_tuples(document), strict=True)
     except ValidationError as error:
-        lines = [_explain(path, text, dict(detail)) for detail in error.errors(include_url=False)]
-        raise SuiteError("\n".join(lines)) from None
+        mistakes = [_explain(path, text, dict(detail)) for detail in error.errors(include_url=False)]
+        raise SuiteError("\n".join(message for _, message in sorted(mistakes, key=lambda mistake: mistake[0]))) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SuiteError(f"The suite file {path} cannot be read: {reason}.") from None
+    try:
+        text = decode(content, f"The suite file {path}")
+    except BenchmarkError as error:
+        raise SuiteError(str(error)) from None
+    if not text.strip():
+        raise SuiteError(f"The suite file {path} is empty. To start from a commented one: toolkit init NAME.toml")
+    return text
+
+
+def _toml_message(error: tomllib.TOMLDecodeError) -> str:
+    message = printable(str(error))
+    if "overwrite a value" in message or "Cannot declare" in message:
+        return f"{message}: this key or table is written twice"
+    return message
+
+
+def _with_tuples(value: Any) -> Any:
+    """Return a document with tuples for lists: strictly, only a tuple is a tuple, as only a number is a number."""
+    if isinstance(value, list):
+        return tuple(map(_with_tuples, value))
+    return {name: _with_tuples(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def recorded_config(text: str) -> SuiteConfig:
@@ -73,9 +108,12 @@ def recorded_config(text: str) -> SuiteConfig:
     Raises:
         CacheError: It has a field that this version of the toolkit does not know.
     """
-    document = json.loads(text)
-    engine = document.get("engine", {})
-    document["engine"] = {name: value for name, value in engine.items() if not _is_default_table(name, value)}
+    try:
+        document = json.loads(text)
+        engine = document.get("engine", {})
+        document["engine"] = {name: value for name, value in engine.items() if not _is_default_table(name, value)}
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise CacheError("The cache has a damaged suite: its settings are not a JSON object.") from None
     try:
         return SuiteConfig.model_validate(document, context=RECORDED)
     except ValidationError as error:
@@ -96,16 +134,18 @@ def _is_default_table(name: str, value: object) -> bool:
         return False
 
 
-def _explain(path: Path, text: str, detail: dict[str, Any]) -> str:
+def _explain(path: Path, text: str, detail: dict[str, Any]) -> tuple[int, str]:
+    """Return the line of a mistake (0 if it is about the whole file), and what a user should read about it."""
     loc: Loc = detail["loc"]
-    line = _line_of(text, loc)
+    line = line_of(text, loc)
     place = f"{path}:{line}" if line else str(path)
     field = ".".join(f"[{part + 1}]" if isinstance(part, int) else part for part in loc).replace(".[", "[")
     is_unknown = detail["type"] == "extra_forbidden"
     message = message_of(detail["type"], detail["msg"], loc, _fields_at(loc[:-1]) if is_unknown else ())
     value = detail.get("input")
-    shown = f" (given: {value!r})" if isinstance(value, str | int | float | bool) and not is_unknown else ""
-    return f"{place}: {field + ': ' if field else ''}{message}{shown}"
+    is_shown = isinstance(value, str | int | float | bool) and not is_unknown
+    shown = f" (given: {repr(value)[:MAX_SHOWN]})" if is_shown else ""
+    return line or 0, printable(f"{place}: {field + ': ' if field else ''}{message}{shown}")
 
 
 def _fields_at(loc: Loc) -> list[str]:
@@ -127,26 +167,3 @@ def _section_of(annotation: Any) -> type[BaseModel]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return _section_of(annotation.__args__[0])
-
-
-def _line_of(text: str, loc: Loc) -> int | None:
-    """Find the line of a field in TOML text, or of the header of its table if the field is not there."""
-    lines = text.splitlines()
-    names = [part for part in loc if isinstance(part, str)]
-    positions = [part for part in loc if isinstance(part, int)]
-    header, start = "", 0
-    for depth in range(len(names), 0, -1):
-        prefix = re.escape(".".join(names[:depth]))
-        headers = [n for n, line in enumerate(lines) if re.match(rf"\s*\[\[?\s*{prefix}\s*\]\]?", line)]
-        if headers:
-            is_array = lines[headers[0]].lstrip().startswith("[[") and depth == 1
-            start = headers[min(positions[0] if positions and is_array else 0, len(headers) - 1)] + 1
-            header = ".".join(names[:depth])
-            names = names[depth:]
-            break
-    for number, line in enumerate(lines[start:], start + 1):
-        if names and re.match(rf"\s*\"?{re.escape(names[-1])}\"?\s*=", line):
-            return number
-        if line.lstrip().startswith("[") and number > start and not line.lstrip().startswith(f"[[{header}."):
-            break
-    return start or None

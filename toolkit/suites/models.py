@@ -6,10 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from toolkit.core.packages import PACKAGE_REFERENCE
-from toolkit.suites.section import Section
-
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from toolkit.suites.fields import Count, LocalPath, Price, Scalar, Seed
+from toolkit.suites.section import FreeName, Section
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
@@ -61,7 +59,7 @@ class Weights(Section):
             if not PACKAGE_REFERENCE.match(self.checkpoint):
                 raise ValueError("a package reference is written package:NAME==VERSION/FILE")
             if not self.sha256 or not SHA256.match(self.sha256):
-                raise ValueError("a package reference needs sha256 = the SHA-256 of its FILE (64 hex digits)")
+                raise ValueError("a package reference needs sha256 = the SHA-256 of its FILE (64 lower-case hex digits)")
         elif self.is_served:
             if self.revision or self.sha256:
                 raise ValueError("a served model takes neither revision nor sha256: pin its server's fingerprint")
@@ -79,8 +77,8 @@ class Weights(Section):
 class ModelConfig(Weights):
     """One model of the pool: weights, prompt and decoding. Every field except name, prices and server affects the responses."""
 
-    name: ModelName = Field(description="Name of the model in this suite; shown in every table.")
-    adapter: str | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
+    name: FreeName = Field(description="Name of the model in this suite; shown in every table.")
+    adapter: LocalPath | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
         description="Precision of the weights; required except for served models. Greedy responses in float32 do not depend on "
@@ -89,16 +87,16 @@ class ModelConfig(Weights):
     system_prompt: str | None = Field(None, description="System message; default: whatever the chat template does without one.")
     few_shot: tuple[Example, ...] = Field((), description="Turns shown before the question: [[models.few_shot]].")
     chat_template: str | None = Field(None, description="Jinja chat template that replaces the checkpoint's own.")
-    chat_template_args: dict[str, str | int | float | bool] = Field(
+    chat_template_args: dict[str, Scalar] = Field(
         {}, description="Arguments of the chat template, e.g. { enable_thinking = false }."
     )
-    max_tokens: int = Field(64, ge=1, description="Longest response, in tokens.")
-    context_length: int | None = Field(
-        None, ge=16, description="Longest prompt and response together, in tokens; default: the checkpoint's."
+    max_tokens: Count = Field(64, description="Longest response, in tokens.")
+    context_length: Annotated[Count, Field(ge=16)] | None = Field(
+        None, description="Longest prompt and response together, in tokens; default: the checkpoint's."
     )
     temperature: float = Field(0.0, ge=0, description="0 is greedy decoding.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling; only with a temperature.")
-    seed: int = Field(0, ge=0, description="Seed of the sampling; only with a temperature.")
+    seed: Seed = Field(0, description="Seed of the sampling; only with a temperature.")
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="Stop strings: they end a response and are not part of it."
     )

@@ -1,13 +1,14 @@
 """From a suite file to keys: which models and questions a suite has, and how its questions are scored and split."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from toolkit.core.errors import SuiteError
+from toolkit.core.errors import BenchmarkError, SuiteError
 from toolkit.core.workspace import Workspace
-from toolkit.suites.benchmarks import find_benchmark
+from toolkit.suites.benchmarks import Trust, find_benchmark
 from toolkit.suites.config import BenchmarkConfig, SplitConfig, SuiteConfig
 from toolkit.suites.keys import encoder_identity, model_identity, model_key, question_key
 from toolkit.suites.suite import Model, Question, Split, Suite
@@ -15,18 +16,30 @@ from toolkit.tasks import BENCHMARKS, METRICS, Metric, Reference
 from toolkit.tasks.metrics import normalise
 
 
-def resolve(config: SuiteConfig, workspace: Workspace, recorded: Suite | None = None) -> Suite:
+def resolve(
+    config: SuiteConfig,
+    workspace: Workspace,
+    recorded: Suite | None = None,
+    *,
+    trust: Trust = False,
+    is_recorded: bool = False,
+) -> Suite:
     """Resolve a suite file into keys.
 
     Args:
         config: The suite as written.
         workspace: The suite file's folder, and the folder of downloads.
         recorded: A recorded suite; if it asks the same questions, the benchmarks' data are not loaded again.
+        trust: Whether Python files of benchmarks may be executed, or a function that decides it.
+        is_recorded: Whether `config` comes from the cache rather than from a file of the user's: no file that only the cache
+            names is then read or executed, and a benchmark of the user's own has the recorded questions.
     """
     if recorded and _has_same_questions(config, recorded):
         questions = tuple(with_metric_and_split(question, config) for question in recorded.questions)
+    elif recorded and is_recorded:
+        questions = _recorded_questions(config, workspace, recorded)
     else:
-        questions = load_questions(config, workspace)
+        questions = load_questions(config, workspace, trust)
     return Suite(
         config=config,
         models=resolve_models(config, workspace),
@@ -55,26 +68,61 @@ def resolve_models(config: SuiteConfig, workspace: Workspace) -> tuple[Model, ..
     return tuple(pool.values())
 
 
-def load_questions(config: SuiteConfig, workspace: Workspace) -> tuple[Question, ...]:
-    """Load the questions of all benchmarks, in the suite's order."""
-    questions = []
-    for entry in config.benchmarks:
-        benchmark = find_benchmark(entry, workspace)
-        data = workspace.path(entry.data) if entry.data else None
-        items = benchmark.items(entry.limit, data=data, downloads=workspace.downloads, seed=entry.seed, shots=entry.shots)
-        for item in items:
-            reference = Reference(item.answers, item.choices, item.tests)
-            question = Question(
-                key=question_key(benchmark.name, benchmark.version, item.id, item.prompt, reference),
-                benchmark=benchmark.name,
-                version=benchmark.version,
-                item=item.id,
-                prompt=item.prompt,
-                reference=reference,
-                metric=METRICS[benchmark.metric].label,
-                split="train",
+def load_questions(config: SuiteConfig, workspace: Workspace, trust: Trust = False) -> tuple[Question, ...]:
+    """Load the questions of all benchmarks, in the suite's order.
+
+    Raises:
+        BenchmarkError: The data of a benchmark cannot be read, or its Python file may not be executed.
+        SuiteError: The metric that is the quality does not apply to a question.
+    """
+    return tuple(question for entry in config.benchmarks for question in _load_benchmark(entry, config, workspace, trust))
+
+
+def _load_benchmark(entry: BenchmarkConfig, config: SuiteConfig, workspace: Workspace, trust: Trust) -> Iterator[Question]:
+    benchmark = find_benchmark(entry, workspace, trust)
+    data = workspace.path(entry.data) if entry.data else None
+    items = benchmark.items(entry.limit, data=data, downloads=workspace.downloads, seed=entry.seed, shots=entry.shots)
+    for item in items:
+        reference = Reference(item.answers, item.choices, item.tests)
+        question = Question(
+            key=question_key(benchmark.name, benchmark.version, item.id, item.prompt, reference),
+            benchmark=benchmark.name,
+            version=benchmark.version,
+            item=item.id,
+            prompt=item.prompt,
+            reference=reference,
+            metric=METRICS[benchmark.metric].label,
+            split="train",
+        )
+        question = with_metric_and_split(question, config)
+        metric = metric_of(question)
+        if not metric.applies(reference):
+            raise SuiteError(
+                f"The metric {metric.name} of benchmark {entry.name} needs {metric.needs}, which its question {item.id!r} does "
+                "not have. Choose another metric for it."
             )
-            questions.append(with_metric_and_split(question, config))
+        yield question
+
+
+def _recorded_questions(config: SuiteConfig, workspace: Workspace, recorded: Suite) -> tuple[Question, ...]:
+    """Return the recorded questions, up to each benchmark's limit; only shipped benchmarks of a newer version are loaded.
+
+    Raises:
+        BenchmarkError: The cache names files of a benchmark of which it has no questions.
+    """
+    questions: list[Question] = []
+    for entry in config.benchmarks:
+        known = [question for question in recorded.questions if question.benchmark == entry.name][: entry.limit]
+        is_own = bool(entry.file or entry.data)
+        if entry.imported or (not is_own and (not known or BENCHMARKS[entry.name].version != known[0].version)):
+            questions += _load_benchmark(entry, config, workspace, False)
+        elif not known:
+            raise BenchmarkError(
+                f"Only the cache of suite {config.name} names the files of benchmark {entry.name}, and a cache's files are not "
+                "opened. Name the suite file instead: toolkit generate FILE.toml"
+            )
+        else:
+            questions += [with_metric_and_split(question, config) for question in known]
     return tuple(questions)
 
 

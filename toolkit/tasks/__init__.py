@@ -4,6 +4,7 @@ from toolkit.tasks.base import BENCHMARKS, Benchmark, Item, lettered
 from toolkit.tasks.data import Dataset, DataSplit, Record
 from toolkit.tasks.metrics import METRICS, Metric, Reference, Score, metric
 from toolkit.tasks.sandbox import Checks
+from toolkit.tasks.values import number_text
 
 __all__ = [
     "BENCHMARKS",
@@ -19,4 +20,5 @@ __all__ = [
     "Score",
     "lettered",
     "metric",
+    "number_text",
 ]

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from toolkit.core import registry
-from toolkit.core.errors import BenchmarkError
+from toolkit.core.errors import BenchmarkError, ToolkitError
 from toolkit.core.registry import Registry
+from toolkit.core.text import is_well_formed
 from toolkit.tasks.data import Dataset, DataSplit, PlacedRecord, Record, read
 from toolkit.tasks.sandbox import Checks
 
@@ -113,6 +114,8 @@ class Benchmark:
             items = list(islice(self._checked_items(data, downloads), limit))
         else:
             items = _stratified(list(self._checked_items(data, downloads)), seed)[:limit]
+        if not items:
+            raise BenchmarkError(f"Benchmark {self.name} has no questions: {self.origin or 'its data'} is empty.")
         if limit is not None and len(items) < limit:
             raise BenchmarkError(
                 f"Benchmark {self.name} has {len(items)} questions, fewer than limit = {limit}. Lower the limit."
@@ -123,10 +126,22 @@ class Benchmark:
         if self.dataset:
             yield from self._read(self.dataset.test, data, downloads)
             return
-        assert self.load
         seen: set[str] = set()
-        for number, item in enumerate(self.load(), 1):
-            yield self._check(item, f"row {number}", seen)
+        for number, item in enumerate(self._load(), 1):
+            yield self._check(item, f"{self.source}, row {number}" if self.source else f"row {number}", seen)
+
+    def _load(self) -> Iterator[Item]:
+        """Yield what `load` yields; an error in it, which may be a user's own code, is one that the user can act on."""
+        if not self.load:
+            raise BenchmarkError(f"Benchmark {self.name} has neither load nor dataset, so it has no questions.")
+        try:
+            yield from self.load()
+        except ToolkitError:
+            raise
+        except Exception as error:
+            raise BenchmarkError(
+                f"Benchmark {self.name}: loading its questions failed: {type(error).__name__}: {error}"
+            ) from error
 
     def _read(self, split: DataSplit, data: Path | None, downloads: Path) -> Iterator[Item]:
         assert self.dataset
@@ -155,21 +170,21 @@ class Benchmark:
             ) from None
 
     def _check(self, item: Item, place: str, seen: set[str]) -> Item:
-        problem = None
-        content = f"{item.prompt}\n{item.choices}"
-        if item.id in seen or (content in seen and not self.repeats):
-            problem = "occurs twice"
-        elif not item.prompt.strip():
-            problem = "has no prompt"
-        elif not item.answers or not all(answer.strip() for answer in item.answers):
-            problem = "has no answer, or an empty one"
-        elif item.choices and not set(item.answers) & set(item.choices):
-            problem = "has an answer that is not among its choices"
+        problem = _type_problem(item)
+        if not problem:
+            content = f"{item.prompt}\n{item.choices}"
+            if item.id in seen or (content in seen and not self.repeats):
+                problem = "occurs twice"
+            elif not item.prompt.strip():
+                problem = "has no prompt"
+            elif not item.answers or not all(answer.strip() for answer in item.answers):
+                problem = "has no answer, or an empty one"
+            elif item.choices and not set(item.answers) & set(item.choices):
+                problem = "has an answer that is not among its choices"
+            seen |= {item.id, content}
         if problem:
-            raise BenchmarkError(
-                f"Benchmark {self.name}: {place} (id {item.id!r}) {problem}. Fix the data, or leave the row out."
-            )
-        seen |= {item.id, content}
+            name = f" (id {item.id!r})" if isinstance(item, Item) else ""
+            raise BenchmarkError(f"Benchmark {self.name}: {place}{name} {problem}. Fix the data, or leave the row out.")
         return item
 
     def _with_examples(self, items: list[Item], shots: int, data: Path | None, downloads: Path) -> list[Item]:
@@ -192,6 +207,24 @@ class Benchmark:
             return "\n\n".join([*turns, item.prompt])
 
         return [replace(item, prompt=prompt_with_examples(item)) for item in items]
+
+
+def _type_problem(item: object) -> str | None:
+    """Return what is wrong with the types of an item's fields: data files and users' own code may put anything there."""
+    if not isinstance(item, Item):
+        return f"is {type(item).__name__}, not an Item"
+    for field in ("answers", "choices"):
+        if not isinstance(getattr(item, field), tuple | list):
+            return f"has {field} that are {type(getattr(item, field)).__name__}, not a tuple of texts"
+    if not (item.tests is None or isinstance(item.tests, Checks)):
+        return f"has tests that are {type(item.tests).__name__}, not Checks"
+    checks = [item.tests.code, item.tests.setup, *item.tests.names] if item.tests else []
+    for text in (item.id, item.prompt, item.stratum, item.shown, *item.answers, *item.choices, *checks):
+        if not isinstance(text, str):
+            return f"has a value of type {type(text).__name__} in place of text: {text!r:.80}"
+        if not is_well_formed(text):
+            return f"has half of a surrogate pair, which is not a character: {text!a:.80}"
+    return None
 
 
 BENCHMARKS: Registry[Benchmark] = registry.BENCHMARKS

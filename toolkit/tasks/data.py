@@ -1,36 +1,19 @@
 """Records of data sets: from local files in the layouts of the official releases, from a PyPI package, or from the hub.
 
-Knows formats and places, not what the records mean. Nothing that is read is ever copied or changed.
+Knows places, not formats (`toolkit.tasks.formats`) nor what the records mean. Nothing that is read is ever copied or changed.
 """
 
-import contextlib
-import csv
-import fnmatch
-import gzip
-import io
-import json
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from toolkit.core.errors import BenchmarkError
 from toolkit.core.packages import fetch_package
+from toolkit.tasks.formats import Layout, PlacedRecord, Record, read_records
 
-Record = dict[str, Any]
-"""One row of a data set, by column."""
-
-csv.field_size_limit(1 << 24)
-
-
-class PlacedRecord(NamedTuple):
-    """A record and its place: the file (or hub split) and the number of the row, counted from 1."""
-
-    place: str
-    number: int
-    record: Record
+__all__ = ["DataSplit", "Dataset", "PlacedRecord", "Record", "read", "read_file"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +81,7 @@ def read(dataset: Dataset, split: DataSplit, path: Path | None, downloads: Path)
         yield from _read_hub(dataset, split)
         return
     for file, pattern in files:
-        yield from _read(file, pattern, dataset)
+        yield from read_records(file, pattern, Layout(dataset.columns, dataset.records))
 
 
 def read_file(path: Path) -> Iterator[PlacedRecord]:
@@ -107,9 +90,9 @@ def read_file(path: Path) -> Iterator[PlacedRecord]:
     Raises:
         BenchmarkError: There is no such file, or a record cannot be read.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, where pathlib raises: no permission, or a name that is too long
         raise BenchmarkError(f"There is no file {path}. A path is relative to the suite file's folder.")
-    yield from _read(path, "*", Dataset("", "", DataSplit("", ())))
+    yield from read_records(path)
 
 
 def _names(split: DataSplit) -> str:
@@ -118,12 +101,14 @@ def _names(split: DataSplit) -> str:
 
 def _find(split: DataSplit, base: Path) -> list[tuple[Path, str]] | None:
     """Return the files of a split below a folder, each with a pattern for the files inside it, or None."""
-    if base.is_file():
+    if os.path.isfile(base):
         for file in split.files:
             outer, _, pattern = file.partition("::")
             if pattern and Path(outer).suffix == base.suffix:
                 return [(base, pattern)]
         return [(base, "*")]
+    if not os.path.isdir(base):
+        return None
     is_shared_folder = os.environ.get("TOOLKIT_DATA") == str(base)  # only the benchmark's own subfolder counts
     for file in split.files:
         outer, _, pattern = file.partition("::")
@@ -132,64 +117,6 @@ def _find(split: DataSplit, base: Path) -> list[tuple[Path, str]] | None:
             if paths:
                 return [(path, pattern or "*") for path in paths if path.is_file()]
     return None
-
-
-def _read(path: Path, pattern: str, dataset: Dataset) -> Iterator[PlacedRecord]:
-    for name, content in _open(path, pattern):
-        for number, record in enumerate(_records(name, content, dataset), 1):
-            yield PlacedRecord(name, number, record)
-
-
-def _open(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of a file, or of the files of an archive that match a pattern."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(fnmatch.filter(archive.namelist(), pattern)):
-                if not name.endswith("/"):
-                    yield name, archive.read(name)
-    elif path.suffix == ".gz":
-        yield path.stem, gzip.decompress(path.read_bytes())
-    else:
-        yield str(path), path.read_bytes()
-
-
-def _records(name: str, content: bytes, dataset: Dataset) -> Iterator[Record]:
-    suffix = Path(name).suffix
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        yield from pq.read_table(io.BytesIO(content)).to_pylist()
-        return
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BenchmarkError(f"{name} is not UTF-8 text (byte {error.start}).") from None
-    if suffix == ".csv":
-        for values in csv.DictReader(io.StringIO(text, newline=""), fieldnames=dataset.columns or None):
-            yield values | {"file": Path(name).stem}
-    elif suffix in (".json", ".jsonl"):
-        yield from _json(name, text, dataset)
-    else:
-        raise BenchmarkError(f"{name} has no known format: JSONL, JSON, CSV, Parquet, or one of them as .gz or in a .zip.")
-
-
-def _json(name: str, text: str, dataset: Dataset) -> Iterator[Record]:
-    """Read a JSON document; or JSON lines, whatever the file is called (AQuA's release is called .json)."""
-    document = None
-    if not name.endswith(".jsonl"):
-        with contextlib.suppress(ValueError):
-            document = json.loads(text)
-    if isinstance(document, list):
-        yield from document
-    elif document is not None and dataset.records:
-        yield from dataset.records(document)
-    else:
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise BenchmarkError(f"{name}, row {number} is not JSON: {error}.") from None
 
 
 def _read_hub(dataset: Dataset, split: DataSplit) -> Iterator[PlacedRecord]:
