@@ -8,6 +8,7 @@ from toolkit.core.errors import EngineError, did_you_mean
 from toolkit.core.registry import ENGINES
 from toolkit.core.workspace import Workspace
 from toolkit.engines.base import (
+    FILTERED,
     BatchTooLargeError,
     Completion,
     Engine,
@@ -23,6 +24,7 @@ from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 
 __all__ = [
+    "FILTERED",
     "BatchTooLargeError",
     "Completion",
     "Engine",

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from toolkit.core.errors import CheckpointError
+from toolkit.core.text import well_formed
 from toolkit.engines.base import Completion, truncate_at_stop
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
@@ -65,8 +66,8 @@ class ChatTokenizer:
         return len(self.encode(text))
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Return the tokens of a text, as it is stored."""
+        return list(self.tokenizer(well_formed(text), add_special_tokens=False)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, without special tokens."""

@@ -6,6 +6,7 @@ all hops one after the other, so that the questions it has paid for can be train
 previous one is scored and committed. Knows no DuckDB and no particular engine.
 """
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -122,10 +123,11 @@ def _generate_hop(
         while pending:
             _finish_batch(state, model, pop_finished(pending))
         if runner.broken:
+            retry = "" if runner.broken.transient else ", with --retry, since such failures are not tried again without it"
             raise EngineError(
-                f"The engine of model {model.name!r} failed on {runner.broken}. It is not used any more; all responses so far "
-                "are kept. Fix the cause, then repeat the command, with --retry for failures that are not transient "
-                f"(toolkit status {state.suite.name} lists them)."
+                f"The engine of model {model.name!r} failed on {runner.broken.reason}. It is not used any more; all responses "
+                f"so far are kept. Fix the cause, then repeat the command{retry}. All failures: toolkit status "
+                f"{state.suite.name} --cache {shlex.quote(str(state.cache.path))}"
             )
 
 
@@ -173,7 +175,8 @@ def _finish_batch(state: GenerationState, model: Model, pending: PendingBatch) -
     state.commit(batch)
     state.spending.finish_batch(result.seconds, left_before)
     state.report.generated += len(batch.generations)
-    state.report.failed += sum(isinstance(outcome, Failure) for outcome in outcomes.values())
+    state.report.failures.update(outcome for outcome in outcomes.values() if isinstance(outcome, Failure))
+    state.report.filtered += sum(completion.finish_reason == "content_filter" for completion in completions.values())
     state.report.shared += len(batch.nodes) - len(batch.generations)
     state.progress.advance(len(batch.nodes))
 
