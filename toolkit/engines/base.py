@@ -163,6 +163,14 @@ class EngineClass(Protocol):
         """Return where a model runs: a server's host, or this machine and its device (`this_machine`)."""
         ...
 
+    def check_model(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
+        """Check what can be known of a model before anything is generated, and without a download; optional.
+
+        Raises:
+            ToolkitError: The engine cannot run the model.
+        """
+        ...
+
     def __call__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> Engine:
         """Open an engine for a model.
 

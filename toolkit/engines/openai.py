@@ -93,6 +93,14 @@ class OpenAIEngine:
         """Return the host of a model's server."""
         return str(urlsplit(model.url or config.settings(ServerSettings).url).hostname)
 
+    @staticmethod
+    def check_model(config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
+        """Check the model's chat template, as far as that needs no download."""
+        if not model.is_served:
+            from toolkit.engines.tokenizer import check_template
+
+            check_template(model, workspace)
+
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         with library_required("The engine openai", REQUIREMENT):
             import openai
