@@ -53,9 +53,9 @@ class ScriptedReplies:
         self.override = override
         self.prompts: Counter[str] = Counter()
         self.requests: list[dict[str, Any]] = []
-        self.keys: set[str] = set()
+        self.keys: set[str | None] = set()
 
-    def reply_to(self, request: dict[str, Any], key: str) -> dict[str, Any]:
+    def reply_to(self, request: dict[str, Any], key: str | None) -> dict[str, Any]:
         """Return the reply to a request to either endpoint."""
         self.requests.append(request)
         self.keys.add(key)
@@ -129,13 +129,13 @@ def scripted_server(replies: ScriptedReplies) -> Iterator[str]:
 
 
 @contextmanager
-def raw_server(status: int, content_type: str, body: bytes) -> Iterator[str]:
-    """Run a server that replies to every request with the same bytes; yield its base address."""
+def raw_server(reply: Callable[[dict[str, Any]], tuple[int, bytes, dict[str, str]]]) -> Iterator[str]:
+    """Run a server that returns any status, body and headers to a request; yield its base address."""
 
     class Handler(_Handler):
         def do_POST(self) -> None:
-            self.body()
-            self.reply(status, body, Content_Type=content_type)
+            status, body, headers = reply(json.loads(self.body()))
+            self.reply(status, body, **headers)
 
     with _running(Handler) as url:
         yield url

@@ -71,7 +71,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, dow
     config = load_config(SUITE)
     model_config = next(model for model in config.models if model.name == skill)
     path = fetch(model_config, Workspace(SUITE.parent, downloads))
-    tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
     def encode(example: Example) -> dict[str, list[int]]:
         chat = messages(config.prompts.protocol, model_config.system_prompt, (), example.prompt, example.responses)
@@ -81,7 +81,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, dow
         return {"input_ids": prompt + target, "labels": [-100] * len(prompt) + target}
 
     training_set = [encode(example) for example in islice(examples(skill, seed, own_share), steps * batch)]
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, trust_remote_code=False)
     depth = model.config.num_hidden_layers
     layers = list(range(depth // 3, depth))  # so that gradients need not reach the lowest third
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LINEAR, layers_to_transform=layers, task_type="CAUSAL_LM")

@@ -89,7 +89,7 @@ def test_prompts_are_sent_as_token_ids_if_the_suite_says_so(llama: Path, tmp_pat
     ("override", "reason"),
     [
         ({"choices": []}, "0 choices"),
-        ({"choices": [{"index": 0, "finish_reason": "content_filter", "message": {"role": "assistant"}}]}, "content_filter"),
+        ({"choices": [{"index": 0, "finish_reason": "content_filter", "message": {"role": "assistant"}}]}, "content filter"),
     ],
 )
 def test_a_reply_without_a_response_is_a_failure(tmp_path: Path, override: dict[str, Any], reason: str) -> None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.content import content
 from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
 from toolkit.cli import app
 from toolkit.core.errors import EngineError, IncompleteCacheError
+from toolkit.core.text import well_formed
 from toolkit.core.workspace import Workspace
-from toolkit.engines import Completion, Prompt, TransientError
+from toolkit.engines import Completion, Failure, Prompt, TransientError
 from toolkit.engines.guard import MAX_CONSECUTIVE_FAILURES
 from toolkit.engines.scripted import ScriptedEngine
 from toolkit.generation.generate import generate
 from toolkit.generation.state import GenerationReport
+from toolkit.generation.verify import verify
 from toolkit.replay.table import EXCLUDED, load_table
+from toolkit.report.generation import render as render_report
 from toolkit.report.status import render
 from toolkit.store import Cache
 from toolkit.suites.suite import Suite
@@ -112,6 +118,52 @@ def test_a_broken_engine_is_abandoned_and_untried_prompts_stay_pending(suite: Su
     run(suite, tmp_path / "c.duckdb", retry=True)
     complete, _ = run(suite, tmp_path / "complete.duckdb")
     assert content(cache) == content(complete)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(st.characters(codec=None)), min_size=1, max_size=40), name=st.integers())
+def test_any_text_of_an_engine_is_stored_and_nothing_is_asked_again(texts: list[str], name: int, tmp_path: Path) -> None:
+    suite = resolve_config(suite_config(horizon=1), tmp_path)
+    cache, workspace = Cache(tmp_path / f"{name}-{len(texts)}.duckdb"), Workspace(tmp_path, tmp_path)
+    cache.path.unlink(missing_ok=True)
+
+    class Labelled(ScriptedEngine):
+        label = "half \ud83d"
+
+    engine = partial(Labelled, script=lambda model, prompt: texts[prompt.seed % len(texts)])
+    reports = [generate(suite, cache, workspace, engine=engine, encode=encode) for _ in range(2)]
+    assert reports[0].failed == reports[1].generated == 0
+    responses = {row["response"] for row in cache.arrow("SELECT DISTINCT response FROM generations").to_pylist()}
+    assert responses <= {well_formed(" ".join(text.split(" ")[:16])) for text in texts}
+    assert not [finding for finding in verify(cache) if finding.wrong]
+
+
+@pytest.mark.parametrize("transient", [False, True])
+def test_the_remedy_of_a_broken_engine_is_that_of_its_failures(transient: bool, suite: Suite, tmp_path: Path) -> None:
+    def interfere(model: str, prompts: Sequence[Prompt]) -> None:
+        raise ConnectionError("refused") if transient else ValueError("bad")
+
+    path = tmp_path / "a folder" / "c.duckdb"
+    with pytest.raises(EngineError, match=f"toolkit status scripted --cache '{path}'") as raised:
+        run(suite, path, interfere)
+    assert ("--retry" in str(raised.value)) != transient
+    _, report = run(suite, path, retry=not transient)
+    assert (report.generated > 0, report.failed) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    ("failures", "words"),
+    [
+        ({Failure("a", True): 2}, "The next run tries the failures again."),
+        ({Failure("a", False): 2}, "Only a run with --retry tries the failures again."),
+        ({Failure("a", True): 2, Failure("b", False): 1}, "The next run tries 2 of the 3 failures again, and the others only"),
+    ],
+)
+def test_the_summary_says_which_failures_are_tried_again(failures: dict[Failure, int], words: str) -> None:
+    shown = render_report(GenerationReport(generated=5, failures=Counter(failures), filtered=1), Path("c.duckdb"))
+    assert words in shown
+    assert "The most frequent failure (2): a." in shown
+    assert "1 withheld by a content filter (quality 0)" in shown
 
 
 def test_an_engine_that_loses_responses_is_not_trusted(suite: Suite, tmp_path: Path) -> None:

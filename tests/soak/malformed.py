@@ -82,12 +82,12 @@ def try_input(kind: str, number: int, seed: int, workbench: Path, folder: Path) 
     rng = Random(f"{seed} {kind} {number}")
     shutil.copytree(workbench, folder)
     attempt = KINDS[kind](rng, folder)
-    before = _hashes(folder)
-    with raw_server(*attempt.reply) if attempt.reply else contextlib.nullcontext() as url:
-        if url:
+    with contextlib.ExitStack() as stack:
+        if reply := attempt.reply:
+            url = stack.enter_context(raw_server(lambda _: reply))
             config = folder / "served.toml"
             config.write_text(config.read_text().replace("URL", url))
-            before = _hashes(folder)
+        before = _hashes(folder)
         code, output = run(attempt.arguments, folder)
     return Result(number, attempt, code, _faults(attempt, code, output, before, folder, workbench), output)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.soak.damage import NUMBERS, TEXTS, damage_bytes, damage_document, odd_value, write_table, write_toml
 
-Reply = tuple[int, str, bytes]
-"""Status, content type and body of a server's reply."""
+Reply = tuple[int, bytes, dict[str, str]]
+"""Status, body and headers of a server's reply."""
 
 
 @dataclass
@@ -211,7 +211,7 @@ def malformed_reply(rng: Random, folder: Path) -> Attempt:
     kind = rng.choice(["application/json"] * 6 + ["text/html", "text/event-stream"])
     write_toml(folder / "served.toml", SERVED_SUITE)
     arguments = ["generate", "served.toml"]
-    return Attempt("reply", arguments, f"{status}, {kind}, {damage}", ("cache/",), (status, kind, body))
+    return Attempt("reply", arguments, f"{status}, {kind}, {damage}", ("cache/",), (status, body, {"Content-Type": kind}))
 
 
 def malformed_line(rng: Random, folder: Path) -> Attempt:

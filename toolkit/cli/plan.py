@@ -20,6 +20,7 @@ def plan(
 
     Example: toolkit plan quickstart
     """
+    from toolkit.engines import check_models
     from toolkit.engines.memory import memory
     from toolkit.generation.plan import plan as make_plan
     from toolkit.generation.profile import load_profiles
@@ -28,6 +29,7 @@ def plan(
 
     file = read_suite(suite, cache)
     resolved = resolve_suite(file, trust=trust)
+    check_models(file.config.engine, file.config.models, file.workspace)
     planned = make_plan(
         resolved,
         file.cache if file.cache.exists() else None,

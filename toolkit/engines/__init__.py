@@ -4,10 +4,13 @@ To add one, write a class as `EngineClass` describes and declare it as an entry 
 of settings for a table `[engine.NAME]` of the suite file is declared in the group `toolkit.engine_settings`.
 """
 
+from collections.abc import Iterable
+
 from toolkit.core.errors import EngineError, did_you_mean
 from toolkit.core.registry import ENGINES
 from toolkit.core.workspace import Workspace
 from toolkit.engines.base import (
+    FILTERED,
     BatchTooLargeError,
     Completion,
     Engine,
@@ -23,6 +26,7 @@ from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 
 __all__ = [
+    "FILTERED",
     "BatchTooLargeError",
     "Completion",
     "Engine",
@@ -32,6 +36,7 @@ __all__ = [
     "Outcome",
     "Prompt",
     "TransientError",
+    "check_models",
     "open_engine",
     "truncate_at_stop",
 ]
@@ -55,3 +60,15 @@ def open_engine(config: EngineConfig, model: ModelConfig, workspace: Workspace) 
         )
     engine_class: EngineClass = ENGINES[config.name]
     return engine_class(config, model, workspace)
+
+
+def check_models(config: EngineConfig, models: Iterable[ModelConfig], workspace: Workspace) -> None:
+    """Check models as far as their engine can before anything is generated: that their templates render their chats.
+
+    Raises:
+        ToolkitError: The engine cannot run one of them.
+    """
+    check = getattr(ENGINES.get(config.name), "check_model", None)
+    if check is not None:
+        for model in models:
+            check(config, model, workspace)

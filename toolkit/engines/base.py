@@ -4,17 +4,26 @@ An engine has one model resident, knows its tokenizer, and generates one batch a
 the same weights respond under the same key whatever runs them.
 """
 
+import operator
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from toolkit.core.errors import EngineError
+from toolkit.core.text import well_formed
 from toolkit.core.workspace import Workspace
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
+
+MAX_RESPONSE_CHARACTERS = 2**22
+"""Longest response that is stored; a longer one is a fault of its engine and becomes a failure."""
+MAX_REASON_CHARACTERS = 2000
+"""Longest reason of a failure that is stored."""
+MAX_TOKENS = 2**31 - 1
+"""Largest count of tokens that the cache's columns hold."""
 
 
 class Prompt(NamedTuple):
@@ -25,30 +34,71 @@ class Prompt(NamedTuple):
     seed: int
 
 
+FinishReason = Literal["stop", "length", "content_filter"]
+
+FILTERED = "[no response: content filter]"
+"""The response of a prompt whose response a server withheld, in suites that count that as quality 0.
+
+Not empty, because an empty response is something that a model can say, and a metric may reward.
+"""
+
+
 class Completion(NamedTuple):
     """A model's response to one prompt.
 
     Attributes:
         response: The text, without stop strings and end-of-turn marks.
         completion_tokens: Length of `response` in tokens of the model's tokenizer.
-        finish_reason: `stop` if the model ended its response, `length` if the response was cut off.
+        finish_reason: `stop` if the model ended its response, `length` if the response was cut off, `content_filter` if a
+            server withheld it and the suite counts that as a response of quality 0 (`response` is `FILTERED`).
         prompt_tokens: Length of the prompt, if only the engine knows it.
     """
 
     response: str
     completion_tokens: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     prompt_tokens: int | None = None
 
 
 class Failure(NamedTuple):
-    """Why a prompt has no response, and whether the next run tries again without being asked to."""
+    """Why a prompt has no response.
+
+    Attributes:
+        reason: What happened, the likely cause and the remedy.
+        transient: Whether the next run tries again without being asked to.
+        prompt_only: Whether the cause is this prompt alone, so that the engine counts as working.
+    """
 
     reason: str
     transient: bool
+    prompt_only: bool = False
 
 
 Outcome = Completion | Failure
+
+
+def storable(outcome: Outcome) -> Outcome:
+    """Return what a cache can store of an engine's outcome, so that no outcome can keep a batch from being committed.
+
+    Lone surrogates become U+FFFD; all other text is kept. What is not a response with its tokens becomes a failure.
+    """
+    if isinstance(outcome, Failure):
+        return outcome._replace(reason=well_formed(outcome.reason)[:MAX_REASON_CHARACTERS])
+    if not isinstance(outcome, Completion) or not isinstance(outcome.response, str):
+        return Failure("the engine returned something that is not a text with its tokens", False)
+    if len(outcome.response) > MAX_RESPONSE_CHARACTERS:
+        length = len(outcome.response)
+        return Failure(f"the response has {length} characters; at most {MAX_RESPONSE_CHARACTERS} are stored", False)
+    if outcome.finish_reason not in get_args(FinishReason):
+        return storable(Failure(f"the engine ended the response with {str(outcome.finish_reason)[:99]!r}", False))
+    try:
+        completion_tokens = operator.index(outcome.completion_tokens)
+        prompt_tokens = None if outcome.prompt_tokens is None else operator.index(outcome.prompt_tokens)
+    except TypeError:
+        completion_tokens = prompt_tokens = -1
+    if not 0 <= completion_tokens <= MAX_TOKENS or not 0 <= (prompt_tokens or 0) <= MAX_TOKENS:
+        return Failure(f"the engine's counts of tokens are not whole numbers from 0 to {MAX_TOKENS}", False)
+    return Completion(well_formed(outcome.response), completion_tokens, outcome.finish_reason, prompt_tokens)
 
 
 class BatchTooLargeError(Exception):
@@ -111,6 +161,14 @@ class EngineClass(Protocol):
 
     def machine(self, config: EngineConfig, model: ModelConfig) -> str:
         """Return where a model runs: a server's host, or this machine and its device (`this_machine`)."""
+        ...
+
+    def check_model(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
+        """Check what can be known of a model before anything is generated, and without a download; optional.
+
+        Raises:
+            ToolkitError: The engine cannot run the model.
+        """
         ...
 
     def __call__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> Engine:

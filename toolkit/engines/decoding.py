@@ -57,8 +57,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def load_model(path: Path, adapter: Path | None, dtype: str, device: torch.device) -> Any:
-    """Load a checkpoint, merge a LoRA adapter into its weights, and move it to a device."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+    """Load a checkpoint, merge a LoRA adapter into its weights, and move it to a device; runs no code that comes with it."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), trust_remote_code=False, weights_only=True)
     if adapter:
         from peft import PeftModel
 

@@ -1,6 +1,8 @@
 """Text encoders: sentence-transformers from any reference to weights."""
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +11,7 @@ from toolkit.core.errors import CheckpointError
 from toolkit.core.workspace import Workspace
 from toolkit.suites.models import Weights
 from toolkit.suites.suite import Suite
-from toolkit.suites.weights import fetch
+from toolkit.suites.weights import fetch, unreadable
 
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 """From texts to embeddings, `(texts, dimensions)`."""
@@ -46,12 +48,33 @@ def load_encoder(weights: Weights, workspace: Workspace, device: str = "auto") -
 
     transformers_logging.disable_progress_bar()
     path = fetch(weights, workspace)
+    _check_modules(weights, path)
     try:
-        model = SentenceTransformer(str(path), device=None if device == "auto" else device)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"The encoder {weights.checkpoint} cannot be read by sentence-transformers: {error}") from None
+        model = SentenceTransformer(str(path), device=None if device == "auto" else device, trust_remote_code=False)
+    except Exception as error:  # libraries raise errors of their own for files that are damaged or hold pickles
+        raise unreadable(weights, error, "sentence-transformers") from None
 
     def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.asarray(model.encode(list(texts), show_progress_bar=False), dtype=np.float32)
 
     return encode
+
+
+def _check_modules(weights: Weights, path: Path) -> None:
+    """Check that an encoder consists of the library's own modules; before version 6, the library imports any class by name.
+
+    Raises:
+        CheckpointError: A module is somebody else's.
+    """
+    try:
+        modules = json.loads((path / "modules.json").read_text("utf-8"))
+        foreign = [module["type"] for module in modules if not module["type"].startswith("sentence_transformers.")]
+    except FileNotFoundError:  # a plain transformers checkpoint
+        return
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise unreadable(weights, error, "sentence-transformers") from None
+    if foreign:
+        raise CheckpointError(
+            f"The encoder {weights.checkpoint} consists of {foreign[0]!r}, which is not part of sentence-transformers, and the "
+            "toolkit runs no code that comes with weights. Use another encoder (checkpoint under [features.encoder])."
+        )

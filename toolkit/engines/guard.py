@@ -17,7 +17,16 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from toolkit.core.errors import ToolkitError
-from toolkit.engines.base import BatchTooLargeError, Engine, Failure, Outcome, Prompt, TransientError, WorkerLostError
+from toolkit.engines.base import (
+    BatchTooLargeError,
+    Engine,
+    Failure,
+    Outcome,
+    Prompt,
+    TransientError,
+    WorkerLostError,
+    storable,
+)
 
 MAX_CONSECUTIVE_FAILURES = 8
 """Prompts that may fail alone, one after the other, before the engine counts as broken."""
@@ -67,8 +76,8 @@ class BatchRunner(Protocol):
         ...
 
     @property
-    def broken(self) -> str:
-        """Why no further batch is run; empty while the engine works."""
+    def broken(self) -> Failure | None:
+        """Why no further batch is run; None while the engine works."""
         ...
 
     def submit(self, prompts: Sequence[Prompt], still_needed: Callable[[], bool]) -> Future[BatchResult]:
@@ -101,17 +110,18 @@ class GuardedEngine:
         self.timeout = timeout
         self.prefetch = PREFETCH_BATCHES
         self._open_engine = open_engine
-        self._consecutive_failures: deque[str] = deque(maxlen=MAX_CONSECUTIVE_FAILURES)
+        self._consecutive_failures: deque[Failure] = deque(maxlen=MAX_CONSECUTIVE_FAILURES)
         self._batches = _TaskThread()
         self._calls = _TaskThread()
 
     @property
-    def broken(self) -> str:
-        """Why the engine is not used any more, once too many prompts have failed in a row."""
-        failures = len(self._consecutive_failures)
-        if failures < MAX_CONSECUTIVE_FAILURES:
-            return ""
-        return f"{failures} prompts in a row, the last with: {self._consecutive_failures[-1]}"
+    def broken(self) -> Failure | None:
+        """Why the engine is not used any more, once too many prompts have failed in a row; transient if all of them are."""
+        failures = self._consecutive_failures
+        if len(failures) < MAX_CONSECUTIVE_FAILURES:
+            return None
+        reason = f"{len(failures)} prompts in a row, the last with: {failures[-1].reason}"
+        return Failure(reason, all(failure.transient for failure in failures))
 
     def submit(self, prompts: Sequence[Prompt], still_needed: Callable[[], bool]) -> Future[BatchResult]:
         """Queue prompts, longest first; they are skipped if `still_needed` returns False when their turn comes."""
@@ -147,7 +157,7 @@ class GuardedEngine:
                     logger.warning("out of memory with %d prompts; continuing with %d tokens", len(part), longest * half)
                 pending.extendleft([part[half:], part[:half]])
                 continue
-            part_outcomes = [result] if isinstance(result, Failure) else result
+            part_outcomes = [storable(outcome) for outcome in ([result] if isinstance(result, Failure) else result)]
             outcomes |= zip(part, part_outcomes, strict=True)
             self._count_failures(part_outcomes)
         return [outcomes.get(index) for index in range(len(prompts))]
@@ -160,8 +170,8 @@ class GuardedEngine:
 
     def _count_failures(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
-            if isinstance(outcome, Failure):
-                self._consecutive_failures.append(outcome.reason)
+            if isinstance(outcome, Failure) and not outcome.prompt_only:
+                self._consecutive_failures.append(outcome)
             else:
                 self._consecutive_failures.clear()
 
@@ -175,7 +185,7 @@ class GuardedEngine:
             self.engine = self._open_engine()
             return Failure(f"timeout: no response within {self.timeout:g} s (batch_timeout)", True)
         try:
-            outcomes: Sequence[Outcome] = call.result()
+            outcomes: Sequence[Outcome] = list(call.result())
         except BatchTooLargeError as error:
             return Failure(f"out of memory: a prompt of {prompts[0].tokens} tokens does not fit on its own ({error})", False)
         except (TransientError, ConnectionError, TimeoutError) as error:

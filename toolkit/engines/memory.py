@@ -42,7 +42,7 @@ def memory(model: ModelConfig, workspace: Workspace) -> Memory | None:
         return None
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(path).get_text_config()
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     parameters, number = sum(map(_parameters, files)), BYTES[model.dtype]

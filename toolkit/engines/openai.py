@@ -7,39 +7,46 @@ Timeouts and retries with backoff, which honour Retry-After, are the client's.
 
 import json
 import os
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from toolkit.core.errors import EngineError
 from toolkit.core.workspace import Workspace
-from toolkit.engines.base import Completion, Failure, Outcome, Prompt, library_required, truncate_at_stop
+from toolkit.engines.base import (
+    FILTERED,
+    Completion,
+    Failure,
+    FinishReason,
+    Outcome,
+    Prompt,
+    library_required,
+    truncate_at_stop,
+)
+from toolkit.engines.replies import NoResponseError, Reply, Server
 from toolkit.suites.config import EngineConfig
-from toolkit.suites.models import ModelConfig
+from toolkit.suites.models import ModelConfig, ServerUrl
 from toolkit.suites.prompts import Message
 from toolkit.suites.section import Section
 from toolkit.suites.weights import fetch
 
 if TYPE_CHECKING:
-    import openai
-
     from toolkit.engines.tokenizer import ChatTokenizer
 
 REQUIREMENT = "openai>=1.98"
 
 UNKNOWN_CONTEXT_LENGTH = 2**31
 """Context length of a served model whose suite sets none: the server refuses prompts that do not fit."""
-MAX_QUOTED = 300
-"""Longest quotation of a server's error message, in characters."""
 
 
 class ServerSettings(Section):
     """The server that the engine openai uses. The API key is read from the environment and written nowhere."""
 
-    url: str = Field("http://localhost:8000/v1", description="Base address of the server.")
+    url: ServerUrl = Field("http://localhost:8000/v1", description="Base address of the server.")
     api_key: str = Field("OPENAI_API_KEY", description="Environment variable that holds the API key.")
     concurrency: int = Field(16, ge=1, description="Number of requests at a time.")
     timeout: float = Field(120.0, gt=0, description="Longest time that a request may take, in seconds.")
@@ -56,6 +63,11 @@ class ServerSettings(Section):
     )
     limit: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="Name of the request field that limits the response of a served model."
+    )
+    filtered: Literal["error", "zero"] = Field(
+        "error",
+        description="A prompt whose response a content filter withholds: error fails for good; zero counts as a response of "
+        "quality 0.",
     )
 
 
@@ -81,6 +93,14 @@ class OpenAIEngine:
         """Return the host of a model's server."""
         return str(urlsplit(model.url or config.settings(ServerSettings).url).hostname)
 
+    @staticmethod
+    def check_model(config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
+        """Check the model's chat template, as far as that needs no download."""
+        if not model.is_served:
+            from toolkit.engines.tokenizer import check_template
+
+            check_template(model, workspace)
+
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         with library_required("The engine openai", REQUIREMENT):
             import openai
@@ -89,12 +109,17 @@ class OpenAIEngine:
         self.name = model.served or model.checkpoint.removeprefix("served:")
         url = model.url or self.settings.url
         self.label = f"openai {openai.__version__} at {urlsplit(url).hostname}"
+        key = _api_key(url, self.settings.api_key)
+        self.server = Server(url, self.name, self.settings.api_key, key, self.settings.timeout)
         self.client: Any = openai.OpenAI(
             base_url=url,
-            api_key=_api_key(url, self.settings.api_key),
+            api_key=key or "none",
             timeout=self.settings.timeout,
             max_retries=self.settings.retries,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
+        weakref.finalize(self, self.client.close)  # a guard drops an engine that hangs
+        self._headers = {} if key else {"Authorization": openai.Omit()}
         self.chat = None if model.is_served else _tokenizer(model, workspace)
         self.context_length = self.chat.context_length if self.chat else model.context_length or UNKNOWN_CONTEXT_LENGTH
 
@@ -110,113 +135,114 @@ class OpenAIEngine:
         """Send all prompts, `concurrency` at a time; a prompt that fails affects no other.
 
         Raises:
-            EngineError: The server refuses every request: a wrong key, an unknown model, or another model than the suite's.
+            EngineError: No prompt has a response, and the server refuses them all: a wrong key, an unknown model, or another
+                model than the suite's. If some have responses, these are kept and the others fail for the time being.
         """
+        refusals: list[EngineError] = []
+
+        def send(prompt: Prompt) -> Outcome:
+            try:
+                return Failure(str(refusals[0]), True) if refusals else self._outcome(prompt)
+            except EngineError as error:
+                refusals.append(error)
+                return Failure(str(error), True)
+            except Exception as error:  # or the guard would send all prompts again to find this one
+                return Failure(f"{self.server.url}: {type(error).__name__}: {self.server.quote(str(error))}", False)
+
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            return list(pool.map(self._generate_one, prompts))
+            outcomes = list(pool.map(send, prompts))
+        if refusals and not any(isinstance(outcome, Completion) for outcome in outcomes):
+            raise refusals[0]
+        return outcomes
 
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
 
-    def _generate_one(self, prompt: Prompt) -> Outcome:
+    def _outcome(self, prompt: Prompt) -> Outcome:
+        """Send a prompt.
+
+        Raises:
+            EngineError: The server refuses all prompts, or cannot be trusted with any.
+        """
         import openai
 
         try:
-            return self._completion(self._request(prompt))
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise EngineError(
-                f"{self.client.base_url} refuses model {self.name!r}: {self._describe(error)}. "
-                f"Check url, served and the key in ${self.settings.api_key}."
-            ) from None
-        except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
-            return Failure(self._describe(error), True)
-        except openai.APIStatusError as error:
-            return Failure(self._describe(error), error.status_code in (408, 409))
-        except (openai.APIResponseValidationError, json.JSONDecodeError, _UnusableReplyError) as error:
-            return Failure(f"the server's reply is not a completion: {error}", True)
+            reply = self.server.read(self._send(prompt))
+        except openai.APIError as error:
+            explained = self.server.explain(error)
+            if isinstance(explained, EngineError):
+                raise explained from None
+            return self._failure(explained)
+        except NoResponseError as error:
+            return self._failure(error)
+        self._check_identity(reply, prompt)
+        text, stopped = truncate_at_stop(reply.text, self.model.stop)  # some servers include the stop string
+        finish_reason: FinishReason = "stop" if stopped else reply.finish_reason
+        if self.chat:
+            return Completion(text, self.chat.count(text), finish_reason)
+        completion_tokens = self.server.tokens(reply.usage, "completion_tokens", least=1 if reply.text else 0)
+        return Completion(text, completion_tokens, finish_reason, self.server.tokens(reply.usage, "prompt_tokens", least=1))
 
-    def _request(self, prompt: Prompt) -> "_Reply":
+    def _send(self, prompt: Prompt) -> bytes:
+        """Send a prompt; return the body of the reply."""
         model = self.model
         fields: dict[str, Any] = {"model": self.name, "temperature": model.temperature, "extra_body": self.settings.extra}
+        fields["extra_headers"] = self._headers
         if model.stop:
             fields["stop"] = list(model.stop)
         if model.temperature > 0:
             fields |= {"top_p": model.top_p, "seed": prompt.seed}
         if self.chat:
             content = self.chat.encode(prompt.text) if self.settings.tokens else prompt.text
-            reply = self.client.completions.create(prompt=content, max_tokens=model.max_tokens, **fields)
-            choice = _only_choice(reply)
-            text = choice.text
-        else:
-            fields[self.settings.limit] = model.max_tokens
-            reply = self.client.chat.completions.create(messages=json.loads(prompt.text), **fields)
-            choice = _only_choice(reply)
-            text = choice.message.content or ""
-        if not isinstance(text, str) or choice.finish_reason not in ("stop", "length"):
-            raise _UnusableReplyError(f"finish_reason {choice.finish_reason!r}")
-        self._check_identity(reply, prompt)
-        text, stopped = truncate_at_stop(text, model.stop)  # some servers include the stop string
-        return _Reply(text=text, finish_reason="stop" if stopped else choice.finish_reason, usage=reply.usage)
+            completions, fields["max_tokens"] = self.client.completions, model.max_tokens
+            return bytes(completions.with_raw_response.create(prompt=content, **fields).content)
+        fields[self.settings.limit] = model.max_tokens
+        messages = json.loads(prompt.text)
+        return bytes(self.client.chat.completions.with_raw_response.create(messages=messages, **fields).content)
 
-    def _check_identity(self, reply: Any, prompt: Prompt) -> None:
+    def _failure(self, error: NoResponseError) -> Outcome:
+        """Return what becomes of a prompt without a response."""
+        if not error.filtered or self.settings.filtered == "error":
+            return Failure(str(error), error.transient, prompt_only=error.filtered)
+        if self.chat:
+            return Completion(FILTERED, self.chat.count(FILTERED), "content_filter")
+        completion_tokens, prompt_tokens = (error.usage.get(name) or 0 for name in ("completion_tokens", "prompt_tokens"))
+        return Completion(FILTERED, completion_tokens, "content_filter", prompt_tokens)
+
+    def _check_identity(self, reply: Reply, prompt: Prompt) -> None:
         """Refuse responses of another model than the suite's, or to another prompt than ours.
 
         Raises:
             EngineError: The server reports another model, another fingerprint than the suite pins, or another length.
         """
+        url, model = self.server.url, self.server.quote(str(reply.model))
+        if not isinstance(reply.model, str):
+            raise EngineError(
+                f"{url} was asked for {self.name!r} and does not say which model responded. An alias can change its meaning: "
+                "use a server that reports the model."
+            )
         if reply.model.partition("@")[0] != self.name:  # transformers serve appends @revision
             raise EngineError(
-                f"{self.client.base_url} was asked for {self.name!r} and responds as {reply.model!r}. An alias can change its "
-                f"meaning: use the name that it responds as, with served (keep checkpoint) or as served:{reply.model}."
+                f"{url} was asked for {self.name!r} and responds as {model!r}. An alias can change its "
+                f"meaning: use the name that it responds as, with served (keep checkpoint) or as served:{model}."
             )
-        pinned, reported = self.model.fingerprint, reply.system_fingerprint
-        if pinned and reported != pinned:
+        pinned = self.model.fingerprint
+        if pinned and reply.fingerprint != pinned:
             raise EngineError(
-                f"{self.client.base_url} reports fingerprint {reported!r} for {self.name!r}; the suite pins {pinned!r}. "
-                "Its software or weights have changed: pin the new one, which generates anew, or go back to the old server."
+                f"{url} reports fingerprint {self.server.quote(repr(reply.fingerprint))} for {self.name!r}; the suite pins "
+                f"{pinned!r}. Its software or weights have changed: pin the new one, which generates anew, or go back to the "
+                "old server."
             )
-        if self.chat and reply.usage and reply.usage.prompt_tokens != prompt.tokens:
+        prompt_tokens = reply.usage.get("prompt_tokens")
+        if self.chat and prompt_tokens is not None and prompt_tokens != prompt.tokens:
             raise EngineError(
-                f"{self.client.base_url} read {reply.usage.prompt_tokens} tokens where the tokenizer of "
+                f"{url} read {self.server.quote(repr(prompt_tokens))} tokens where the tokenizer of "
                 f"{self.model.checkpoint} counts {prompt.tokens}. It uses another tokenizer, adds special tokens, or cuts "
                 "prompts that are too long for it (set context_length = N under the model to its limit). Under "
                 "[engine.server], extra = { add_special_tokens = false } keeps vLLM from adding any, and tokens = true sends "
                 "token ids instead of text, to servers that accept them (llama.cpp, vLLM)."
             )
-
-    def _describe(self, error: "openai.APIError") -> str:
-        """Describe an error in one line, in the server's words if possible, without the key, which a server may quote."""
-        import openai
-
-        text = error.response.text if isinstance(error, openai.APIStatusError) else error.message
-        message = " ".join(text.split())[:MAX_QUOTED].replace(self.client.api_key, "...")
-        return f"{type(error).__name__}: {message}"
-
-    def _completion(self, reply: "_Reply") -> Completion:
-        """Count tokens with the tokenizer if there is one, else take the server's count.
-
-        Raises:
-            EngineError: There is neither.
-        """
-        if self.chat:
-            return Completion(reply.text, self.chat.count(reply.text), reply.finish_reason)
-        if reply.usage is None:
-            raise EngineError(
-                f"{self.client.base_url} does not report how many tokens {self.name!r} read and wrote, which costs depend on. "
-                "Use a server that reports usage, or name a checkpoint instead of served:, whose tokenizer counts."
-            )
-        return Completion(reply.text, reply.usage.completion_tokens, reply.finish_reason, reply.usage.prompt_tokens)
-
-
-class _Reply(NamedTuple):
-    text: str
-    finish_reason: Literal["stop", "length"]
-    usage: Any
-
-
-class _UnusableReplyError(Exception):
-    """A reply that parses and is no response."""
 
 
 def _tokenizer(model: ModelConfig, workspace: Workspace) -> "ChatTokenizer":
@@ -225,20 +251,22 @@ def _tokenizer(model: ModelConfig, workspace: Workspace) -> "ChatTokenizer":
     return ChatTokenizer(model, fetch(model, workspace, tokenizer_only=True))
 
 
-def _only_choice(reply: Any) -> Any:
-    choices = getattr(reply, "choices", None) or []
-    if len(choices) != 1:
-        raise _UnusableReplyError(f"{len(choices)} choices")
-    return choices[0]
-
-
 def _api_key(url: str, variable: str) -> str:
-    """Return the API key from the environment; servers on this machine or network often need none.
+    """Return the API key from the environment; empty if it is not set, which servers on this machine or network often allow.
 
     Raises:
-        EngineError: A hosted API has no key.
+        EngineError: A hosted API has no key, or the key cannot be sent.
     """
-    key = os.environ.get(variable, "")
+    key = os.environ.get(variable, "").strip()
     if not key and urlsplit(url).scheme == "https":
-        raise EngineError(f"There is no key for {url}. Set the environment variable {variable}; the key is never written.")
-    return key or "none"
+        raise EngineError(
+            f"{url} wants an API key, and the environment variable {variable} is not set. Set it (export {variable}=...); "
+            "api_key under [engine.server] names another variable. The key is never written. If the server needs none, set "
+            "it to any word."
+        )
+    if not key.isascii() or not key.isprintable():
+        raise EngineError(
+            f"The API key in the environment variable {variable} has characters that no key has, so that {url} cannot be "
+            f"called. Copy the key again, and set it (export {variable}=...)."
+        )
+    return key

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from toolkit import __version__
 from toolkit.core.errors import EngineError
-from toolkit.engines.base import Completion, Engine, Failure, Outcome, Prompt, WorkerLostError, library_required
+from toolkit.engines.base import Completion, Engine, Failure, Outcome, Prompt, WorkerLostError, library_required, storable
 from toolkit.engines.guard import PREFETCH_BATCHES, BatchResult, GuardedEngine, TokenBudget
 from toolkit.suites.section import Section
 
@@ -242,7 +242,7 @@ class RayWorkers:
             self._queue.put(retry)
         if not retries:
             reason = f"lost its worker {MAX_LOST_WORKERS} times before there was a response: {error}"
-            batch.add(part.positions, [Failure(reason, True)], 0.0, "ray")
+            batch.add(part.positions, [storable(Failure(reason, True))], 0.0, "ray")
 
     def _fail_all(self, reason: str) -> None:
         """Fail every batch in the queue, and all later ones: no worker is left."""
@@ -288,9 +288,9 @@ class RayRunner:
         return self._workers.prefetch
 
     @property
-    def broken(self) -> str:
+    def broken(self) -> Failure | None:
         """Why no further batch is run, once the engine of a worker is broken."""
-        return next((engine.broken for engine in self._worker_engines if engine.broken), "")
+        return next((engine.broken for engine in self._worker_engines if engine.broken), None)
 
     def submit(self, prompts: Sequence[Prompt], still_needed: Callable[[], bool]) -> Future[BatchResult]:
         """Queue prompts, longest first; they are skipped if `still_needed` returns False when their turn comes."""

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from toolkit.core.errors import CheckpointError
 from toolkit.core.workspace import Workspace
 from toolkit.engines.base import Completion, Prompt, this_machine, truncate_at_stop
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
-from toolkit.suites.weights import fetch, local_path
+from toolkit.suites.weights import fetch, local_path, unreadable
 
 if TYPE_CHECKING:
     from toolkit.engines.decoding import Decoder
@@ -34,6 +33,13 @@ class TransformersEngine:
     needs_weights = True
     in_process = True
     machine = staticmethod(this_machine)
+
+    @staticmethod
+    def check_model(config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
+        """Check the model's chat template, as far as that needs no download."""
+        from toolkit.engines.tokenizer import check_template
+
+        check_template(model, workspace)
 
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         import torch
@@ -100,7 +106,7 @@ class TransformersEngine:
             assert self.model.dtype
             try:
                 weights = load_model(self.path, self.adapter, self.model.dtype, self.device)
-            except (OSError, ValueError, ImportError) as error:
-                raise CheckpointError(f"The weights of model {self.model.name!r} cannot be loaded: {error}") from None
+            except Exception as error:  # libraries raise errors of their own for files that are damaged or hold pickles
+                raise unreadable(self.model, error) from None
             self._decoder = Decoder(weights, self.chat.end_tokens, self.tokenizer.pad_token_id, self.model.max_tokens)
         return self._decoder

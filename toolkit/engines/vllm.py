@@ -63,6 +63,13 @@ class VllmEngine:
     in_process = False
     machine = staticmethod(this_machine)
 
+    @staticmethod
+    def check_model(config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
+        """Check the model's chat template, as far as that needs no download."""
+        from toolkit.engines.tokenizer import check_template
+
+        check_template(model, workspace)
+
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         with library_required("The engine vllm", REQUIREMENT):
             import vllm

@@ -6,15 +6,17 @@ all hops one after the other, so that the questions it has paid for can be train
 previous one is scored and committed. Knows no DuckDB and no particular engine.
 """
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 from uuid import UUID
 
 from toolkit.core.errors import EngineError
 from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
-from toolkit.engines import Completion, Failure, OpenEngine, open_engine
+from toolkit.engines import Completion, Failure, OpenEngine, check_models, open_engine
 from toolkit.engines.encoder import Encode, SuiteEncoder
 from toolkit.engines.guard import BatchRunner, GuardedEngine, OpenRunner, TokenBudget
 from toolkit.generation.batching import Request, cut_batches, render_requests
@@ -77,17 +79,25 @@ def generate(
         done=cache.generations.done_nodes(suite, retry),
     )
     encode = encode or SuiteEncoder(suite, workspace)
+    check = lru_cache(partial(check_models, suite.config.engine, suite.config.models, workspace.absolute()))
     for questions in question_groups(state):
         for depth in range(1, suite.horizon + 1):
             for model, config in zip(suite.models, suite.config.models, strict=True):
                 if not state.should_stop():
                     open_model = partial(engine, suite.config.engine, config, workspace.absolute())
-                    _generate_hop(state, questions, depth, model, config, partial(open_runner, open_model, config.max_tokens))
+                    open_hop = partial(_check_and_open, check, open_runner, open_model, config.max_tokens)
+                    _generate_hop(state, questions, depth, model, config, open_hop)
         _complete_rows(state, encode)
     state.report.stopped = state.progress.stopped()
     state.report.spent = spending.spent
     state.report.seconds = spending.seconds
     return state.report
+
+
+def _check_and_open(check: Callable[[], None], open_runner: OpenRunner, *arguments: Any) -> BatchRunner:
+    """Open a batch runner; before the first, check all models, so that the last one does not fail after hours of work."""
+    check()
+    return open_runner(*arguments)
 
 
 def _generate_hop(
@@ -122,10 +132,11 @@ def _generate_hop(
         while pending:
             _finish_batch(state, model, pop_finished(pending))
         if runner.broken:
+            retry = "" if runner.broken.transient else ", with --retry, since such failures are not tried again without it"
             raise EngineError(
-                f"The engine of model {model.name!r} failed on {runner.broken}. It is not used any more; all responses so far "
-                "are kept. Fix the cause, then repeat the command, with --retry for failures that are not transient "
-                f"(toolkit status {state.suite.name} lists them)."
+                f"The engine of model {model.name!r} failed on {runner.broken.reason}. It is not used any more; all responses "
+                f"so far are kept. Fix the cause, then repeat the command{retry}. All failures: toolkit status "
+                f"{state.suite.name} --cache {shlex.quote(str(state.cache.path))}"
             )
 
 
@@ -173,7 +184,8 @@ def _finish_batch(state: GenerationState, model: Model, pending: PendingBatch) -
     state.commit(batch)
     state.spending.finish_batch(result.seconds, left_before)
     state.report.generated += len(batch.generations)
-    state.report.failed += sum(isinstance(outcome, Failure) for outcome in outcomes.values())
+    state.report.failures.update(outcome for outcome in outcomes.values() if isinstance(outcome, Failure))
+    state.report.filtered += sum(completion.finish_reason == "content_filter" for completion in completions.values())
     state.report.shared += len(batch.nodes) - len(batch.generations)
     state.progress.advance(len(batch.nodes))
 

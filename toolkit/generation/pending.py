@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from toolkit.core.hashing import text_key
+from toolkit.core.text import well_formed
 from toolkit.engines import Failure, Outcome
 from toolkit.engines.guard import BatchResult
 from toolkit.generation.batching import Request
@@ -82,7 +83,7 @@ def generation_row(model: Model, request: Request, outcome: Outcome, seconds: fl
         "error": None,
         "transient": None,
         "seconds": seconds,
-        "engine": engine,
+        "engine": well_formed(engine),
         "created": now(),
     }
     if isinstance(outcome, Failure):

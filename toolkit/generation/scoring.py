@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from toolkit.core.hashing import canonical_json, text_key
+from toolkit.engines import FILTERED
 from toolkit.store import Row
 from toolkit.suites.config import SuiteConfig
 from toolkit.suites.resolving import metrics_of
 from toolkit.suites.suite import Question
 from toolkit.tasks import sandbox
-from toolkit.tasks.metrics import METRICS, Metric, Score
+from toolkit.tasks.metrics import METRICS, Metric, Reference, Score
 from toolkit.tasks.metrics.code import judged, program
 
 
@@ -23,7 +24,7 @@ class Scoring(NamedTuple):
     @property
     def tests(self) -> sandbox.Checks | None:
         """The tests to run the response against, if the metric runs code and the question has tests."""
-        return self.question.reference.tests if self.metric.runs_code else None
+        return self.question.reference.tests if self.metric.runs_code and self.response != FILTERED else None
 
 
 def check_sandbox(config: SuiteConfig, questions: Iterable[Question]) -> None:
@@ -54,10 +55,15 @@ def score(scorings: Sequence[Scoring], mode: sandbox.Mode) -> list[Row]:
     programs = [(program(scoring.response, scoring.tests), scoring.tests) for scoring in scorings if scoring.tests]
     verdicts = sandbox.run_all(programs, mode)  # they run while the other metrics are computed
     scores = [
-        None if scoring.tests else scoring.metric.score(scoring.response, scoring.question.reference) for scoring in scorings
+        None if scoring.tests else apply(scoring.metric, scoring.response, scoring.question.reference) for scoring in scorings
     ]
     code_scores = (judged(code, verdict) for (code, _), verdict in zip(programs, verdicts, strict=True))
     return [_row(scoring, score or next(code_scores)) for scoring, score in zip(scorings, scores, strict=True)]
+
+
+def apply(metric: Metric, response: str, reference: Reference) -> Score:
+    """Score a response; one that a content filter withheld scores 0, whatever the metric."""
+    return Score(value=0.0, extracted=None) if response == FILTERED else metric.score(response, reference)
 
 
 def _row(scoring: Scoring, score: Score) -> Row:

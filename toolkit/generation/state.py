@@ -4,6 +4,7 @@ Knows nothing of engines or of the order of work.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from toolkit.core.errors import CacheBusyError
 from toolkit.core.progress import Progress
+from toolkit.engines import Failure
 from toolkit.engines.guard import TokenBudget
 from toolkit.generation.budget import Spending, Spent
 from toolkit.store import Batch, Cache, Parent
@@ -32,7 +34,8 @@ class GenerationReport:
     Attributes:
         generated: Generations, failed ones included.
         shared: Nodes that share the generation of another node.
-        failed: Failed generations.
+        failures: How often each failure happened.
+        filtered: Generations that a content filter withheld and that count as quality 0.
         seconds: Duration of the run.
         stopped: Whether the run was stopped from outside.
         spent: Time, tokens and money spent.
@@ -41,11 +44,22 @@ class GenerationReport:
 
     generated: int = 0
     shared: int = 0
-    failed: int = 0
+    failures: Counter[Failure] = field(default_factory=Counter)
+    filtered: int = 0
     seconds: float = 0.0
     stopped: bool = False
     spent: Spent = field(default_factory=lambda: Spent(seconds=0.0, tokens=0, usd=0.0))
     exhausted: bool = False
+
+    @property
+    def failed(self) -> int:
+        """Number of failed generations."""
+        return self.failures.total()
+
+    @property
+    def transient(self) -> int:
+        """Number of failed generations that the next run tries again; the others only with `--retry`."""
+        return sum(count for failure, count in self.failures.items() if failure.transient)
 
 
 class Shard(NamedTuple):

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from toolkit.generation.scoring import apply
 from toolkit.store import Cache, check_rows, iterate_rows
 from toolkit.suites.keys import generation_key, model_key, question_key, root_key
 from toolkit.suites.loading import recorded_config
@@ -95,7 +96,7 @@ def _scores(scores: Iterable[Record]) -> Iterator[tuple[str, bool]]:
     metrics = {metric.label: metric for metric in METRICS.values() if not metric.runs_code}
     for score in scores:
         if score["metric"] in metrics:
-            value = metrics[score["metric"]].score(score["response"], _reference(score)).value
+            value = apply(metrics[score["metric"]], score["response"], _reference(score)).value
             yield score["key"], abs(value - score["value"]) <= SCORE_TOLERANCE
 
 

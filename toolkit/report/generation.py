@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from uuid import UUID
 
+from toolkit.core.text import printable
 from toolkit.engines.ray import WorkerStats
 from toolkit.generation.budget import Budget, format_amount
 from toolkit.generation.state import GenerationReport
@@ -13,11 +14,25 @@ from toolkit.suites.suite import Question
 
 
 def render(report: GenerationReport, path: Path) -> str:
-    """Count what a run generated into the cache at `path`."""
-    return (
-        f"{report.generated - report.failed} responses generated, {report.shared} shared with an equal prompt, "
+    """Count what a run generated into the cache at `path`, and quote the most frequent failure."""
+    filtered = f"{report.filtered} withheld by a content filter (quality 0), " if report.filtered else ""
+    lines = [
+        f"{report.generated - report.failed} responses generated, {report.shared} shared with an equal prompt, {filtered}"
         f"{report.failed} failed, in {report.seconds:.0f} s. Cache: {path}"
-    )
+    ]
+    if report.failures:
+        [(failure, count)] = report.failures.most_common(1)
+        lines += [f"{_retried(report)} The most frequent failure ({count}): {printable(failure.reason)}."]
+    return "\n".join(lines)
+
+
+def _retried(report: GenerationReport) -> str:
+    """Say which failures the next run tries again, and which only `--retry` does."""
+    if report.transient == report.failed:
+        return "The next run tries the failures again."
+    if not report.transient:
+        return "Only a run with --retry tries the failures again."
+    return f"The next run tries {report.transient} of the {report.failed} failures again, and the others only with --retry."
 
 
 def render_workers(workers: Sequence[WorkerStats]) -> str:

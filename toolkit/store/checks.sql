@@ -9,7 +9,7 @@ FROM generations WHERE status = 'ok';
 -- name: every generation is a response with its tokens, or an error with its reason
 SELECT generation AS key,
        NOT coalesce(CASE status
-           WHEN 'ok' THEN error IS NULL AND (finish_reason IN ('stop', 'length') OR engine = 'imported')
+           WHEN 'ok' THEN error IS NULL AND (finish_reason IN ('stop', 'length', 'content_filter') OR engine = 'imported')
                AND (prompt_tokens >= 0 AND completion_tokens >= 0 OR cost >= 0)
            WHEN 'error' THEN error IS NOT NULL AND response IS NULL AND transient IS NOT NULL END, false) AS wrong
 FROM generations;

@@ -2,12 +2,42 @@
 
 import re
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.core.packages import PACKAGE_REFERENCE
 from toolkit.suites.fields import Count, LocalPath, Price, Scalar, Seed
-from toolkit.suites.section import FreeName, Section
+from toolkit.suites.section import RECORDED, FreeName, Section
+
+
+def _check_url(url: str, info: ValidationInfo) -> str:
+    """Check the base address of a server, which is recorded with the suite and quoted in messages."""
+    if info.context == RECORDED:
+        return url
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not an address: {error}. Write http://HOST:PORT/v1") from None
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or port == 0
+        or not url.isascii()
+        or not url.isprintable()
+        or " " in url
+    ):
+        raise ValueError(f"{url!r} is not the address of a server: write http://HOST:PORT/v1, or https://HOST/v1")
+    if parts.username or parts.password:
+        raise ValueError("an address is recorded in the cache: leave out user and password, and set the variable of api_key")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not a base address: leave out everything from {'?' if parts.query else '#'} on")
+    return url
+
+
+ServerUrl = Annotated[str, AfterValidator(_check_url)]
+"""The base address of a server."""
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
@@ -101,7 +131,7 @@ class ModelConfig(Weights):
         (), description="Stop strings: they end a response and are not part of it."
     )
     served: str | None = Field(None, description="Name of the model on the engine's server; default: checkpoint.")
-    url: str | None = Field(None, description="Address of its server, if it is not the engine's.")
+    url: ServerUrl | None = Field(None, description="Address of its server, if it is not the engine's.")
     fingerprint: str | None = Field(None, description="system_fingerprint of the server; any other is refused.")
     base_rate: Price | None = Field(None, description="Price of a token, prompt and completion alike.")
     rate_in: Price | None = Field(None, description="Price of a prompt token, if the two differ.")

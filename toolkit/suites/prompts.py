@@ -7,6 +7,7 @@ protocol, never an edit of an old one.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypedDict
 
+from toolkit.core.text import well_formed
 from toolkit.suites.models import Example
 
 
@@ -48,7 +49,7 @@ PROTOCOLS: dict[str, Protocol] = {"refine-v1": _refine, "append-v1": _append}
 def messages(
     protocol: str, system_prompt: str | None, few_shot: Sequence[Example], prompt: str, responses: Sequence[str]
 ) -> list[Message]:
-    """Build the chat of one hop.
+    """Build the chat of one hop; lone surrogates, which no tokenizer and no server takes, become U+FFFD.
 
     Args:
         protocol: Name of a prompt protocol.
@@ -64,7 +65,7 @@ def messages(
         chat.append({"role": "user", "content": example.user})
         chat.append({"role": "assistant", "content": example.assistant})
     chat.append({"role": "user", "content": PROTOCOLS[protocol](prompt, responses)})
-    return chat
+    return [{"role": message["role"], "content": well_formed(message["content"])} for message in chat]
 
 
 class FittedPrompt(NamedTuple):

@@ -20,6 +20,9 @@ from toolkit.suites.models import Weights
 TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
 """Patterns of the files that a tokenizer may consist of; weights are in other files."""
 
+MAX_QUOTED = 500
+"""Longest quotation of a library's error message, in characters."""
+
 logger = logging.getLogger("toolkit")
 
 _IRRELEVANT_FILES = (
@@ -152,6 +155,21 @@ def local_weights(weights: Weights, workspace: Workspace) -> Path | None:
     return path if path.is_dir() else None
 
 
+def unreadable(weights: Weights, error: Exception, library: str = "transformers") -> CheckpointError:
+    """Return the error that a library cannot read a checkpoint; code that a checkpoint brings along is never run."""
+    if "trust_remote_code" in str(error):
+        return CheckpointError(
+            f"{weights.checkpoint} cannot be loaded without running code that comes with it, and the toolkit never runs such "
+            "code. Use a checkpoint whose architecture is part of the library, or let a server of yours run it and name it "
+            "served:NAME with the engine openai."
+        )
+    reason = " ".join(str(error).split())[:MAX_QUOTED] or type(error).__name__
+    return CheckpointError(
+        f"The checkpoint {weights.checkpoint} cannot be read by {library}: {reason}. Check that its files are complete, and "
+        f"that the installed {library} supports it."
+    )
+
+
 def _fetch_hub(weights: Weights, files: list[str] | None) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -186,9 +204,13 @@ def _dequantised(gguf: Path, downloads: Path) -> Path:
         contextlib.redirect_stderr(io.StringIO()),  # a progress bar that no setting turns off
     ):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+                gguf.parent,
+                gguf_file=gguf.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                trust_remote_code=False,
             )
         except (OSError, ValueError, ImportError) as error:
             raise CheckpointError(f"transformers cannot read the GGUF file {gguf}: {error}") from None
