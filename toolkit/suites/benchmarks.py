@@ -7,7 +7,7 @@ from string import Formatter
 
 from toolkit.core.errors import BenchmarkError, did_you_mean
 from toolkit.core.workspace import Workspace
-from toolkit.suites.config import BenchmarkConfig
+from toolkit.suites.config import BenchmarkConfig, SuiteConfig
 from toolkit.tasks import BENCHMARKS, METRICS, Benchmark, Item, Record
 from toolkit.tasks.data import read_file
 
@@ -38,6 +38,17 @@ def find_benchmark(entry: BenchmarkConfig, workspace: Workspace) -> Benchmark:
             "If a package defines it, install that package."
         )
     return BENCHMARKS[entry.name]
+
+
+def register_metrics(config: SuiteConfig, workspace: Workspace) -> None:
+    """Execute the benchmark files of a suite, which may define metrics; files that are not on this machine are passed over.
+
+    Raises:
+        BenchmarkError: See `find_benchmark`.
+    """
+    for entry in config.benchmarks:
+        if entry.file and workspace.path(entry.file).is_file():
+            find_benchmark(entry, workspace)
 
 
 def synthetic_benchmarks(entries: Iterable[BenchmarkConfig]) -> dict[str, bool]:
