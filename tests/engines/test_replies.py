@@ -17,13 +17,14 @@ from tests.serving import ScriptedReplies, raw_server, rule, scripted_server
 from toolkit.core.errors import EngineError
 from toolkit.core.text import well_formed
 from toolkit.core.workspace import Workspace
-from toolkit.engines import FILTERED, Completion, Failure, Outcome
+from toolkit.engines import Completion, Failure, Outcome
 from toolkit.generation.generate import generate
 from toolkit.generation.verify import verify
 from toolkit.store import Cache
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.suite import Suite
+from toolkit.tasks.metrics import FILTERED
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 

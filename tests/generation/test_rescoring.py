@@ -130,8 +130,8 @@ def test_model_written_code_is_run_only_if_allowed(tmp_path: Path) -> None:
         toolkit(*arguments)
     assert content(cache) == before
     toolkit(*arguments, "--sandbox", "bubblewrap")
-    assert [row["value"] for row in scores(cache, "pass_at_1@1")].count(1.0) == 4
-    assert "pass_at_1@1  " in toolkit(*arguments).stdout  # nothing is left to run, so no permission is needed
+    assert [row["value"] for row in scores(cache, "pass_at_1@2")].count(1.0) == 4
+    assert "pass_at_1@2  " in toolkit(*arguments).stdout  # nothing is left to run, so no permission is needed
     assert cache.suites.get("scripted") == suite  # the suite itself is unchanged
 
 
@@ -160,8 +160,8 @@ def test_stopped_in_the_middle_it_keeps_its_scores_and_continues(
 def test_killed_in_the_middle_it_continues(cache: Cache, suite: Suite, tmp_path: Path) -> None:
     program = (
         "import sys, time; from toolkit.generation import rescoring; from toolkit.cli import main; rescoring.SCORE_BATCH = 5\n"
-        "score = rescoring.score\n"
-        "rescoring.score = lambda *arguments: time.sleep(0.1) or score(*arguments)\n"
+        "score_each = rescoring.score_each\n"
+        "rescoring.score_each = lambda *arguments: time.sleep(0.1) or score_each(*arguments)\n"
         f"sys.argv = ['toolkit', 'score', 'scripted', '--metric', 'math_equal', '--cache', {str(cache.path)!r}]\nmain()"
     )
     for number in (signal.SIGKILL, signal.SIGINT):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import shutil
+import threading
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,15 +25,18 @@ from tests.references import scores, squad
 from tests.references.__main__ import compare, report
 from tests.scripted import encode, resolve_config, scripted, suite_config
 from toolkit.cli import app
-from toolkit.core.errors import SandboxError
+from toolkit.core.calls import call_each
+from toolkit.core.errors import MetricError, SandboxError
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
+from toolkit.generation import scoring
 from toolkit.generation.generate import generate
 from toolkit.generation.verify import verify
 from toolkit.store import Cache
 from toolkit.suites.config import SuiteConfig
 from toolkit.suites.loading import load_config, shipped_suites
-from toolkit.tasks.metrics import Reference
+from toolkit.tasks.metrics import METRICS, Metric, Reference, Score
+from toolkit.tasks.metrics.base import Scorer
 from toolkit.tasks.metrics.code import program
 from toolkit.tasks.metrics.text import exact_match, token_f1
 from toolkit.tasks.sandbox import run_all
@@ -118,7 +127,7 @@ def test_code_is_run_and_its_verdict_cached(tmp_path: Path) -> None:
     rows = cache.arrow(
         "SELECT t.path[1] AS model, s.value, s.detail->>'verdict' AS verdict, s.detail->>'reason' AS reason"
         " FROM transitions AS t JOIN scores AS s ON s.text = left(sha256(t.response), 32)::UUID AND s.question = t.question"
-        " WHERE metric = 'pass_at_1@1'"
+        " WHERE metric = 'pass_at_1@2'"
     ).to_pylist()
     assert Counter((row["model"], row["value"], row["verdict"]) for row in rows) == {
         ("sums", 1.0, "passed"): 4,
@@ -146,6 +155,113 @@ def test_code_scored_by_another_metric_needs_no_sandbox(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c.duckdb")
     generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(respond_with_code), encode=encode)
     assert not cache.scores.missing(suite.key, [(question.key, question.metric) for question in suite.questions])
+
+
+def scorer_with(ending: str) -> Scorer:
+    """A scorer that does something else with responses that end in an odd number; it travels by value."""
+
+    def scorer(response: str, reference: Reference) -> Score:
+        if response[-1:] not in "13579":
+            return Score(1.0, response)
+        if ending == "infinite":
+            return Score(math.inf, response)
+        if ending == "exits":
+            os._exit(7)
+        while ending == "runs on":
+            pass
+        raise ZeroDivisionError("odd \ud800")
+
+    return scorer
+
+
+def suite_with_metric(folder: Path, monkeypatch: pytest.MonkeyPatch, scorer: Scorer) -> Callable[[], object]:
+    """Return what fills the cache of a suite whose questions are also scored by a metric of ours."""
+    monkeypatch.setitem(METRICS._loaded, "ours", Metric("ours", 1, scorer))
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"q": f"Number {n}?", "a": f"{2 * n}"}) + "\n" for n in range(1, 6)))
+    table = {
+        "name": "made-up",
+        "data": "rows.jsonl",
+        "prompt": "{q}",
+        "answer": "a",
+        "metric": "numeric_match",
+        "metrics": ["ours"],
+    }
+    suite = resolve_config(suite_config(benchmarks=[table], horizon=1), folder)
+    cache = Cache(folder / "c.duckdb")
+
+    def respond(model: str, prompt: Prompt) -> str:
+        return str(re.findall(r"Number (\d)", prompt.text)[0]) + ("" if model == "sums" else " and 2")
+
+    return lambda: generate(suite, cache, Workspace(folder, folder), engine=scripted(respond), encode=encode)
+
+
+def scores_of(folder: Path, metric: str) -> list[tuple[float, str | None]]:
+    query = "SELECT value, detail->>'verdict' AS verdict FROM scores WHERE metric = ? ORDER BY ALL"
+    return [(row["value"], row["verdict"]) for row in Cache(folder / "c.duckdb").arrow(query, [metric]).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"), [("raises", "ZeroDivisionError: odd \ufffd"), ("infinite", r"inf, not in \[0, 1\]")]
+)
+def test_a_metric_that_fails_on_some_responses_loses_nothing_else(
+    ending: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = suite_with_metric(tmp_path, monkeypatch, scorer_with(ending))
+    for _ in range(2):
+        with pytest.raises(
+            MetricError, match=rf"Metric ours failed on 3 responses, .* of made-up: .*{reason}.*repeat the command"
+        ):
+            fill()
+    cache = Cache(tmp_path / "c.duckdb")
+    assert len(cache.arrow("FROM generations WHERE status = 'ok'")) == 10
+    assert len(cache.arrow("FROM embeddings")) > 0
+    assert scores_of(tmp_path, "ours@1") == [(1.0, None)] * 7
+    assert len(scores_of(tmp_path, METRICS["numeric_match"].label)) == 10
+    monkeypatch.setitem(METRICS._loaded, "ours", Metric("ours", 1, lambda response, reference: Score(0.5, response)))
+    fill()
+    assert scores_of(tmp_path, "ours@1") == [(0.5, None)] * 3 + [(1.0, None)] * 7
+
+
+@pytest.mark.parametrize(("ending", "verdict"), [("runs on", "timeout"), ("exits", "crashed")])
+def test_a_response_that_cannot_be_scored_in_time_scores_0_and_says_so(
+    ending: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "call_each", partial(call_each, cpu=0.2))
+    fill = suite_with_metric(tmp_path, monkeypatch, scorer_with(ending))
+    fill()
+    assert Counter(scores_of(tmp_path, "ours@1")) == {(0.0, verdict): 3, (1.0, None): 7}
+
+
+def test_a_metric_that_never_works_is_refused_before_anything_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = threading.Lock()
+    never: list[tuple[Any, str]] = [
+        (lambda response, reference: response.missing, "no attribute 'missing'"),
+        (lambda response, reference: None, "returned None, not a Score"),
+        (lambda response, reference: lock, "own process|process of its own.*lock"),
+    ]
+    for scorer, reason in never:
+        fill = suite_with_metric(tmp_path, monkeypatch, scorer)
+        with pytest.raises(MetricError, match=reason):
+            fill()
+        assert not (tmp_path / "c.duckdb").exists()
+
+
+@needs_bubblewrap
+def test_whatever_a_program_raises_can_be_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = resolve_config(code_suite(tmp_path, code={"sandbox": "bubblewrap"}), tmp_path)
+    cache = Cache(tmp_path / "c.duckdb")
+    texts = iter(["\\ud800", "\\x00", "\\x1b[2J", "\\udfff' * 10**6 + '"] * 2)
+
+    def respond(model: str, prompt: Prompt) -> str:
+        return f"```python\nraise ValueError('{next(texts)}')\n```"
+
+    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(respond), encode=encode)
+    query = "SELECT detail->>'reason' AS reason FROM scores WHERE starts_with(metric, 'pass_at_1')"
+    reasons = [row["reason"] for row in cache.arrow(query).to_pylist()]
+    assert len(reasons) == 4
+    assert all("ValueError: " in reason and len(reason) <= 300 for reason in reasons)
 
 
 def test_the_command_lists_and_shows_benchmarks(tmp_path: Path) -> None:

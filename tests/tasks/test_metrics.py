@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.tasks.metrics import METRICS, Reference, Score
+from toolkit.core.calls import call_each
+from toolkit.tasks.metrics import METRICS, Metric, Reference, Score, checked_score
 from toolkit.tasks.metrics.choice import choice_match, chosen
 from toolkit.tasks.metrics.code import program
 from toolkit.tasks.metrics.mathematics import math_equal
@@ -96,14 +97,113 @@ def test_choices_by_letter_or_text_and_ambiguous_ones_score_0(response: str, val
     assert choice_match(response, CAPITALS).value == value
 
 
+HALF = Checks("assert half(4) == 2", ("half",), 'import math\n\ndef half(x):\n    """Halve x."""\n')
 PURE = [metric for metric in METRICS.values() if not metric.runs_code]
 
 
-@pytest.mark.parametrize("score", [metric.score for metric in PURE])
+NUMBERS = st.text(st.sampled_from("0123456789.,eE+-/ \u00d7x*^{}\\$\u2212\uff11\u0663\u0301\u202e\x00\ud800\n"), max_size=30)
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=())),
+    NUMBERS,
+    NUMBERS.map("\\boxed{{{}}}".format),
+    NUMBERS.map("Answer: {}".format),
+)
+
+
+@pytest.mark.parametrize("metric", PURE, ids=lambda metric: metric.name)
 @settings(deadline=None)
-@given(response=st.text())
-def test_every_metric_takes_any_text(score: Callable[[str, Reference], Score], response: str) -> None:
-    assert 0 <= score(response, CAPITALS).value <= 1
+@given(response=TEXTS, answer=TEXTS)
+def test_every_metric_takes_any_text(metric: Metric, response: str, answer: str) -> None:
+    assert 0 <= checked_score(metric.score, response, Reference((answer, "Paris"), ("Lyon", "Paris", answer))).value <= 1
+
+
+HOSTILE_UNITS = (
+    " ",
+    "\n",
+    "1",
+    "a",
+    "1,",
+    "5 ",
+    "-",
+    "(",
+    "\\boxed{",
+    "answer ",
+    "answer is ",
+    "\\frac{1}",
+    "1e",
+    "3 x 10 ",
+    "`",
+    "#### ",
+)
+LONG = 100_000
+
+
+@pytest.mark.parametrize("name", [*(metric.name for metric in PURE if metric.name != "math_equal"), "program"])
+def test_the_work_for_a_long_response_grows_no_faster_than_its_length(name: str) -> None:
+    """Each text takes milliseconds; with one quadratic pattern, it takes minutes, and the limit ends it."""
+    function = program if name == "program" else METRICS[name].score
+    reference = HALF if name == "program" else Reference(("5",), ("5", "5 and 6", "-5", "1"))
+    texts = {
+        (start, unit, end): start + unit * (LONG // len(unit)) + end
+        for unit in HOSTILE_UNITS
+        for start, end in (("", ""), ("answer", "x"), ("def f():\n", "A"))
+    }
+    outcomes = call_each(((function, (text, reference)) for text in texts.values()), cpu=20)
+    assert {text: outcome for text, outcome in zip(texts, outcomes, strict=True) if outcome.kind != "returned"} == {}
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "value"),
+    [
+        ("It is 5.1e+07.", "51000000", 1),
+        ("51,000,000", "5.1e+07", 1),
+        ("7", "5.1e+07", 0),
+        ("5.1E7", "5.1e+07", 1),
+        ("2.5e-3", "0.0025", 1),
+        ("-1e2", "-100", 1),
+        ("1e0", "0", 0),
+        ("about 5.1 \\times 10^{7} people", "51000000", 1),
+        ("5.1 \u00d7 10^7", "51000000", 1),
+        ("2*10**3", "2000", 1),
+        ("3 x 10", "10", 1),
+        ("1e5b", "5", 1),
+        ("1.5/2", "0.75", 1),
+        (".5/2", "0.25", 1),
+        ("3e2/4", "75", 1),
+        ("1" * 5000, "1" * 5000, 1),
+        ("1" * 5000, "1" * 4999 + "2", 0),
+        ("1" + "0" * 5000, "1e5000", 1),
+        ("1e999999999", "1e999999999", 1),
+        ("1e999999999", "1e999999998", 0),
+        ("1e-999999999", "0", 0),
+        ("0e" + "9" * 9, "0", 1),
+        ("1e" + "9" * 5000, "1", 0),
+        ("1" * 5000 + "/" + "3" * 5000, "1/3", 0),
+        ("1 " + "2" * 5000 + "/" + "3" * 5000, "1", 0),
+        ("inf", "1", 0),
+        ("nan", "nan", 0),
+        ("\uff15.\uff11", "5.1", 1),
+        ("1/" + "0" * 99, "0", 0),
+    ],
+)
+def test_numbers_in_every_notation_and_of_any_length(response: str, answer: str, value: float) -> None:
+    assert checked_score(numeric_match, response, Reference((answer,))).value == value
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -0.1, 1.1, 10**400, None, "1", "one", [1.0]], ids=lambda value: repr(value)[:9]
+)
+def test_what_is_no_score_is_refused(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        checked_score(lambda response, reference: Score(value, None), "", PARIS)
+    with pytest.raises(TypeError, match="not a Score"):
+        checked_score(lambda response, reference: value, "", PARIS)
+
+
+def test_a_score_becomes_plain_values() -> None:
+    score = checked_score(lambda response, reference: Score(True, 5, {"tries": 2}), "", PARIS)  # type: ignore[arg-type, dict-item]
+    assert score == Score(1.0, "5", {"tries": "2"})
+    assert type(score.value) is float
 
 
 @pytest.mark.parametrize("metric", PURE, ids=lambda metric: metric.name)
@@ -140,9 +240,6 @@ def test_truthful_is_closer_to_a_true_answer_than_to_any_false_one() -> None:
     assert truthful("Nothing happens to you.", reference).value == 1
     assert truthful("You die soon.", reference).value == 0
     assert truthful("Bananas", reference).value == 0
-
-
-HALF = Checks("assert half(4) == 2", ("half",), 'import math\n\ndef half(x):\n    """Halve x."""\n')
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,11 @@ def open_recorded(reference: str, path: Path | None) -> "tuple[Suite, SuiteConfi
         SuiteError: The cache does not have the suite.
     """
     from toolkit.store import Cache
+    from toolkit.suites.benchmarks import register_metrics
     from toolkit.suites.loading import find_suite, load_config
 
-    config = load_config(find_suite(reference)) if _has_file(reference) else None
+    file = find_suite(reference) if _has_file(reference) else None
+    config = load_config(file) if file else None
     name = config.name if config else reference
     cache = Cache(cache_path(name, path))
     if not cache.exists():
@@ -201,6 +203,8 @@ def open_recorded(reference: str, path: Path | None) -> "tuple[Suite, SuiteConfi
             f"The cache {cache.path} has no suite {name!r}; recorded: {', '.join(cache.suites.names()) or 'none'}. "
             f"Generate it first: toolkit generate {reference} --cache {cache.path}"
         )
+    if file and config:
+        register_metrics(config, Workspace.beside(cache.path, file.parent), consent(False))
     return recorded, config or recorded.config, cache
 
 

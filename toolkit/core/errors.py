@@ -43,6 +43,10 @@ class SandboxError(ToolkitError):
     """Model-written code may not be run, or cannot be isolated."""
 
 
+class MetricError(ToolkitError):
+    """A metric raises an exception, or returns something that is not a score."""
+
+
 class BenchmarkError(ToolkitError):
     """The data of a benchmark are not available, or not what they should be."""
 

@@ -10,7 +10,6 @@ from toolkit.core.errors import EngineError, did_you_mean
 from toolkit.core.registry import ENGINES
 from toolkit.core.workspace import Workspace
 from toolkit.engines.base import (
-    FILTERED,
     BatchTooLargeError,
     Completion,
     Engine,
@@ -26,7 +25,6 @@ from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 
 __all__ = [
-    "FILTERED",
     "BatchTooLargeError",
     "Completion",
     "Engine",

@@ -36,12 +36,6 @@ class Prompt(NamedTuple):
 
 FinishReason = Literal["stop", "length", "content_filter"]
 
-FILTERED = "[no response: content filter]"
-"""The response of a prompt whose response a server withheld, in suites that count that as quality 0.
-
-Not empty, because an empty response is something that a model can say, and a metric may reward.
-"""
-
 
 class Completion(NamedTuple):
     """A model's response to one prompt.

@@ -18,7 +18,6 @@ from pydantic import Field
 from toolkit.core.errors import EngineError
 from toolkit.core.workspace import Workspace
 from toolkit.engines.base import (
-    FILTERED,
     Completion,
     Failure,
     FinishReason,
@@ -33,6 +32,7 @@ from toolkit.suites.models import ModelConfig, ServerUrl
 from toolkit.suites.prompts import Message
 from toolkit.suites.section import Section
 from toolkit.suites.weights import fetch
+from toolkit.tasks.metrics import FILTERED
 
 if TYPE_CHECKING:
     from toolkit.engines.tokenizer import ChatTokenizer

@@ -24,7 +24,7 @@ from toolkit.generation.budget import Budget, Spending
 from toolkit.generation.pending import PendingBatch, generation_row, node_row, pop_finished
 from toolkit.generation.question_groups import question_groups
 from toolkit.generation.rescoring import metrics_to_apply, rescore
-from toolkit.generation.scoring import check_sandbox, score, scorings
+from toolkit.generation.scoring import check_metrics, check_sandbox, score_each, score_rows, scorings
 from toolkit.generation.state import GenerationReport, GenerationState, Shard
 from toolkit.store import Batch, Cache, Parent, Row
 from toolkit.suites.keys import child_key
@@ -60,10 +60,12 @@ def generate(
         encode: Embeds texts; default: the suite's encoder, loaded when the first text is embedded.
 
     Raises:
-        ToolkitError: Weights are not available, an engine is broken, or the cache cannot be written. Commits are kept.
+        ToolkitError: Weights are not available, an engine is broken, a metric failed on some responses, or the cache cannot be
+            written. Commits are kept.
         CacheBusyError: Others hold the file to the end; finished batches are spooled beside it.
     """
     check_sandbox(suite.config, suite.questions)
+    check_metrics(suite.config, suite.questions)
     spending = Spending(budget, suite.config.engine)
     cache.create()
     cache.suites.record(suite)
@@ -191,7 +193,7 @@ def _finish_batch(state: GenerationState, model: Model, pending: PendingBatch) -
 
 
 def _score(state: GenerationState, requests: Sequence[Request], responses: Mapping[UUID, str]) -> list[Row]:
-    """Score the distinct responses to each question."""
+    """Score the distinct responses to each question; those on which a metric fails are scored again at the end of the run."""
     pairs = {
         (parent.question, responses[request.key])
         for request in requests
@@ -200,7 +202,8 @@ def _score(state: GenerationState, requests: Sequence[Request], responses: Mappi
     }
     config = state.suite.config
     responses_to_score = [(state.questions[question], response) for question, response in sorted(pairs)]
-    return score(scorings(responses_to_score, config), config.code.sandbox)
+    work = scorings(responses_to_score, config)
+    return score_rows(work, score_each(work, config.code.sandbox))
 
 
 def _add_parents(state: GenerationState, model: Model, requests: Sequence[Request], responses: Mapping[UUID, str]) -> None:
@@ -226,5 +229,5 @@ def _complete_rows(state: GenerationState, encode: Encode) -> None:
     cache.generations.drain()
     cache.suites.compute_cost_unit(suite.key, suite.config.incomplete != "refuse")
     if not state.progress.stopped():
-        rescore(suite, cache, suite.key, metrics_to_apply(suite))
         cache.embeddings.fill(suite, encode, state.commit, state.progress)
+        rescore(suite, cache, suite.key, metrics_to_apply(suite))

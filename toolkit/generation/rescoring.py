@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from toolkit.core.errors import SuiteError
+from toolkit.core.errors import SuiteError, did_you_mean
 from toolkit.core.progress import NoProgress, Progress
-from toolkit.generation.scoring import Scoring, score
+from toolkit.generation.scoring import MetricFailure, Scoring, raise_failures, score_each, score_rows
 from toolkit.store import Batch, Cache
 from toolkit.suites.config import SuiteConfig
-from toolkit.suites.resolving import metric_of, metrics_of, reread
+from toolkit.suites.resolving import metric_of, metrics_of, registered_metric, reread
 from toolkit.suites.suite import Question, Suite
 from toolkit.tasks import sandbox
 from toolkit.tasks.metrics import METRICS, Metric
@@ -38,13 +38,16 @@ def metrics_to_apply(suite: Suite, only: Sequence[str] = ()) -> list[AppliedMetr
     """
     if not only:
         return [
-            AppliedMetric(question, METRICS[name])
+            AppliedMetric(question, registered_metric(name, question))
             for question in suite.questions
             for name in metrics_of(question, suite.config)
         ]
     for name in only:
         if name not in METRICS:
-            raise SuiteError(f"There is no metric {name!r}. Available: {', '.join(METRICS)}.")
+            raise SuiteError(
+                f"There is no metric {name!r}; {did_you_mean(name, METRICS)}. If the Python file of a benchmark defines it, "
+                "name the suite file instead of the suite."
+            )
         if not any(METRICS[name].applies(question.reference) for question in suite.questions):
             raise SuiteError(
                 f"Metric {name} applies to no question of suite {suite.name}: none has {METRICS[name].needs} to compare with."
@@ -84,6 +87,7 @@ def rescore(
         The number of new scores.
 
     Raises:
+        MetricError: A metric failed on some responses; raised when all others are scored.
         SandboxError: A metric runs code, and running code is off or the code cannot be isolated; nothing is scored.
     """
     metrics_by_key = {applied.key: applied for applied in metrics}
@@ -95,13 +99,18 @@ def rescore(
     if any(scoring.metric.runs_code for scoring in scorings):
         sandbox.check(mode)
     scored = 0
+    failures: list[MetricFailure] = []
     for start in range(0, len(scorings), SCORE_BATCH):
         if progress.stopped():
             break
         batch = scorings[start : start + SCORE_BATCH]
-        cache.generations.commit(Batch(scores=score(batch, mode)))
-        scored += len(batch)
-        progress.advance(len(batch))
+        scores = score_each(batch, mode)
+        rows = score_rows(batch, scores)
+        cache.generations.commit(Batch(scores=rows))
+        failures += [score for score in scores if isinstance(score, MetricFailure)]
+        scored += len(rows)
+        progress.advance(len(rows))
+    raise_failures(failures)
     return scored
 
 
@@ -121,6 +130,7 @@ def apply_suite_file(recorded: Suite, config: SuiteConfig, cache: Cache) -> Suit
         The suite as recorded now; `recorded` itself if nothing has changed.
 
     Raises:
+        MetricError: The new quality metric failed on some responses; all others are scored.
         SuiteError: The file also changes what is generated; run `toolkit generate` with it.
         SandboxError: The new quality metric runs code, and running code is off or the code cannot be isolated.
     """

@@ -5,15 +5,16 @@ Reads the file and nothing else, and changes nothing. `toolkit.generation.verify
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import tee
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from toolkit.generation.scoring import apply
+from toolkit.core.calls import call_each
 from toolkit.store import Cache, check_rows, iterate_rows
 from toolkit.suites.keys import generation_key, model_key, question_key, root_key
 from toolkit.suites.loading import recorded_config
-from toolkit.tasks.metrics import METRICS, Reference
+from toolkit.tasks.metrics import METRICS, Reference, checked_score
 
 SCORE_TOLERANCE = 1e-9
 """Largest difference between a cached score and the metric's value."""
@@ -94,10 +95,12 @@ _DERIVED_KEYS: list[tuple[str, str, Callable[[Record], UUID]]] = [
 def _scores(scores: Iterable[Record]) -> Iterator[tuple[str, bool]]:
     """Compare scores with the metrics of this version of the toolkit; model-written code is not run."""
     metrics = {metric.label: metric for metric in METRICS.values() if not metric.runs_code}
-    for score in scores:
-        if score["metric"] in metrics:
-            value = apply(metrics[score["metric"]], score["response"], _reference(score)).value
-            yield score["key"], abs(value - score["value"]) <= SCORE_TOLERANCE
+    scorers = {label: partial(checked_score, metric.score) for label, metric in metrics.items()}
+    known, again = tee(score for score in scores if score["metric"] in metrics)
+    outcomes = call_each((scorers[score["metric"]], (score["response"], _reference(score))) for score in again)
+    for score, outcome in zip(known, outcomes, strict=True):
+        value = outcome.value.value if outcome.kind == "returned" else 0.0
+        yield score["key"], outcome.kind != "raised" and abs(value - score["value"]) <= SCORE_TOLERANCE
 
 
 def _reference(record: Record) -> Reference:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from toolkit.core.errors import BenchmarkError, did_you_mean
 from toolkit.core.workspace import Workspace
-from toolkit.suites.config import BenchmarkConfig
+from toolkit.suites.config import BenchmarkConfig, SuiteConfig
 from toolkit.suites.tables import read_item
 from toolkit.tasks import BENCHMARKS, METRICS, Benchmark
 from toolkit.tasks.data import read_file
@@ -57,6 +57,17 @@ def find_benchmark(entry: BenchmarkConfig, workspace: Workspace, trust: Trust = 
     return benchmark
 
 
+def register_metrics(config: SuiteConfig, workspace: Workspace, trust: Trust = False) -> None:
+    """Execute the benchmark files of a suite, which may define metrics; files that are not on this machine are passed over.
+
+    Raises:
+        BenchmarkError: See `find_benchmark`.
+    """
+    for entry in config.benchmarks:
+        if entry.file and workspace.path(entry.file).is_file():
+            find_benchmark(entry, workspace, trust)
+
+
 def synthetic_benchmarks(entries: Iterable[BenchmarkConfig]) -> dict[str, bool]:
     """Return for each benchmark of a suite whether it is synthetic; a user's own, of which that is unknown, is not."""
     return {
@@ -88,8 +99,8 @@ def _execute(entry: BenchmarkConfig, path: Path, trust: Trust) -> ModuleType:
     if not allowed:
         raise BenchmarkError(
             f"Benchmark {entry.name} is the Python file {path}, and loading it runs its code with your rights. Read the file; "
-            "to run it, repeat the command with --trust (remembered until the file changes), or set TOOLKIT_TRUST=1 for files "
-            "of your own. In Python: resolve(..., trust=True)."
+            "to run it, say so once with toolkit plan SUITE.toml --trust (remembered until the file changes), or set "
+            "TOOLKIT_TRUST=1 for files of your own. In Python: resolve(..., trust=True)."
         )
     spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
     assert spec

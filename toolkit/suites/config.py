@@ -108,7 +108,7 @@ class CodeConfig(Section):
     sandbox: Literal["off", "bubblewrap", "process"] = Field(
         "off",
         description="off: refuse benchmarks that run code; bubblewrap: no network, no files, limits; process: limits only, "
-        "which such code can get around.",
+        "which such code can get around: it reaches your files and processes, and may change its verdict.",
     )
 
 

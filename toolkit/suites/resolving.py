@@ -176,7 +176,15 @@ def metric_of(question: Question) -> Metric:
     Raises:
         SuiteError: The metric is not registered.
     """
-    name = question.metric.partition("@")[0]
+    return registered_metric(question.metric.partition("@")[0], question)
+
+
+def registered_metric(name: str, question: Question) -> Metric:
+    """Return a metric of a question by its name.
+
+    Raises:
+        SuiteError: The metric is not registered.
+    """
     if name not in METRICS:
         raise SuiteError(
             f"The metric {name!r} of benchmark {question.benchmark} is not registered. If the benchmark's Python file defines "

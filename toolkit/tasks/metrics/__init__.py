@@ -4,7 +4,7 @@ A metric is one object (`TOKEN_F1`) and one line of the entry points `toolkit.me
 benchmark registers its own with the decorator `metric`.
 """
 
-from toolkit.tasks.metrics.base import METRICS, Metric, Reference, Score, metric
+from toolkit.tasks.metrics.base import FILTERED, METRICS, Metric, Reference, Score, checked_score, metric
 from toolkit.tasks.metrics.text import normalise
 
-__all__ = ["METRICS", "Metric", "Reference", "Score", "metric", "normalise"]
+__all__ = ["FILTERED", "METRICS", "Metric", "Reference", "Score", "checked_score", "metric", "normalise"]

@@ -58,6 +58,32 @@ Scorer = Callable[[str, Reference], Score]
 """Scores a response against a reference."""
 
 
+FILTERED = "[no response: content filter]"
+"""The response of a prompt whose response a server withheld, in suites that count that as quality 0.
+
+Not empty, because an empty response is something that a model can say, and a metric may reward.
+"""
+
+
+def checked_score(scorer: Scorer, response: str, reference: Reference) -> Score:
+    """Return the score of a response, as plain Python values.
+
+    Raises:
+        TypeError: The scorer returned something that is not a `Score` of a number.
+        ValueError: The value is not in [0, 1].
+    """
+    score = Score(value=0.0, extracted=None) if response == FILTERED else scorer(response, reference)
+    if not isinstance(score, Score):
+        raise TypeError(f"it returned {score!r:.80}, not a Score")
+    if isinstance(score.value, str):
+        raise TypeError(f"the value of its score is {score.value!r:.80}, not a number")
+    value = float(score.value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"the value of its score is {value}, not in [0, 1]")
+    extracted = None if score.extracted is None else str(score.extracted)
+    return Score(value, extracted, {str(name): str(fact) for name, fact in score.detail.items()})
+
+
 @dataclass(frozen=True)
 class Metric:
     """A named, versioned scorer.
@@ -79,6 +105,11 @@ class Metric:
     def applies(self, reference: Reference) -> bool:
         """Return whether a question has what the metric needs."""
         return self.needs is None or bool(getattr(reference, self.needs))
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the toolkit itself defines the scorer."""
+        return str(getattr(self.score, "__module__", "")).partition(".")[0] == "toolkit"
 
     @property
     def label(self) -> str:

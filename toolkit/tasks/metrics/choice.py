@@ -2,12 +2,14 @@
 
 import re
 import string
+from itertools import groupby
+from operator import itemgetter
 
 from toolkit.tasks.metrics.base import Metric, Reference, Score
 from toolkit.tasks.metrics.text import final_answer, normalise
 
 _LETTER = re.compile(r"^[^\w\n]*([A-Z])(?:[.):,\]]|[^\S\n]*$)", re.MULTILINE)
-_NAMED_LETTER = re.compile(r"(?:(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?:\s+is)?\s*:?\s*\(?|\()([A-Z])(?:\)|\b)(?!')")
+_NAMED_LETTER = re.compile(r"(?:(?:[Aa]nswer|[Oo]ption|[Cc]hoice)(?:\s+is)?(?:\s*:)?\s*\(?|\()([A-Z])(?:\)|\b)(?!')")
 
 
 def chosen(response: str, choices: tuple[str, ...]) -> int | None:
@@ -29,17 +31,18 @@ def chosen(response: str, choices: tuple[str, ...]) -> int | None:
 
 def _positions_in(answer: str, choices: list[str]) -> set[int]:
     """Return the choices that occur in an answer as whole words, except where they only occur within a longer choice."""
-    spans = [
-        (match.start(), match.end(), position)
+    spans = {
+        (match.start(), -match.end(), position)
         for position, choice in enumerate(choices)
         if choice
         for match in re.finditer(rf"(?<!\w){re.escape(choice)}(?!\w)", answer)
-    ]
-    return {
-        position
-        for start, end, position in spans
-        if not any(a <= start and end <= b and (b - a) > (end - start) for a, b, _ in spans)
     }
+    positions, last_end = set(), 0  # a span is within a longer one if one that began before it, or as early, ends as late
+    for (_, negative_end), group in groupby(sorted(spans), key=itemgetter(0, 1)):
+        if -negative_end > last_end:
+            positions |= {position for _, _, position in group}
+            last_end = -negative_end
+    return positions
 
 
 def choice_match(response: str, reference: Reference) -> Score:

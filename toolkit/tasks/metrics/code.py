@@ -4,6 +4,7 @@ import ast
 import re
 import textwrap
 import warnings
+from collections.abc import Sequence
 
 from toolkit.tasks import sandbox
 from toolkit.tasks.metrics.base import Metric, Reference, Score
@@ -28,7 +29,7 @@ def program(response: str, tests: Checks) -> str:
 
 
 def _defines(code: str, names: tuple[str, ...]) -> bool:
-    return any(re.search(rf"^\s*(?:async\s+def|def|class)\s+{re.escape(name)}\b", code, re.MULTILINE) for name in names)
+    return any(re.search(rf"^[^\S\n]*(?:async\s+def|def|class)\s+{re.escape(name)}\b", code, re.MULTILINE) for name in names)
 
 
 def _function_body(block: str) -> str:
@@ -47,21 +48,33 @@ def _parsable(code: str) -> str:
     """Cut off prose before and after the code, if that leaves something that parses."""
     lines = textwrap.dedent(code).splitlines()
     first = next((n for n, line in enumerate(lines) if _CODE_LINE.match(line)), 0)
-    for begin, end in [(0, len(lines)), *((first, last) for last in range(len(lines), first, -1))]:
-        text = "\n".join(lines[begin:end])
-        if _parses(text):
-            return text
+    if _syntax_error(lines) is None:
+        return "\n".join(lines)
+    block = lines[first:]
+    while block:
+        error = _syntax_error(block)
+        if error is None:
+            return "\n".join(block)
+        end = next((n for n in range(len(block), 0, -1) if not _is_blank(block[n - 1])), 1)
+        block = block[: min(end, error) - 1]  # what ends behind the error, or in blank lines behind it, does not parse either
     return code
 
 
-def _parses(code: str) -> bool:
+def _is_blank(line: str) -> bool:
+    return line.strip().partition("#")[0] == ""
+
+
+def _syntax_error(lines: Sequence[str]) -> int | None:
+    """Return the line, counted from 1, of the first syntax error, or of none in particular the last; None if there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # escapes such as "\\w"
         try:
-            ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True
+            ast.parse("\n".join(lines))
+        except SyntaxError as error:
+            return max(error.lineno or len(lines), 1)
+        except (ValueError, RecursionError, MemoryError):
+            return len(lines)
+    return None
 
 
 def pass_at_1(response: str, reference: Reference, mode: sandbox.Mode = "off") -> Score:
@@ -81,4 +94,4 @@ def judged(code: str, verdict: sandbox.Verdict) -> Score:
     return Score(float(verdict.word == "passed"), code, {"verdict": verdict.word, "reason": verdict.reason})
 
 
-PASS_AT_1 = Metric("pass_at_1", 1, pass_at_1, runs_code=True, needs="tests")
+PASS_AT_1 = Metric("pass_at_1", 2, pass_at_1, runs_code=True, needs="tests")

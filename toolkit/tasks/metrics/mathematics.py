@@ -18,7 +18,15 @@ def math_equal(response: str, reference: Reference) -> Score:
         verify(parse(f"\\boxed{{{answer}}}", parsing_timeout=seconds), prediction, timeout_seconds=seconds)
         for answer in reference.answers
     )
-    return Score(float(is_right), str(prediction[-1]) if prediction else None)
+    return Score(float(is_right), _text(prediction[-1]) if prediction else None)
+
+
+def _text(expression: object) -> str:
+    """Return an expression as text, which Python refuses to make of numbers of thousands of digits."""
+    try:
+        return str(expression)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 MATH_EQUAL = Metric("math_equal", 1, math_equal)

@@ -8,7 +8,7 @@ from toolkit.tasks.metrics.base import Metric, Reference, Score
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ANSWER_MARK = re.compile(r"(?:final answer|answer)\s*(?:is)?\s*[:=]\s*", re.IGNORECASE)
+_ANSWER_MARK = re.compile(r"(?:final answer|answer)(?:\s*is)?\s*[:=]\s*", re.IGNORECASE)
 
 
 def normalise(text: str) -> str:

@@ -14,6 +14,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,14 +29,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from toolkit.core.errors import SandboxError
+from toolkit.core.text import well_formed
 from toolkit.tasks.sandbox.inside import Refused, dump, load
 
 Process = subprocess.Popen[bytes]
 Mode = Literal["off", "bubblewrap", "process"]
 Word = Literal["passed", "failed", "timeout", "memory", "crashed", "refused"]
 
-INSIDE = "import marshal, sys; exec(marshal.loads(bytes.fromhex(sys.argv.pop(1))))"
+INSIDE = "import marshal, sys\nfor code in marshal.loads(bytes.fromhex(sys.argv.pop(1))): exec(code)"
 """Code for the interpreter in a sandbox: run compiled code, because compiling takes as long as starting the interpreter."""
+MAX_VERDICT_BYTES = 1 << 16
 FIRST_UID = 1 << 30
 """Under root, each process runs as a user of its own, numbered from here, so that limits and signals affect no other."""
 
@@ -51,6 +54,7 @@ class Limits:
         scratch: Size of the temporary folder, in bytes.
         file: Size of one file, in bytes.
         files: Number of open files.
+        scratch_files: Number of files in the temporary folder.
     """
 
     cpu: int = 10
@@ -59,6 +63,7 @@ class Limits:
     scratch: int = 1 << 25
     file: int = 1 << 24
     files: int = 64
+    scratch_files: int = 1024
 
 
 class Checks(NamedTuple):
@@ -105,7 +110,7 @@ def check(mode: Mode) -> None:
         raise SandboxError(
             f"Model-written code cannot be isolated here: {reason}. Install bubblewrap (apt-get install bubblewrap). If "
             'such code can reach nothing of value, you may instead write  sandbox = "process"  under [code]: that sets limits, '
-            "but gives the code access to your files and network."
+            "but gives the code access to your files and processes, with which it can also change its verdict."
         )
     if mode == "process" and os.getuid() == 0 and (private_folder := _private_folder()):
         raise SandboxError(
@@ -140,10 +145,13 @@ def run(program: str, tests: Checks, mode: Mode, limits: Limits = Limits()) -> V
     with tempfile.TemporaryDirectory(prefix="toolkit-") as empty_folder:
         os.chmod(empty_folder, 0o777)
         requests, replies = _Pipe(), _Pipe()
+        verdicts, verdict_writer = socket.socketpair()  # not a pipe: nobody can open it through /proc
         started = time.monotonic()
         with (
             requests,
             replies,
+            verdicts,
+            verdict_writer,
             _running(
                 _command(mode, limits, "candidate"),
                 cwd=empty_folder,
@@ -154,16 +162,21 @@ def run(program: str, tests: Checks, mode: Mode, limits: Limits = Limits()) -> V
                 _command(mode, limits, "referee", requests.writer, replies.reader),
                 cwd=empty_folder,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=verdict_writer,
                 pass_fds=(requests.writer, replies.reader),
             ) as referee,
         ):
             requests.close()
             replies.close()
+            verdict_writer.close()
             try:
-                message, _ = referee.communicate(len(job).to_bytes(8, "big") + job, limits.wall)
+                referee.communicate(len(job).to_bytes(8, "big") + job, limits.wall)
             except subprocess.TimeoutExpired:
                 return Verdict("timeout", f"{limits.wall} s passed")
+            verdicts.setblocking(False)
+            message = b""
+            with contextlib.suppress(BlockingIOError):
+                message = verdicts.recv(MAX_VERDICT_BYTES)
             return _verdict(message, referee, candidate, started, limits)
 
 
@@ -192,7 +205,7 @@ def _verdict(message: bytes, referee: Process, candidate: Process, started: floa
         if _ran_out(candidate, started, limits):
             return Verdict("timeout", f"{limits.cpu} s of CPU time")
         return Verdict("crashed", reason)
-    return Verdict(word, reason)
+    return Verdict(word, well_formed(reason))
 
 
 def _ran_out(process: Process, started: float, limits: Limits) -> bool:
@@ -292,25 +305,28 @@ def _python() -> list[str]:
 def _command(mode: Mode, limits: Limits, role: str, *descriptors: int) -> list[str]:
     """Return the command that runs a role within its limits."""
     prefix = _bubblewrap(limits) if mode == "bubblewrap" else []
-    numbers = (_uid(), limits.cpu, limits.memory, limits.file, limits.files, *descriptors)
+    uid = _uid() if os.getuid() == 0 else 0
+    scratch_files = limits.scratch_files if mode == "bubblewrap" else 0
+    numbers = (uid, limits.cpu, limits.memory, limits.file, limits.files, scratch_files, *descriptors)
     return [*prefix, *_python(), INSIDE, _inside(), role, *map(str, numbers)]
 
 
 @cache
 def _inside() -> str:
-    """Return `inside.py` as compiled code, in hexadecimal digits."""
-    source = Path(__file__).with_name("inside.py").read_text("utf-8")
-    return marshal.dumps(compile(source, "<inside>", "exec")).hex()
+    """Return `confine.py` and `inside.py` as compiled code, in hexadecimal digits."""
+    files = [Path(__file__).with_name(name) for name in ("confine.py", "inside.py")]
+    return marshal.dumps([compile(file.read_text("utf-8"), "<inside>", "exec") for file in files]).hex()
 
 
 def _bubblewrap(limits: Limits) -> list[str]:
     """Return the command that creates a sandbox: the interpreter's files and an empty /tmp, nothing else."""
     command = ["bwrap", "--die-with-parent", "--new-session", "--clearenv"]
     command += [f"--unshare-{namespace}" for namespace in ("net", "ipc", "pid", "uts", "cgroup-try")]
+    command += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]  # to limit the files of /tmp, then given up
     if os.getuid() == 0:  # the process itself drops root next, for which it needs these two
-        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
-        command += ["--unshare-user", "--cap-drop", "ALL"]
+        command += ["--unshare-user", "--uid", "0", "--gid", "0"]
     command += ["--ro-bind", "/usr", "/usr"]
     for name in ("/lib", "/lib64", "/lib32", "/bin"):
         path = Path(name)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, BinaryIO, NoReturn
 
+    from toolkit.tasks.sandbox.confine import confine
+
 MAX_MESSAGE_BYTES = 1 << 26
 
 
@@ -28,28 +30,12 @@ class Refused(BaseException):
     """The other process sent something that is not a message."""
 
 
+class Exited(BaseException):
+    """The candidate raised something that is no `Exception`, such as `SystemExit`."""
+
+
 class OutOfMemory(BaseException):
     """The candidate ran out of memory."""
-
-
-def confine(uid: int, cpu: int, memory: int, file: int, files: int) -> None:
-    """Drop root and set limits that children cannot raise; processes are limited per user, so each has a uid of its own."""
-    import resource  # missing on Windows, where the toolkit uses only `dump` and `load` of this file
-
-    if os.getuid() == 0:
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-    os.umask(0o077)
-    for name, value, hard in (
-        ("RLIMIT_CPU", cpu, cpu + 1),
-        ("RLIMIT_AS", memory, memory),
-        ("RLIMIT_FSIZE", file, file),
-        ("RLIMIT_NOFILE", files, files),
-        ("RLIMIT_NPROC", 1, 1),
-        ("RLIMIT_CORE", 0, 0),
-    ):
-        resource.setrlimit(getattr(resource, name), (value, hard))
 
 
 def send(channel: BinaryIO, message: bytes) -> None:
@@ -181,13 +167,22 @@ _READ: dict[str, Callable[[str], Any]] = {
 
 # -- the candidate ---------------------------------------------------------------------------------------------------
 
+
+def _next(iterator: Iterator[Any]) -> list[Any]:
+    """Return the next value in a list, which is empty at the end."""
+    try:
+        return [next(iterator)]
+    except StopIteration:
+        return []
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda function, arguments, named: function(*arguments, **named),
     "get": getattr,
     "set": setattr,
     "item": lambda value, key: value[key],
     "iterate": iter,
-    "next": next,
+    "next": _next,
     "length": len,
 }
 
@@ -195,8 +190,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 def _name(error: BaseException) -> str:
     """Return the name of the built-in exception that an exception is or derives from."""
     try:
-        name: str = next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None))
-        return name
+        return str(next(t.__name__ for t in type(error).__mro__ if t is getattr(builtins, t.__name__, None)))
     except BaseException:  # a hostile one
         return "error"
 
@@ -254,24 +248,43 @@ class Candidate:
 
     def __init__(self, requests: BinaryIO, replies: BinaryIO) -> None:
         self.requests, self.replies = requests, replies
+        self.ending: BaseException | None = None
 
     def ask(self, request: Any) -> Any:
-        """Send one request and return the value; an exception is raised as the built-in exception that it derives from."""
+        """Send one request and return the value; an exception is raised as the built-in exception that it derives from.
+
+        What ends iterations silently (`StopIteration`) is raised as a `RuntimeError`. What is no `Exception` (`SystemExit`)
+        ends the run, as does a process that has gone or replies with something else, even if the tests catch it.
+        """
+        message = dump(request, _handle)
+        if self.ending:
+            raise self.ending
         try:
-            send(self.requests, dump(request, _handle))
+            reply = self._reply(message)
+        except BaseException as error:
+            self.ending = error
+            raise
+        if "value" in reply:
+            return reply["value"]
+        kind, text = getattr(builtins, str(reply["error"]), RuntimeError), str(reply["text"])
+        if not isinstance(kind, type) or not issubclass(kind, Exception):
+            self.ending = Exited(text)
+            raise self.ending
+        if issubclass(kind, UnicodeError | ImportError | StopIteration | StopAsyncIteration | BaseExceptionGroup):
+            raise RuntimeError(text)
+        raise kind(text)
+
+    def _reply(self, message: bytes) -> dict[str, Any]:
+        try:
+            send(self.requests, message)
         except BrokenPipeError:
             raise Gone from None
         reply = load(receive(self.replies), lambda handle: Remote(self, handle))
         if not isinstance(reply, dict) or not ({"value"} == reply.keys() or {"error", "text"} == reply.keys()):
             raise Refused("not a reply to the request")
-        if "value" in reply:
-            return reply["value"]
-        if reply["error"] == "MemoryError":
+        if reply.get("error") == "MemoryError":
             raise OutOfMemory
-        kind = getattr(builtins, str(reply["error"]), None)
-        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, UnicodeError | ImportError):
-            raise kind(str(reply["text"]))
-        raise RuntimeError(str(reply["text"]))
+        return reply
 
     def do(self, operation: str, *operands: Any) -> Any:
         """Let the candidate's process perform one of `OPERATIONS`."""
@@ -312,11 +325,8 @@ class Remote:
 
     def __iter__(self) -> Iterator[Any]:
         iterator = self._owner.do("iterate", self)
-        while True:
-            try:
-                yield self._owner.do("next", iterator)
-            except StopIteration:
-                return
+        while values := self._owner.do("next", iterator):
+            yield values[0]
 
 
 def referee(requests: int, replies: int) -> None:
@@ -342,12 +352,16 @@ def _judge(job: dict[str, Any], candidate: Candidate) -> tuple[str, str]:
         names |= {name: candidate.ask(("global", name)) for name in job["names"]}
         for statement in _statements(job["tests"]):
             exec(statement, names)
+            if candidate.ending:
+                raise candidate.ending
     except Gone:
         return "gone", f"it ended before {where} did"
     except Refused as error:
         return "refused", f"its reply is not plain data: {error}"[:300]
     except OutOfMemory:
         return "memory", "MemoryError"
+    except Exited as error:
+        return "failed", f"{where}: {error}"[:300]
     except MemoryError:
         raise
     except BaseException as error:
@@ -373,8 +387,8 @@ def _line(error: BaseException) -> str:
 def main() -> NoReturn:
     """Confine this process, then run the role that the arguments name."""
     role, *numbers = sys.argv[1:]
-    uid, cpu, memory, file, files, *descriptors = map(int, numbers)
-    confine(uid, cpu, memory, file, files)
+    uid, cpu, memory, file, files, scratch_files, *descriptors = map(int, numbers)
+    confine(uid, cpu, memory, file, files, scratch_files)
     if role == "candidate":
         candidate()
     else:
