@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.common import app
+from toolkit.core.commands import command
 from toolkit.core.errors import SuiteError
 
 
@@ -21,7 +22,8 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml
     from toolkit.suites.config import NAME
 
     if path.suffix != ".toml":
-        raise SuiteError(f"A suite file ends in .toml: toolkit init {path.stem}.toml")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "mine"
+        raise SuiteError(f"A suite file ends in .toml: {command('init', path.with_name(f'{name}.toml'))}")
     if not re.fullmatch(NAME, path.stem):
         raise SuiteError(f"A suite's name consists of letters, digits, dots, dashes and underscores; {path.stem!r} does not.")
     template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
@@ -32,4 +34,4 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml
         raise SuiteError(f"{path} exists already and is unchanged. Choose another name.") from None
     except OSError as error:
         raise SuiteError(f"{path} cannot be written: {error.strerror}. Does its folder exist?") from None
-    typer.echo(f"Wrote {path}. To see what it would generate: toolkit plan {path}")
+    typer.echo(f"Wrote {path}. To see what it would generate: {command('plan', path)}")

@@ -46,7 +46,8 @@ def generate(
     """Fill a cache until it holds every node, score and embedding of a suite.
 
     Args:
-        suite: The suite; it is recorded as the current one of its name.
+        suite: The suite. It becomes the current one of its name with its first response, or at the end if no node was missing:
+            a run that fails before leaves the suite that was current as it is.
         cache: The cache; it is created if it does not exist.
         workspace: The suite file's folder, and the folder of downloads.
         progress: Is told of the progress, and may stop the run after a batch.
@@ -61,10 +62,12 @@ def generate(
         ToolkitError: Weights are not available, an engine is broken, or the cache cannot be written. Commits are kept.
         CacheBusyError: Others hold the file to the end; finished batches are spooled beside it.
     """
-    check_sandbox(suite.config, suite.questions)
+    cache.migrate()
+    if not cache.suites.count_nodes(suite).is_usable:
+        check_sandbox(suite.config, suite.questions)
     spending = Spending(budget, suite.config.engine)
     cache.create()
-    cache.suites.record(suite)
+    cache.suites.add(suite)
     cache.generations.drain()
     state = GenerationState(
         suite=suite,
@@ -75,6 +78,7 @@ def generate(
         token_budget=TokenBudget(suite.config.engine.token_budget),
         parents=[{parent.node: parent for parent in cache.generations.parents(suite, depth)} for depth in range(suite.horizon)],
         done=cache.generations.done_nodes(suite, retry),
+        works=cache.suites.count_nodes(suite).is_usable,
     )
     encode = encode or SuiteEncoder(suite, workspace)
     for questions in question_groups(state):
@@ -122,10 +126,12 @@ def _generate_hop(
         while pending:
             _finish_batch(state, model, pop_finished(pending))
         if runner.broken:
+            retry = (
+                f" with --retry, since {state.report.permanent} failures count as permanent" if state.report.permanent else ""
+            )
             raise EngineError(
                 f"The engine of model {model.name!r} failed on {runner.broken}. It is not used any more; all responses so far "
-                "are kept. Fix the cause, then repeat the command, with --retry for failures that are not transient "
-                f"(toolkit status {state.suite.name} lists them)."
+                f"are kept. Fix the cause, then repeat the command{retry}."
             )
 
 
@@ -170,10 +176,12 @@ def _finish_batch(state: GenerationState, model: Model, pending: PendingBatch) -
         scores=_score(state, pending.requests, responses),
     )
     _add_parents(state, model, pending.requests, responses)
+    state.works = state.works or bool(responses)
     state.commit(batch)
     state.spending.finish_batch(result.seconds, left_before)
     state.report.generated += len(batch.generations)
-    state.report.failed += sum(isinstance(outcome, Failure) for outcome in outcomes.values())
+    for failure in (outcome for outcome in outcomes.values() if isinstance(outcome, Failure)):
+        state.report.add_failure(failure)
     state.report.shared += len(batch.nodes) - len(batch.generations)
     state.progress.advance(len(batch.nodes))
 
@@ -209,10 +217,11 @@ def _add_parents(state: GenerationState, model: Model, requests: Sequence[Reques
 
 
 def _complete_rows(state: GenerationState, encode: Encode) -> None:
-    """Add what follows from the generations: the cost unit, scores by metrics that are new, and embeddings."""
+    """Add what follows from the generations: scores by metrics that are new, embeddings, and the cost unit."""
     suite, cache = state.suite, state.cache
     cache.generations.drain()
-    cache.suites.compute_cost_unit(suite.key, suite.config.incomplete != "refuse")
     if not state.progress.stopped():
         rescore(suite, cache, suite.key, metrics_to_apply(suite))
         cache.embeddings.fill(suite, encode, state.commit, state.progress)
+    state.record_if_works()
+    cache.suites.compute_cost_unit(suite.key)

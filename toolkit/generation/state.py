@@ -5,6 +5,7 @@ Knows nothing of engines or of the order of work.
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from toolkit.core.errors import CacheBusyError
 from toolkit.core.progress import Progress
+from toolkit.engines import Failure
 from toolkit.engines.guard import TokenBudget
 from toolkit.generation.budget import Spending, Spent
 from toolkit.store import Batch, Cache, Parent
@@ -33,19 +35,31 @@ class GenerationReport:
         generated: Generations, failed ones included.
         shared: Nodes that share the generation of another node.
         failed: Failed generations.
+        permanent: Those of them that failed for good, so that only `retry` tries them again.
+        reason: Why the last of them failed.
         seconds: Duration of the run.
         stopped: Whether the run was stopped from outside.
         spent: Time, tokens and money spent.
         exhausted: Whether the run ended because its budget was exhausted.
+        is_current: Whether the suite has become the current one of its name: a response has come, or none was missing.
     """
 
     generated: int = 0
     shared: int = 0
     failed: int = 0
+    permanent: int = 0
+    reason: str = ""
     seconds: float = 0.0
     stopped: bool = False
     spent: Spent = field(default_factory=lambda: Spent(seconds=0.0, tokens=0, usd=0.0))
     exhausted: bool = False
+    is_current: bool = False
+
+    def add_failure(self, failure: Failure) -> None:
+        """Count a failed generation."""
+        self.failed += 1
+        self.permanent += not failure.transient
+        self.reason = failure.reason
 
 
 class Shard(NamedTuple):
@@ -74,6 +88,7 @@ class GenerationState:
         done: Nodes that need no generation.
         spooled: Responses of this run that the file does not hold yet, by generation.
         is_blocked: Whether the last batch had to be spooled.
+        works: Whether a response has come, or none was missing, so that the suite may become current.
         report: What the run has done so far.
     """
 
@@ -87,6 +102,7 @@ class GenerationState:
     done: set[UUID]
     spooled: dict[UUID, str] = field(default_factory=dict)
     is_blocked: bool = False
+    works: bool = False
     report: GenerationReport = field(default_factory=GenerationReport)
 
     @cached_property
@@ -130,6 +146,18 @@ class GenerationState:
         if self.cache.generations.commit_or_spool(batch, self.patience):
             self.is_blocked = False
             self.spooled.clear()
+            with suppress(CacheBusyError):  # the next commit tries again, or the end of the run
+                self.record_if_works(self.patience)
         else:
             self.is_blocked = True
             self.spooled |= {row["generation"]: row["response"] for row in batch.generations if row["response"] is not None}
+
+    def record_if_works(self, wait: float | None = None) -> None:
+        """Make the suite the current one of its name once it works.
+
+        Raises:
+            CacheBusyError: Others hold the file for longer than `wait` seconds.
+        """
+        if self.works and not self.report.is_current:
+            self.cache.suites.record(self.suite, wait)
+            self.report.is_current = True

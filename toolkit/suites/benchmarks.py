@@ -34,7 +34,7 @@ def find_benchmark(entry: BenchmarkConfig, workspace: Workspace) -> Benchmark:
         return _from_table(entry, entry.prompt, workspace)
     if entry.name not in BENCHMARKS:
         raise BenchmarkError(
-            f"There is no benchmark {entry.name!r}; {did_you_mean(entry.name, BENCHMARKS)} (toolkit benchmarks). "
+            f"There is no benchmark {entry.name!r}; {did_you_mean(entry.name, BENCHMARKS)}. "
             "If a package defines it, install that package."
         )
     return BENCHMARKS[entry.name]

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from toolkit.core.commands import command
 from toolkit.core.errors import CacheError, SuiteError, did_you_mean
 from toolkit.core.registry import ENGINE_SETTINGS
 from toolkit.suites.config import SuiteConfig
@@ -34,7 +35,7 @@ def find_suite(reference: str) -> Path:
         path = Path(reference)
         if path.is_file():
             return path
-        raise SuiteError(f"There is no suite file {reference}. Write one with: toolkit init {reference}")
+        raise SuiteError(f"There is no suite file {reference}. Write one with: {command('init', reference)}")
     shipped = shipped_suites()
     if reference in shipped:
         return shipped[reference]
