@@ -88,10 +88,7 @@ def generate(
                     open_model = partial(engine, suite.config.engine, config, workspace.absolute())
                     _generate_hop(state, questions, depth, model, config, partial(open_runner, open_model, config.max_tokens))
         _complete_rows(state, encode)
-    state.report.stopped = state.progress.stopped()
-    state.report.spent = spending.spent
-    state.report.seconds = spending.seconds
-    return state.report
+    return state.finish()
 
 
 def _generate_hop(

@@ -161,3 +161,10 @@ class GenerationState:
         if self.works and not self.report.is_current:
             self.cache.suites.record(self.suite, wait)
             self.report.is_current = True
+
+    def finish(self) -> GenerationReport:
+        """Complete the report of the run and return it."""
+        self.report.stopped = self.progress.stopped()
+        self.report.spent = self.spending.spent
+        self.report.seconds = self.spending.seconds
+        return self.report
