@@ -289,7 +289,7 @@ def test_plan_uses_what_profile_measured(folder: Path, tmp_path: Path) -> None:
     assert "not measured yet. To measure on this machine: toolkit profile small.toml" in before.stdout, before.stderr
     done = toolkit(tmp_path, "profile", "small.toml", "--prompts", "4")
     assert done.returncode == 0, done.stderr
-    assert "profiles.jsonl; toolkit plan small.toml uses it" in done.stdout
+    assert "profiles.jsonl. To use it: toolkit plan small.toml\n" in done.stdout
     after = toolkit(tmp_path, "plan", "small.toml").stdout
     assert re.search(r"Missing: about [\d,]+ tokens of prompts and [\d,]+ of responses, by the means of a profile", after)
     assert re.search(r"(?m)^transformers .* profile of .* \d+ s +\d+\.\d\d$", after), after
@@ -434,4 +434,7 @@ def test_a_missing_suite_is_distinguished_from_a_missing_cache(tmp_path: Path) -
     assert "There is no suite 'quickstrat' either: did you mean 'quickstart'?" in mistyped.stderr
     assert "toolkit generate prompts\n" in toolkit(tmp_path, "evaluate", "prompts").stderr
     missing = toolkit(tmp_path, "train", "quickstart", "--cache", "mine.duckdb").stderr
-    assert "toolkit generate quickstart --cache mine.duckdb; the shipped one: toolkit import reference" in missing
+    assert (
+        "shipped one: toolkit import reference --cache mine.duckdb\nTo make it: toolkit generate quickstart --cache mine"
+        in missing
+    )

@@ -38,7 +38,7 @@ def benchmarks(
     elif what == "show" and name:
         raise BenchmarkError(f"There is no benchmark {name!r}; {did_you_mean(name, BENCHMARKS)}.")
     else:
-        raise BenchmarkError("To list the benchmarks: toolkit benchmarks. To show one: toolkit benchmarks show NAME")
+        raise BenchmarkError("To list the benchmarks: toolkit benchmarks\nTo show one: toolkit benchmarks show NAME")
 
 
 def _list(format: Format, output: Path | None) -> None:

@@ -34,7 +34,8 @@ def _find_cache(target: str | None) -> "Cache":
         return only_cache(None)
     cache = Cache(Path(target) if "/" in target or target.endswith(".duckdb") else cache_path(target, None))
     if not cache.exists():
-        raise CacheError(f"There is no cache {cache.path}. To list the caches: toolkit cache list")
+        remedy = "list the caches: toolkit cache list" if cache_folder().is_dir() else "make one: toolkit generate SUITE"
+        raise CacheError(f"There is no cache {cache.path}. To {remedy}")
     return cache
 
 

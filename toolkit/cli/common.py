@@ -2,6 +2,8 @@
 
 import os
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from toolkit.cli.trust import consent
-from toolkit.core.errors import CacheError, SuiteError, did_you_mean
+from toolkit.core.commands import command
+from toolkit.core.errors import CacheError, SuiteChangedError, SuiteError, did_you_mean
 from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -119,7 +122,7 @@ def only_cache(path: Path | None) -> "Cache":
     paths = sorted(cache_folder().glob("*.duckdb"))
     if not paths:
         raise CacheError(
-            f"There is no cache in {cache_folder()}. Make one (toolkit generate SUITE), or name one with --cache FILE."
+            f"There is no cache in {cache_folder()}. Name one with --cache FILE, or make one: toolkit generate SUITE"
         )
     if len(paths) > 1:
         names = ", ".join(file.name for file in paths)
@@ -180,7 +183,8 @@ def open_recorded(reference: str, path: Path | None) -> "tuple[Suite, SuiteConfi
     """Open the cache of a suite, migrated if its schema is older.
 
     Returns:
-        The suite as recorded, its file's settings (the recorded ones if it has no file), and the cache.
+        The suite as recorded, its file's settings (the recorded ones if it has no file; the limits of `generate --limit` if
+        that was the last run), and the cache.
 
     Raises:
         CacheError: There is no such cache.
@@ -201,11 +205,19 @@ def open_recorded(reference: str, path: Path | None) -> "tuple[Suite, SuiteConfi
     if recorded is None:
         raise SuiteError(
             f"The cache {cache.path} has no suite {name!r}; recorded: {', '.join(cache.suites.names()) or 'none'}. "
-            f"Generate it first: toolkit generate {reference} --cache {cache.path}"
+            f"Generate it first: {command('generate', reference, cache=cache.path)}"
         )
-    if file and config:
-        register_metrics(config, Workspace.beside(cache.path, file.parent), consent(False))
-    return recorded, config or recorded.config, cache
+    if file is None or config is None:
+        return recorded, recorded.config, cache
+    register_metrics(config, Workspace.beside(cache.path, file.parent), consent(False))
+    limited = config.limited_like(recorded.config)
+    if limited != config:
+        typer.echo(
+            f"Suite {name}: the first questions of each benchmark, as generated last ({len(recorded.questions)} in all). "
+            f"To generate all: {command('generate', reference, cache=path)}",
+            err=True,
+        )
+    return recorded, limited, cache
 
 
 def open_suite(reference: str, path: Path | None) -> "tuple[Suite, Cache]":
@@ -218,7 +230,21 @@ def open_suite(reference: str, path: Path | None) -> "tuple[Suite, Cache]":
     from toolkit.generation.rescoring import apply_suite_file
 
     recorded, config, cache = open_recorded(reference, path)
-    return apply_suite_file(recorded, config, cache), cache
+    with generate_if_changed(reference, path):
+        return apply_suite_file(recorded, config, cache), cache
+
+
+@contextmanager
+def generate_if_changed(reference: str, path: Path | None) -> Iterator[None]:
+    """Add the command to the error of a `with` block whose suite file needs texts that were not generated.
+
+    Raises:
+        SuiteChangedError: The file needs them.
+    """
+    try:
+        yield
+    except SuiteChangedError as error:
+        raise SuiteChangedError(f"{error} The command: {command('generate', reference, cache=path)}") from None
 
 
 def train_config(suite: "Suite", settings: list[str] | None, **options: object) -> "TrainConfig":
@@ -271,9 +297,9 @@ def _missing_cache(reference: str, cache: "Cache", path: Path | None) -> CacheEr
 
     message = f"There is no cache {cache.path}."
     if _has_file(reference):
-        option = f" --cache {path}" if path else ""
-        shipped = "; the shipped one: toolkit import reference" if reference == SUITE else ""
-        return CacheError(f"{message} Make it: toolkit generate {reference}{option}{shipped}")
+        if reference == SUITE:
+            message += f"\nTo import the shipped one: {command('import', 'reference', cache=path)}"
+        return CacheError(f"{message}\nTo make it: {command('generate', reference, cache=path)}")
     names = {*shipped_suites(), *(file.stem for file in cache_folder().glob("*.duckdb"))}
     return CacheError(
         f"{message} There is no suite {reference!r} either: {did_you_mean(reference, names)}, or a file NAME.toml."

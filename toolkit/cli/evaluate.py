@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 
 from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, app, open_suite
+from toolkit.core.commands import command
 from toolkit.core.errors import PolicyError, SuiteError
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def _open_router(target: str, cache: Path | None) -> "tuple[Router, Suite, Cache
     suite, opened = open_suite(target, cache)
     newest = opened.runs.newest(suite.name)
     if newest is None:
-        raise PolicyError(f"No router has been trained for suite {suite.name} yet. Train one: toolkit train {target}")
+        raise PolicyError(
+            f"No router has been trained for suite {suite.name} yet. Train one: {command('train', target, cache=cache)}"
+        )
     _, policy = newest
     return load_router(Path(policy)), suite, opened
 
@@ -95,7 +98,7 @@ def _check_suite(router: "Router", suite: "Suite", cache: "Cache", split: "Split
     if learned:
         raise PolicyError(
             f"The router {run} has learned from {learned} of the {split} questions: it was trained before the splits of suite "
-            f"{suite.name} changed. Train one for the suite as it is: toolkit train {suite.name}"
+            f"{suite.name} changed. Train one for the suite as it is: {command('train', suite.name, cache=cache.path)}"
         )
     typer.echo(
         f"The suite {suite.name} has changed since {run} was trained (rates, metrics, splits or questions); the router is "

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from toolkit.cli.common import STOPPED, CacheOption, SandboxOption, SuiteArgument, app, read_suite, resolve_suite
 from toolkit.cli.progress_bar import ProgressBar
 from toolkit.cli.trust import TrustOption
+from toolkit.core.commands import command
 from toolkit.core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def generate(
     Example: toolkit generate quickstart
     """
     from toolkit.generation.budget import parse_budget
+    from toolkit.generation.generate import generate as run
     from toolkit.suites.config import CodeConfig
 
     file = read_suite(suite, cache, migrate=True)
@@ -79,28 +82,20 @@ def generate(
     if sandbox:
         config = config.model_copy(update={"code": CodeConfig(sandbox=sandbox.value)})
     resolved = resolve_suite(file._replace(config=config), trust=trust)
-    file.cache.create()
-    with file.cache.suites.record_tentatively(resolved, lambda: len(file.cache.generations.done_nodes(resolved))):
-        total, missing, failed = _count_nodes(resolved, file.cache)
-        if not missing and not failed and _has_scores_and_embeddings(resolved, file.cache):
-            file.cache.suites.compute_cost_unit(resolved.key, config.incomplete != "refuse")
-            typer.echo(f"Nothing to do: all {total} nodes of suite {resolved.name} are in {file.cache.path}.")
-            return
-
-        from toolkit.generation.generate import generate as run
-
-        with _open_runner(executor, config.engine, address) as runner, ProgressBar(missing + failed) as bar:
-            report = run(
-                resolved,
-                file.cache,
-                file.workspace,
-                progress=bar,
-                retry=retry,
-                shard=part,
-                budget=parsed_budget,
-                open_runner=runner,
-            )
-    _conclude(suite, resolved, file.cache, report, parsed_budget)
+    counts = file.cache.suites.count_nodes(resolved)
+    executor = Executor.LOCAL if counts.is_complete else executor
+    with _open_runner(executor, config.engine, address) as runner, ProgressBar(counts.nodes - counts.done) as bar:
+        report = run(
+            resolved,
+            file.cache,
+            file.workspace,
+            progress=bar,
+            retry=retry,
+            shard=part,
+            budget=parsed_budget,
+            open_runner=runner,
+        )
+    _conclude(suite, cache, resolved, file.cache, report, parsed_budget)
 
 
 def _parse_shard(text: str | None) -> "Shard | None":
@@ -154,45 +149,40 @@ def _open_runner(executor: Executor, config: "EngineConfig", address: str | None
         typer.echo(render_workers(workers.worker_stats))
 
 
-def _count_nodes(suite: "Suite", cache: "Cache") -> tuple[int, int, int]:
-    """Return the numbers of all, missing and failed nodes of a suite, without roots."""
-    rows = cache.suites.progress(suite.name)
-    return sum(row.nodes for row in rows), sum(row.missing for row in rows), sum(row.failed for row in rows)
+def _conclude(
+    reference: str, path: Path | None, suite: "Suite", cache: "Cache", report: "GenerationReport", budget: "Budget | None"
+) -> None:
+    """Say what the run did and what is left to do, and exit with a code that says the same.
 
-
-def _has_scores_and_embeddings(suite: "Suite", cache: "Cache") -> bool:
-    """Return whether a cache holds every score and embedding of a suite's responses, and no batch waits to be committed."""
-    from toolkit.generation.rescoring import metrics_to_apply
-
-    return not (
-        cache.generations.spool.files()
-        or cache.scores.missing(suite.key, [applied.key for applied in metrics_to_apply(suite)])
-        or cache.embeddings.missing(suite)
-    )
-
-
-def _conclude(reference: str, suite: "Suite", cache: "Cache", report: "GenerationReport", budget: "Budget | None") -> None:
-    """Say what the run did and what is left to do, and exit with a code that says the same."""
+    Args:
+        reference: The suite as the user named it.
+        path: The cache, if the user named one.
+        suite: The suite.
+        cache: The cache.
+        report: What the run did.
+        budget: The budget, if there was one.
+    """
     from toolkit.generation.question_groups import complete_questions
-    from toolkit.report.generation import render, render_exhausted
+    from toolkit.report.generation import render, render_exhausted, render_failures
 
-    typer.echo(render(report, cache.path))
-    total, missing, failed = _count_nodes(suite, cache)
-    if not missing and not failed:
+    counts = cache.suites.count_nodes(suite)
+    if counts.is_complete and not report.generated and not report.shared:
+        typer.echo(f"Nothing to do: all {counts.nodes} nodes of suite {suite.name} are in {cache.path}.")
         return
-    if budget and report.exhausted and missing:
-        typer.echo(render_exhausted(reference, budget, report, suite.questions, complete_questions(suite, cache)))
-    elif report.stopped:
-        typer.echo(f"{missing} of {total} nodes are missing; the same command continues.")
+    typer.echo(render(report, cache.path))
+    status = command("status", reference, cache=path)
+    if budget and report.exhausted and counts.missing:
+        complete = complete_questions(suite, cache)
+        typer.echo(render_exhausted(reference, path, budget, report, suite.questions, complete))
+    elif report.stopped and not counts.is_complete:
+        typer.echo(f"{counts.missing} of {counts.nodes} nodes are missing; the same command continues.")
         raise typer.Exit(STOPPED)
-    elif not failed:
-        typer.echo(f"{missing} of {total} nodes are left to the other shards. Their progress: toolkit status {reference}")
-    else:
-        typer.echo(
-            f"{failed} of {total} nodes failed; {missing} are missing: they follow failed nodes or belong to other shards. "
-            f"To see why: toolkit status {reference}. Once the cause is fixed, --retry tries them again. "
-            'incomplete = "exclude question" in the suite excludes their questions.',
-            err=True,
-        )
-        if suite.config.incomplete == "refuse":
+    elif counts.missing and not counts.failed:
+        typer.echo(f"{counts.missing} of {counts.nodes} nodes are left to the other shards. Their progress: {status}")
+    if counts.failed:
+        again = command("generate", reference, cache=path)
+        recorded = cache.suites.get(suite.name)
+        is_current = recorded is not None and recorded.key == suite.key
+        typer.echo(render_failures(counts, status if is_current else None, again), err=True)
+        if suite.config.incomplete == "refuse" and not report.exhausted:
             raise typer.Exit(FAILED)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.common import app
+from toolkit.core.commands import command
 from toolkit.core.errors import SuiteError
 from toolkit.core.files import atomic_path
 from toolkit.core.text import printable
@@ -30,12 +31,13 @@ def init(
         check_suite_name(path.stem)
     except ValueError as error:
         raise SuiteError(f"The file's name is the suite's name, and {path.stem!r} cannot be one: {error}.") from None
-    quoted = shlex.quote(str(path))
     if path.suffix != ".toml":
-        raise SuiteError(f"A suite file ends in .toml: toolkit init {shlex.quote(str(path.with_suffix('.toml')))}")
+        raise SuiteError(f"A suite file ends in .toml: {command('init', path.with_suffix('.toml'))}")
     template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
     if os.path.exists(path) and not (force and path.is_file()):
-        remedy = f"Choose another name, or replace it: toolkit init {quoted} --force" if path.is_file() else "It is a folder."
+        remedy = (
+            f"Choose another name, or replace it: {command('init', path, '--force')}" if path.is_file() else "It is a folder."
+        )
         raise SuiteError(f"{printable(str(path))} exists already and is unchanged. {remedy}")
     try:
         with atomic_path(path, overwrite=force) as draft:
@@ -47,4 +49,4 @@ def init(
             else f" Its folder does not exist: mkdir -p {shlex.quote(str(path.parent))}"
         )
         raise SuiteError(f"{printable(str(path))} cannot be written: {error.strerror}.{folder}") from None
-    typer.echo(printable(f"Wrote {path}. To see what it would generate: toolkit plan {quoted}"))
+    typer.echo(printable(f"Wrote {path}. To see what it would generate: {command('plan', path)}"))

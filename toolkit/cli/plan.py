@@ -4,6 +4,7 @@ import typer
 
 from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, SuiteArgument, app, read_suite, resolve_suite
 from toolkit.cli.trust import TrustOption
+from toolkit.core.commands import command
 
 
 @app.command()
@@ -39,4 +40,4 @@ def plan(
     if format != Format.TABLE or output:
         write([row._asdict() for row in planned.rows], format, output)
     else:
-        typer.echo(render(planned, resolved, suite, file.cache.path))
+        typer.echo(render(planned, resolved, command("profile", suite, cache=cache), file.cache.path))

@@ -6,6 +6,7 @@ import typer
 
 from toolkit.cli.common import CacheOption, SuiteArgument, app, read_suite, resolve_suite
 from toolkit.cli.trust import TrustOption
+from toolkit.core.commands import command
 
 
 @app.command()
@@ -29,4 +30,4 @@ def profile(
         typer.echo(f"{model.name}: loading, reading and writing", err=True)
         profiles.append(next(measurements))
         path = save_profile(profiles[-1], file.cache.path.parent)
-    typer.echo(f"{render(profiles)}\n\nSaved in {path}; toolkit plan {suite} uses it.")
+    typer.echo(f"{render(profiles)}\n\nSaved in {path}. To use it: {command('plan', suite, cache=cache)}")

@@ -43,22 +43,23 @@ class ProgressBar:
     def __enter__(self) -> Self:
         for number in self._handlers:
             signal.signal(number, self._on_signal)
-        self._progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def stage(self, title: str) -> None:
-        """Show the title of a new stage."""
+        """Show the title of a new stage; the first one shows the bar."""
+        self._progress.start()
         self._progress.update(self._task, description=title)
         if not self._is_terminal:
             typer.echo(title, err=True)
 
     def advance(self, done: int) -> None:
-        """Move the bar; if stderr is no terminal, write a line every `LOG_INTERVAL`."""
+        """Move the bar once a stage has begun; if stderr is no terminal, write a line every `LOG_INTERVAL`."""
         self._progress.update(self._task, advance=done)
         task = self._progress.tasks[0]
         if task.elapsed:

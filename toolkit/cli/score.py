@@ -13,6 +13,7 @@ from toolkit.cli.common import (
     SandboxOption,
     SuiteArgument,
     app,
+    generate_if_changed,
     open_recorded,
 )
 from toolkit.cli.progress_bar import ProgressBar
@@ -44,7 +45,8 @@ def score(
     from toolkit.suites.resolving import reread
 
     recorded, config, opened = open_recorded(suite, cache)
-    current = reread(recorded, config)
+    with generate_if_changed(suite, cache):
+        current = reread(recorded, config)
     applied = list(dict.fromkeys([*metrics_to_apply(current, metric or ()), *quality_metrics(current)]))
     pairs = sorted({pair.key for pair in applied})
     before = opened.scores.counts(recorded.key, pairs)
@@ -68,7 +70,7 @@ def score(
         raise typer.Exit(STOPPED)
     if current != recorded:
         opened.suites.record(current)
-        opened.suites.compute_cost_unit(current.key, config.incomplete != "refuse")
+        opened.suites.compute_cost_unit(current.key)
         changes = zip(recorded.questions, current.questions, strict=True)
         changed = sorted({f"{old.metric} to {new.metric}" for old, new in changes if old.metric != new.metric})
         if changed:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, app, cache_path, only_cache, suite_name
+from toolkit.core.commands import command
 
 
 @app.command()
@@ -26,5 +27,7 @@ def status(
     shown = Cache(cache_path(name, cache)) if name else only_cache(cache)
     if format == Format.TABLE and not output:
         typer.echo(render(shown, name))
+        if suite and name not in shown.suites.names():
+            typer.echo(f"To generate it: {command('generate', suite, cache=cache)}")
     else:
         write(shown.query("progress_by_hop", name=name), format, output)

@@ -16,6 +16,7 @@ from toolkit.cli.common import (
     open_suite,
     train_config,
 )
+from toolkit.core.commands import command
 
 
 @app.command()
@@ -70,4 +71,4 @@ def train(
         typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
     else:
         typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
-    typer.echo(f"Next: toolkit evaluate {trained.path}" + (f" --cache {cache}" if cache else ""))
+    typer.echo(f"Next: {command('evaluate', trained.path, cache=cache)}")

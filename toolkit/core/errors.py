@@ -15,6 +15,10 @@ class SuiteError(ToolkitError):
     """The suite file is wrong, or names something that does not exist."""
 
 
+class SuiteChangedError(SuiteError):
+    """The suite file has changed what is generated since the suite was recorded; `toolkit generate` follows it."""
+
+
 class CacheError(ToolkitError):
     """The cache file is missing, damaged, not a cache, or of another version."""
 

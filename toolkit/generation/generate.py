@@ -6,7 +6,6 @@ all hops one after the other, so that the questions it has paid for can be train
 previous one is scored and committed. Knows no DuckDB and no particular engine.
 """
 
-import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache, partial
@@ -48,7 +47,8 @@ def generate(
     """Fill a cache until it holds every node, score and embedding of a suite.
 
     Args:
-        suite: The suite; it is recorded as the current one of its name.
+        suite: The suite. It becomes the current one of its name with its first response, or at the end if no node was missing:
+            a run that fails before leaves the suite that was current as it is.
         cache: The cache; it is created if it does not exist.
         workspace: The suite file's folder, and the folder of downloads.
         progress: Is told of the progress, and may stop the run after a batch.
@@ -64,11 +64,13 @@ def generate(
             written. Commits are kept.
         CacheBusyError: Others hold the file to the end; finished batches are spooled beside it.
     """
-    check_sandbox(suite.config, suite.questions)
-    check_metrics(suite.config, suite.questions)
+    cache.migrate()
+    if not cache.suites.count_nodes(suite).is_usable:
+        check_sandbox(suite.config, suite.questions)
+        check_metrics(suite.config, suite.questions)
     spending = Spending(budget, suite.config.engine)
     cache.create()
-    cache.suites.record(suite)
+    cache.suites.add(suite)
     cache.generations.drain()
     state = GenerationState(
         suite=suite,
@@ -79,6 +81,7 @@ def generate(
         token_budget=TokenBudget(suite.config.engine.token_budget),
         parents=[{parent.node: parent for parent in cache.generations.parents(suite, depth)} for depth in range(suite.horizon)],
         done=cache.generations.done_nodes(suite, retry),
+        works=cache.suites.count_nodes(suite).is_usable,
     )
     encode = encode or SuiteEncoder(suite, workspace)
     check = lru_cache(partial(check_models, suite.config.engine, suite.config.models, workspace.absolute()))
@@ -90,10 +93,7 @@ def generate(
                     open_hop = partial(_check_and_open, check, open_runner, open_model, config.max_tokens)
                     _generate_hop(state, questions, depth, model, config, open_hop)
         _complete_rows(state, encode)
-    state.report.stopped = state.progress.stopped()
-    state.report.spent = spending.spent
-    state.report.seconds = spending.seconds
-    return state.report
+    return state.finish()
 
 
 def _check_and_open(check: Callable[[], None], open_runner: OpenRunner, *arguments: Any) -> BatchRunner:
@@ -134,11 +134,11 @@ def _generate_hop(
         while pending:
             _finish_batch(state, model, pop_finished(pending))
         if runner.broken:
-            retry = "" if runner.broken.transient else ", with --retry, since such failures are not tried again without it"
+            permanent = state.report.failed - state.report.transient
+            retry = f" with --retry, since {permanent} failures count as permanent" if permanent else ""
             raise EngineError(
                 f"The engine of model {model.name!r} failed on {runner.broken.reason}. It is not used any more; all responses "
-                f"so far are kept. Fix the cause, then repeat the command{retry}. All failures: toolkit status "
-                f"{state.suite.name} --cache {shlex.quote(str(state.cache.path))}"
+                f"so far are kept. Fix the cause, then repeat the command{retry}."
             )
 
 
@@ -183,6 +183,7 @@ def _finish_batch(state: GenerationState, model: Model, pending: PendingBatch) -
         scores=_score(state, pending.requests, responses),
     )
     _add_parents(state, model, pending.requests, responses)
+    state.works = state.works or bool(responses)
     state.commit(batch)
     state.spending.finish_batch(result.seconds, left_before)
     state.report.generated += len(batch.generations)
@@ -224,10 +225,12 @@ def _add_parents(state: GenerationState, model: Model, requests: Sequence[Reques
 
 
 def _complete_rows(state: GenerationState, encode: Encode) -> None:
-    """Add what follows from the generations: the cost unit, scores by metrics that are new, and embeddings."""
+    """Add what follows from the generations: scores by metrics that are new, embeddings, and the cost unit."""
     suite, cache = state.suite, state.cache
     cache.generations.drain()
-    cache.suites.compute_cost_unit(suite.key, suite.config.incomplete != "refuse")
     if not state.progress.stopped():
         cache.embeddings.fill(suite, encode, state.commit, state.progress)
+    state.record_if_works()
+    cache.suites.compute_cost_unit(suite.key)
+    if not state.progress.stopped():
         rescore(suite, cache, suite.key, metrics_to_apply(suite))

@@ -131,13 +131,13 @@ def apply_suite_file(recorded: Suite, config: SuiteConfig, cache: Cache) -> Suit
 
     Raises:
         MetricError: The new quality metric failed on some responses; all others are scored.
-        SuiteError: The file also changes what is generated; run `toolkit generate` with it.
+        SuiteChangedError: The file also changes what is generated; run `toolkit generate` with it.
         SandboxError: The new quality metric runs code, and running code is off or the code cannot be isolated.
     """
-    if config == recorded.config:
-        return recorded
-    suite = reread(recorded, config)
-    rescore(suite, cache, recorded.key, quality_metrics(suite))
-    cache.suites.record(suite)
-    cache.suites.compute_cost_unit(suite.key, suite.config.incomplete != "refuse")
+    suite = recorded
+    if config != recorded.config:
+        suite = reread(recorded, config)
+        rescore(suite, cache, recorded.key, quality_metrics(suite))
+        cache.suites.record(suite)
+    cache.suites.compute_cost_unit(suite.key)
     return suite

@@ -6,6 +6,7 @@ Knows nothing of engines or of the order of work.
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -40,6 +41,7 @@ class GenerationReport:
         stopped: Whether the run was stopped from outside.
         spent: Time, tokens and money spent.
         exhausted: Whether the run ended because its budget was exhausted.
+        is_current: Whether the suite has become the current one of its name: a response has come, or none was missing.
     """
 
     generated: int = 0
@@ -50,6 +52,7 @@ class GenerationReport:
     stopped: bool = False
     spent: Spent = field(default_factory=lambda: Spent(seconds=0.0, tokens=0, usd=0.0))
     exhausted: bool = False
+    is_current: bool = False
 
     @property
     def failed(self) -> int:
@@ -88,6 +91,7 @@ class GenerationState:
         done: Nodes that need no generation.
         spooled: Responses of this run that the file does not hold yet, by generation.
         is_blocked: Whether the last batch had to be spooled.
+        works: Whether a response has come, or none was missing, so that the suite may become current.
         report: What the run has done so far.
     """
 
@@ -101,6 +105,7 @@ class GenerationState:
     done: set[UUID]
     spooled: dict[UUID, str] = field(default_factory=dict)
     is_blocked: bool = False
+    works: bool = False
     report: GenerationReport = field(default_factory=GenerationReport)
 
     @cached_property
@@ -144,6 +149,25 @@ class GenerationState:
         if self.cache.generations.commit_or_spool(batch, self.patience):
             self.is_blocked = False
             self.spooled.clear()
+            with suppress(CacheBusyError):  # the next commit tries again, or the end of the run
+                self.record_if_works(self.patience)
         else:
             self.is_blocked = True
             self.spooled |= {row["generation"]: row["response"] for row in batch.generations if row["response"] is not None}
+
+    def record_if_works(self, wait: float | None = None) -> None:
+        """Make the suite the current one of its name once it works.
+
+        Raises:
+            CacheBusyError: Others hold the file for longer than `wait` seconds.
+        """
+        if self.works and not self.report.is_current:
+            self.cache.suites.record(self.suite, wait)
+            self.report.is_current = True
+
+    def finish(self) -> GenerationReport:
+        """Complete the report of the run and return it."""
+        self.report.stopped = self.progress.stopped()
+        self.report.spent = self.spending.spent
+        self.report.seconds = self.spending.seconds
+        return self.report

@@ -100,7 +100,7 @@ def import_results(
         draft.embeddings.fill(suite, encode, draft.generations.commit, progress or NoProgress())
         added = cache.transfer.merge(draft.path, prefer)
     cache.suites.record(suite)
-    cache.suites.compute_cost_unit(suite.key, incomplete != "refuse", recompute=True)
+    cache.suites.compute_cost_unit(suite.key, recompute=True)
     return ImportSummary(
         suite=suite,
         cells=len(cells),

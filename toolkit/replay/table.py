@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.core import tree
+from toolkit.core.commands import command
 from toolkit.core.errors import IncompleteCacheError, SuiteError
 from toolkit.replay.costs import hop_cost, in_cost_units
 from toolkit.store import Cache
@@ -209,15 +210,17 @@ def _features(cache: Cache, suite: Suite, rows: int) -> tuple[npt.NDArray[np.flo
 
 
 def _incomplete(cache: Cache, suite: Suite, total: int, missing: int, what: str) -> IncompleteCacheError:
-    failed = sum(row.failed for row in cache.suites.progress(suite.name)) if what == "nodes" else 0
-    cause = f", {failed} of them because a generation failed (toolkit status {suite.name})" if failed else ""
-    if suite.config.models[0].is_imported:
-        exclude = 'leave such questions out: --incomplete "exclude question"'
-        fill = f"toolkit import TABLE --suite {suite.name} --cache {cache.path} with a table that has them"
-    else:
-        exclude = 'leave such questions out: incomplete = "exclude question" in the suite'
-        fill = f"toolkit generate {suite.name} --cache {cache.path}{' --retry' if failed else ''}"
+    counts = cache.suites.count_nodes(suite)
+    lines = [f"{missing} of {total} {what} of suite {suite.name} are missing from {cache.path}."]
+    is_imported = suite.config.models[0].is_imported
+    if what == "nodes" and counts.failed:
+        setting = '--incomplete "exclude question"' if is_imported else 'incomplete = "exclude question" in the suite'
+        lines.append(f"{counts.failed} of them failed, and others follow those. To leave their questions out: {setting}.")
+        lines.append(f"To see why: {command('status', suite.name, cache=cache.path)}")
+    if is_imported:
+        fill = command("import", "TABLE", "--suite", suite.name, cache=cache.path)
+        return IncompleteCacheError("\n".join([*lines, f"Import a table that has them: {fill}"]))
+    retry = ["--retry"] if counts.permanent else []
     return IncompleteCacheError(
-        f"{missing} of {total} {what} of suite {suite.name} are missing from {cache.path}{cause}. Fill it with: {fill}"
-        + (f", or {exclude}" if failed else "")
+        "\n".join([*lines, f"Fill it with: {command('generate', suite.name, *retry, cache=cache.path)}"])
     )

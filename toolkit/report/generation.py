@@ -5,11 +5,13 @@ from itertools import groupby
 from pathlib import Path
 from uuid import UUID
 
+from toolkit.core.commands import command
 from toolkit.core.text import printable
 from toolkit.engines.ray import WorkerStats
 from toolkit.generation.budget import Budget, format_amount
 from toolkit.generation.state import GenerationReport
 from toolkit.report.tables import aligned
+from toolkit.store import NodeCounts
 from toolkit.suites.suite import Question
 
 
@@ -22,17 +24,8 @@ def render(report: GenerationReport, path: Path) -> str:
     ]
     if report.failures:
         [(failure, count)] = report.failures.most_common(1)
-        lines += [f"{_retried(report)} The most frequent failure ({count}): {printable(failure.reason)}."]
+        lines += [f"The most frequent failure ({count}): {printable(failure.reason)}"]
     return "\n".join(lines)
-
-
-def _retried(report: GenerationReport) -> str:
-    """Say which failures the next run tries again, and which only `--retry` does."""
-    if report.transient == report.failed:
-        return "The next run tries the failures again."
-    if not report.transient:
-        return "Only a run with --retry tries the failures again."
-    return f"The next run tries {report.transient} of the {report.failed} failures again, and the others only with --retry."
 
 
 def render_workers(workers: Sequence[WorkerStats]) -> str:
@@ -44,28 +37,60 @@ def render_workers(workers: Sequence[WorkerStats]) -> str:
     return aligned(["worker", "responses", "tokens/s"], rows)
 
 
+def render_failures(counts: NodeCounts, status: str | None, again: str) -> str:
+    """Say how many nodes failed, and which command shows why or tries them again.
+
+    Args:
+        counts: The nodes of the suite.
+        status: The command that shows the reasons; None if another suite of the name is current.
+        again: The command of the run, without `--retry`.
+    """
+    lines = [f"{counts.failed} of {counts.nodes} nodes failed."]
+    if counts.missing:
+        lines.append(f"{counts.missing} are missing: they follow failed nodes or belong to other shards.")
+    if status:
+        lines.append(f"To see why: {status}")
+    else:
+        lines.append("No model has responded, so the suite of this name that was recorded before stays current.")
+    if counts.transient:
+        lines.append(f"To try the {counts.transient} again that failed for a passing cause: {again}")
+    if counts.permanent:
+        lines.append(f"To try the {counts.permanent} again that failed for good, once the cause is fixed: {again} --retry")
+    return "\n".join([*lines, 'To leave their questions out, set incomplete = "exclude question" in the suite.'])
+
+
 def render_exhausted(
-    suite: str, budget: Budget, report: GenerationReport, questions: Sequence[Question], complete: Collection[UUID]
+    suite: str,
+    cache: Path | None,
+    budget: Budget,
+    report: GenerationReport,
+    questions: Sequence[Question],
+    complete: Collection[UUID],
 ) -> str:
     """Say how far a budget went, and how to train on the questions that it completed.
 
     Args:
         suite: The suite as the user named it.
+        cache: The cache, if the user named one.
         budget: The budget.
         report: What the run did.
         questions: All questions of the suite.
         complete: The complete ones.
     """
     limit = _complete_per_benchmark(questions, complete)
+    progress = f"{len(complete)} of {len(questions)} questions are complete"
+    if limit:
+        progress += f", among them the first {limit} of every benchmark"
     lines = [
         f"The budget of {budget} is exhausted: {format_amount(report.spent.of(budget.unit), budget.unit)} spent. "
-        f"{len(complete)} of {len(questions)} questions are complete, among them the first {limit} of every benchmark. "
-        f"The same command continues with another {budget}."
+        f"{progress if complete else 'No question is complete yet'}. The same command continues with another {budget}."
     ]
     if limit:
-        lines.append(
-            f"To train on those: toolkit generate {suite} --limit {limit}, which generates nothing, then toolkit train."
-        )
+        lines += [
+            "To train on those, for which nothing is generated:",
+            command("generate", suite, "--limit", limit, cache=cache),
+            command("train", suite, cache=cache),
+        ]
     return "\n".join(lines)
 
 

@@ -9,13 +9,13 @@ from toolkit.report.tables import aligned, format_bytes
 from toolkit.suites.suite import Suite
 
 
-def render(plan: Plan, suite: Suite, reference: str, path: Path) -> str:
+def render(plan: Plan, suite: Suite, profile: str, path: Path) -> str:
     """Lay out a plan: nodes by hop and model, what the missing ones take, and the memory of each model.
 
     Args:
         plan: The plan.
         suite: The suite.
-        reference: The suite as the user named it.
+        profile: The command that profiles the suite.
         path: The cache, which need not exist.
     """
     parts = [
@@ -23,8 +23,8 @@ def render(plan: Plan, suite: Suite, reference: str, path: Path) -> str:
         _nodes(plan, suite),
         f"{plan.nodes} nodes (one generation each, fewer if prompts are equal); {plan.missing} missing in {path}."
         + (f" {plan.saved} of the cached nodes share another node's generation." if plan.saved else ""),
-        *([_missing(plan, reference)] if plan.missing else []),
-        _memory(plan, reference),
+        *([_missing(plan, profile)] if plan.missing else []),
+        _memory(plan, profile),
     ]
     return "\n\n".join(parts)
 
@@ -42,16 +42,16 @@ def _nodes(plan: Plan, suite: Suite) -> str:
     return aligned(["hop", "model", *benchmarks, "nodes", "missing"], rows)
 
 
-def _missing(plan: Plan, reference: str) -> str:
+def _missing(plan: Plan, profile: str) -> str:
     """Lay out what the missing responses take."""
     if plan.prompt_tokens is None or plan.completion_tokens is None:
-        lines = [f"Tokens, time and money: not measured yet. To measure on this machine: toolkit profile {reference}"]
+        lines = [f"Tokens, time and money: not measured yet. To measure on this machine: {profile}"]
     else:
         lines = [
             f"Missing: about {plan.prompt_tokens:,.0f} tokens of prompts and {plan.completion_tokens:,.0f} of responses, by "
             f"the means of {plan.source}.\n",
             *_estimates(plan),
-            f"To measure another machine or engine, run there: toolkit profile {reference}",
+            f"To measure another machine or engine, run there: {profile}",
         ]
     if plan.storage is None:
         lines.append("Storage: not known until the first responses are cached.")
@@ -72,7 +72,7 @@ def _estimates(plan: Plan) -> list[str]:
     return lines
 
 
-def _memory(plan: Plan, reference: str) -> str:
+def _memory(plan: Plan, profile: str) -> str:
     rows = []
     for name, memory in plan.memory.items():
         peak = format_bytes(plan.peaks[name]) if name in plan.peaks else "-"
@@ -88,9 +88,6 @@ def _memory(plan: Plan, reference: str) -> str:
         rows.append([name, *figures, peak])
     columns = ["model", "parameters", "weights", f"batch of {plan.batch_tokens}", "weights and batch", "measured peak"]
     table = aligned(columns, rows)
-    if None in plan.memory.values():
-        table += (
-            "\n-: the weights are on a server, or not on this machine yet; "
-            f"toolkit profile {reference} downloads and measures them."
-        )
+    if None in plan.memory.values() or len(plan.peaks) < len(plan.memory):
+        table += f"\n-: the weights are on a server or not on this machine yet, or no peak was measured. To measure: {profile}"
     return table

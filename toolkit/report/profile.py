@@ -20,4 +20,6 @@ def render(profiles: Sequence[EngineProfile]) -> str:
     ]
     first = profiles[0]
     table = aligned(["model", "loading s", "read tokens/s", "written tokens/s", "peak memory"], rows)
+    if any(not profile.peak for profile in profiles):
+        table += "\n-: the engine runs outside this process, so its memory is not measured."
     return f"{first.engine} on {first.machine}, batches of {first.batch_tokens} tokens:\n\n{table}"

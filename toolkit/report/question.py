@@ -1,5 +1,6 @@
 """Shows the tree of one question, as text for people."""
 
+import shlex
 from typing import Any
 
 from toolkit.core.errors import CacheError
@@ -30,7 +31,7 @@ def render(cache: Cache, name: str, suite: str | None, sample: int) -> str:
     if len(questions) != 1:
         raise CacheError(
             f"{len(questions) or 'No'} questions of suite {suite} are called {name!r}. List them with: "
-            "toolkit sql \"SELECT DISTINCT benchmark || '/' || item FROM transitions\""
+            f"toolkit sql \"SELECT DISTINCT benchmark || '/' || item FROM transitions\" --cache {shlex.quote(str(cache.path))}"
         )
     [question] = questions
     nodes = cache.query("tree", name=suite, question=question["question"], sample=sample).to_pylist()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from toolkit import __version__
+from toolkit.core.commands import command
 from toolkit.core.errors import CacheBusyError, CacheError
 from toolkit.core.files import atomic_path
 from toolkit.store.checkpoint import checkpoint, copy_of, repair
@@ -224,7 +225,7 @@ class CacheFile:
             if read_only:
                 raise CacheError(
                     f"{self.path} has schema version {version}; this toolkit ({__version__}) reads version {SCHEMA_VERSION}. "
-                    f"Migrate it, which keeps a backup: toolkit cache migrate {self.path}"
+                    f"Migrate it, which keeps a backup: {command('cache', 'migrate', self.path)}"
                 )
             self.migrate()
             con, _ = self.open_any_version(read_only, wait)
@@ -239,7 +240,7 @@ class CacheFile:
         """
         wait = self.wait if wait is None else wait
         if not self.exists():
-            raise CacheError(f"There is no cache {self.path}. Create it with: toolkit generate SUITE --cache {self.path}")
+            raise CacheError(f"There is no cache {self.path}. Create it with: {command('generate', 'SUITE', cache=self.path)}")
         deadline, pause, warned = time.monotonic() + wait, FIRST_PAUSE, False
         while True:
             repair(self.path)
@@ -280,7 +281,7 @@ class CacheFile:
     def _damaged(self, error: Exception) -> CacheError:
         return CacheError(
             f"The cache {self.path} is damaged: {str(error).splitlines()[0]} It is left as it is. "
-            "Use a copy or a backup instead; toolkit cache list shows what lies beside the file."
+            f"Use a copy or a backup instead. To see what lies beside the file: {command('cache', 'list', self.path.parent)}"
         )
 
     def _schema_version(self, con: duckdb.DuckDBPyConnection) -> int:

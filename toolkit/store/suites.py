@@ -1,13 +1,13 @@
 """Suites: recorded once as resolved, then read back without checkpoints or data sets."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import duckdb
 
+from toolkit.core import tree
 from toolkit.core.hashing import canonical_json
 from toolkit.store.file import CacheFile, now
 from toolkit.store.rows import Row, append, first_row, insert, key_table
@@ -28,13 +28,76 @@ class ProgressRow(NamedTuple):
     missing: int
 
 
-_CACHED_NODES = """
+class NodeCounts(NamedTuple):
+    """Numbers of the nodes of a suite, roots left out.
+
+    Attributes:
+        nodes: All of them.
+        done: Those with a response.
+        transient: Those that failed, and that the next run tries again.
+        permanent: Those that failed for good.
+    """
+
+    nodes: int
+    done: int
+    transient: int
+    permanent: int
+
+    @property
+    def failed(self) -> int:
+        """Those that failed."""
+        return self.transient + self.permanent
+
+    @property
+    def missing(self) -> int:
+        """Those that have neither a response nor a failure."""
+        return self.nodes - self.done - self.failed
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every node has a response."""
+        return self.done == self.nodes
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether nothing is missing, and not everything failed."""
+        return self.done > 0 and not self.missing
+
+
+_TRIED_NODES = """
     FROM roots JOIN nodes AS n ON n.root = roots.key::UUID AND n.depth BETWEEN 1 AND ?
-    JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+    JOIN generations AS g ON g.generation = n.generation
     JOIN questions AS q USING (question)
     WHERE list_has_all((SELECT list(key::UUID) FROM pool), n.path)
 """
-"""The nodes of a suite, recorded or not, that have a response."""
+"""The nodes of a suite, recorded or not, that have a response or failed."""
+
+_COST_UNIT = """
+    WITH first_hop AS (
+        SELECT q.root, m.name, g.status,
+               coalesce(g.cost, m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens) AS cost
+        FROM suite_questions AS q
+        JOIN nodes AS n ON n.root = q.root AND n.depth = 1
+        JOIN suite_models AS m ON m.suite = q.suite AND m.model = n.path[1]
+        JOIN generations AS g ON g.generation = n.generation
+        WHERE q.suite = $1 AND q.split = 'train'
+    ),
+    trees AS (
+        SELECT root FROM suite_questions WHERE suite = $1 AND split = 'train'
+        AND NOT (
+            (SELECT config->>'$.incomplete' FROM suites WHERE suite = $1) = 'exclude question'
+            AND root IN (SELECT root FROM first_hop WHERE status = 'error')
+        )
+    ),
+    costs AS (SELECT * FROM first_hop SEMI JOIN trees USING (root) WHERE status = 'ok')
+    SELECT max(mean) FROM (SELECT avg(cost) AS mean FROM costs GROUP BY name)
+    WHERE (SELECT count(*) FROM costs)
+        = (SELECT count(*) FROM trees) * (SELECT count(*) FROM suite_models WHERE suite = $1)
+"""
+"""The cost unit of a suite by what is cached; NULL unless every training question has its first hop.
+
+A suite that excludes questions with a failed generation does not wait for them.
+"""
 
 
 class Suites:
@@ -78,82 +141,51 @@ class Suites:
             encoder=encoder,
         )
 
-    def record(self, suite: Suite) -> None:
-        """Record a resolved suite and make it the current one of its name."""
-        config = suite.config.model_dump_json()
+    def add(self, suite: Suite) -> None:
+        """Record a resolved suite, but leave the current suite of its name current until `record` replaces it.
+
+        Until then the time of its recording is NULL, which the view `current_suites` sorts last.
+        """
         with self._file.read() as con:  # a repeated run changes nothing, and need not wait for other readers
-            if first_row(con, "SELECT suite, config FROM current_suites WHERE name = ?", [suite.name]) == (suite.key, config):
+            if _has_suite(con, suite):
                 return
         with self._file.write() as con:
-            if first_row(con, "SELECT 1 FROM suites WHERE suite = ?", [suite.key]):
-                con.execute("UPDATE suites SET recorded = ?, config = ? WHERE suite = ?", [now(), config, suite.key])
+            _insert_suite(con, suite)
+
+    def record(self, suite: Suite, wait: float | None = None) -> None:
+        """Record a resolved suite and make it the current one of its name."""
+        config = suite.config.model_dump_json()
+        with self._file.read(wait) as con:
+            current = first_row(con, "SELECT suite, config, recorded FROM current_suites WHERE name = ?", [suite.name])
+            if current and current[:2] == (suite.key, config) and current[2]:
                 return
-            for table, rows in _content_rows(suite):
-                insert(con, table, rows)
-            for table, rows in _suite_rows(suite, config):
-                append(con, table, rows)
-
-    @contextmanager
-    def record_tentatively(self, suite: Suite, done_nodes: Callable[[], int]) -> Iterator[None]:
-        """Record a suite as current; if the `with` block fails in vain, make the previous suite of its name current again.
-
-        Args:
-            suite: The resolved suite.
-            done_nodes: Counts the suite's finished nodes; a block that has added some has not failed in vain.
-        """
-        with self._file.read() as con:
-            previous = first_row(con, "SELECT suite FROM current_suites WHERE name = ?", [suite.name])
-        self.record(suite)
-        before = done_nodes()
-        try:
-            yield
-        except BaseException:
-            if previous and previous[0] != suite.key and done_nodes() == before:
-                with self._file.write() as con:
-                    con.execute("UPDATE suites SET recorded = ? WHERE suite = ?", [now(), previous[0]])
-            raise
+        with self._file.write(wait) as con:
+            _insert_suite(con, suite)
+            con.execute("UPDATE suites SET recorded = ?, config = ? WHERE suite = ?", [now(), config, suite.key])
 
     def cost_unit(self, suite: UUID) -> float | None:
-        """Return the raw cost (tokens times rate) of one cost unit; None until the first hop is complete."""
-        with self._file.read() as con:
-            row = first_row(con, "SELECT cost_unit FROM suites WHERE suite = ?", [suite])
-        return row[0] if row else None
+        """Return the raw cost (tokens times rate) of one cost unit: the stored one, else the one that the cache gives.
 
-    def compute_cost_unit(self, suite: UUID, exclude_failed: bool = False, recompute: bool = False) -> None:
-        """Compute a suite's cost unit once its first hop is complete; does nothing before that, or a second time.
+        Returns:
+            The cost unit; None until the first hop is complete.
+        """
+        with self._file.read() as con:
+            stored = _stored_cost_unit(con, suite)
+            return _derived_cost_unit(con, suite) if stored is None else stored
+
+    def compute_cost_unit(self, suite: UUID, recompute: bool = False) -> None:
+        """Store a suite's cost unit, for views, once its first hop is complete; does nothing before that, or a second time.
 
         Args:
             suite: The suite.
-            exclude_failed: Whether questions with a failed generation are left out, instead of waited for.
             recompute: Whether to compute it again, because costs have changed.
         """
-        if not recompute and self.cost_unit(suite) is not None:
-            return
-        with self._file.write() as con:
-            con.execute("UPDATE suites SET cost_unit = NULL WHERE suite = ? AND ?", [suite, recompute])
-            con.execute(
-                """
-                WITH first_hop AS (
-                    SELECT q.root, m.name, g.status,
-                           coalesce(g.cost, m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens) AS cost
-                    FROM suite_questions AS q
-                    JOIN nodes AS n ON n.root = q.root AND n.depth = 1
-                    JOIN suite_models AS m ON m.suite = q.suite AND m.model = n.path[1]
-                    JOIN generations AS g ON g.generation = n.generation
-                    WHERE q.suite = $suite AND q.split = 'train'
-                ),
-                trees AS (
-                    SELECT root FROM suite_questions WHERE suite = $suite AND split = 'train'
-                    AND NOT ($exclude_failed AND root IN (SELECT root FROM first_hop WHERE status = 'error'))
-                ),
-                costs AS (SELECT * FROM first_hop SEMI JOIN trees USING (root) WHERE status = 'ok')
-                UPDATE suites SET cost_unit = (SELECT max(mean) FROM (SELECT avg(cost) AS mean FROM costs GROUP BY name))
-                WHERE suite = $suite AND cost_unit IS NULL
-                  AND (SELECT count(*) FROM costs)
-                    = (SELECT count(*) FROM trees) * (SELECT count(*) FROM suite_models WHERE suite = $suite)
-                """,
-                {"suite": suite, "exclude_failed": exclude_failed},
-            )
+        with self._file.read() as con:
+            stored = _stored_cost_unit(con, suite)
+            unit = _derived_cost_unit(con, suite) if stored is None or recompute else stored
+        if unit != stored:
+            with self._file.write() as con:
+                con.execute("UPDATE suites SET cost_unit = ? WHERE suite = ?", [unit, suite])
 
     def progress(self, name: str) -> list[ProgressRow]:
         """Count done, failed and missing nodes of a suite by benchmark, depth and model."""
@@ -166,23 +198,61 @@ class Suites:
             ).fetchall()
         return [ProgressRow(*row) for row in rows]
 
+    def count_nodes(self, suite: Suite) -> NodeCounts:
+        """Count the nodes of a suite, recorded or not, by what has become of them; the file need not exist."""
+        counts: dict[tuple[str, bool], int] = {}
+        if self._file.exists():
+            with self._file.read() as con:
+                rows = _select_tried(con, suite, "SELECT g.status, coalesce(g.transient, false), count(*)", "GROUP BY ALL")
+            counts = {(status, transient): count for status, transient, count in rows}
+        return NodeCounts(
+            nodes=len(suite.questions) * suite.config.samples * (tree.n_nodes(len(suite.models), suite.horizon) - 1),
+            done=counts.get(("ok", False), 0),
+            transient=counts.get(("error", True), 0),
+            permanent=counts.get(("error", False), 0),
+        )
+
     def count_cached(self, suite: Suite) -> dict[tuple[str, int, UUID], int]:
         """Count the nodes of a suite, recorded or not, that have a response, by benchmark, depth and last model."""
+        select = "SELECT q.benchmark, n.depth, n.path[-1], count(*)"
         with self._file.read() as con:
-            rows = _select_cached(con, suite, "SELECT q.benchmark, n.depth, n.path[-1], count(*)", "GROUP BY ALL")
+            rows = _select_tried(con, suite, select, "AND g.status = 'ok' GROUP BY ALL")
         return {(benchmark, depth, model): count for benchmark, depth, model, count in rows}
 
     def count_shared(self, suite: Suite) -> int:
         """Count the nodes of a suite, recorded or not, whose response is another node's generation."""
         with self._file.read() as con:
-            [(count,)] = _select_cached(con, suite, "SELECT count(*) - count(DISTINCT n.generation)")
+            [(count,)] = _select_tried(con, suite, "SELECT count(*) - count(DISTINCT n.generation)", "AND g.status = 'ok'")
         return int(count)
 
 
-def _select_cached(con: duckdb.DuckDBPyConnection, suite: Suite, select: str, group: str = "") -> list[tuple[Any, ...]]:
+def _stored_cost_unit(con: duckdb.DuckDBPyConnection, suite: UUID) -> float | None:
+    row = first_row(con, "SELECT cost_unit FROM suites WHERE suite = ?", [suite])
+    return row[0] if row else None
+
+
+def _derived_cost_unit(con: duckdb.DuckDBPyConnection, suite: UUID) -> float | None:
+    row = first_row(con, _COST_UNIT, [suite])
+    return row[0] if row else None
+
+
+def _select_tried(con: duckdb.DuckDBPyConnection, suite: Suite, select: str, condition: str) -> list[tuple[Any, ...]]:
     con.register("roots", key_table([root for _, _, root in suite.trees()]))
     con.register("pool", key_table([model.key for model in suite.models]))
-    return con.execute(f"{select} {_CACHED_NODES} {group}", [suite.horizon]).fetchall()
+    return con.execute(f"{select} {_TRIED_NODES} {condition}", [suite.horizon]).fetchall()
+
+
+def _has_suite(con: duckdb.DuckDBPyConnection, suite: Suite) -> bool:
+    return first_row(con, "SELECT 1 FROM suites WHERE suite = ?", [suite.key]) is not None
+
+
+def _insert_suite(con: duckdb.DuckDBPyConnection, suite: Suite) -> None:
+    """Insert the rows of a suite that the cache does not have, not yet as the current one of its name."""
+    if not _has_suite(con, suite):
+        for table, rows in _content_rows(suite):
+            insert(con, table, rows)
+        for table, rows in _suite_rows(suite):
+            append(con, table, rows)
 
 
 def _content_rows(suite: Suite) -> Iterator[tuple[str, list[Row]]]:
@@ -208,7 +278,7 @@ def _content_rows(suite: Suite) -> Iterator[tuple[str, list[Row]]]:
     )
 
 
-def _suite_rows(suite: Suite, config: str) -> Iterator[tuple[str, list[Row]]]:
+def _suite_rows(suite: Suite) -> Iterator[tuple[str, list[Row]]]:
     """Yield the rows of one suite alone: itself, its pool, its trees and its paths."""
     yield (
         "suites",
@@ -216,11 +286,10 @@ def _suite_rows(suite: Suite, config: str) -> Iterator[tuple[str, list[Row]]]:
             {
                 "suite": suite.key,
                 "name": suite.name,
-                "config": config,
+                "config": suite.config.model_dump_json(),
                 "horizon": suite.horizon,
                 "samples": suite.config.samples,
                 "encoder": suite.encoder,
-                "recorded": now(),
             }
         ],
     )

@@ -159,7 +159,8 @@ def _check_manifest(folder: Path) -> int:
         hashes = {table: content["sha256"] for table, content in manifest["tables"].items()}
     except FileNotFoundError:
         raise CacheError(
-            f"{folder} has no {MANIFEST}: it is not an export, or an unfinished one. Export it again: toolkit export {folder}"
+            f"{folder} has no {MANIFEST}: it is not an export, or an unfinished one. "
+            "Export it again: toolkit export FOLDER --cache FILE"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{folder / MANIFEST} cannot be read ({error}). Export the folder again.") from None

@@ -44,7 +44,7 @@ def find_benchmark(entry: BenchmarkConfig, workspace: Workspace, trust: Trust = 
         benchmark = BENCHMARKS[entry.name]
     else:
         raise BenchmarkError(
-            f"There is no benchmark {entry.name!r}; {did_you_mean(entry.name, BENCHMARKS)} (toolkit benchmarks). "
+            f"There is no benchmark {entry.name!r}; {did_you_mean(entry.name, BENCHMARKS)}. "
             "If a package defines it, install that package."
         )
     further = (*entry.metrics, *([entry.quality] if entry.quality else []))

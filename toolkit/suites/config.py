@@ -66,7 +66,7 @@ class BenchmarkConfig(Section):
         is_own = self.file is not None or self.prompt is not None
         if not is_own and self.name not in BENCHMARKS and info.context != RECORDED:
             raise ValueError(
-                f"there is no benchmark {self.name!r}; {did_you_mean(self.name, BENCHMARKS)} (toolkit benchmarks); one "
+                f"there is no benchmark {self.name!r}; {did_you_mean(self.name, BENCHMARKS)}; one "
                 "of your own needs file, or data and prompt"
             )
         if is_own and self.name in BENCHMARKS:
@@ -347,6 +347,13 @@ class SuiteConfig(Section):
         if message and info.context != RECORDED:
             raise prefixed(refusal("usd_per_million_tokens", None, message), "engine")
         return self
+
+    def limited_like(self, other: "SuiteConfig") -> "SuiteConfig":
+        """Return a copy with the limits of another one if `limited` gives those, else this one."""
+        limits = [benchmark.limit for benchmark in other.benchmarks if benchmark.limit]
+        limited = self.limited(max(limits)) if limits else self
+        same = [(entry.name, entry.limit) for entry in limited.benchmarks] == [(e.name, e.limit) for e in other.benchmarks]
+        return limited if same else self
 
     def limited(self, limit: int) -> "SuiteConfig":
         """Return a copy with at most `limit` questions per benchmark; the whole suite contains them."""

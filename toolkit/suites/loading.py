@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from toolkit.core.commands import command
 from toolkit.core.errors import BenchmarkError, CacheError, SuiteError, did_you_mean
 from toolkit.core.registry import ENGINE_SETTINGS
 from toolkit.core.text import printable
@@ -40,7 +40,7 @@ def find_suite(reference: str) -> Path:
             return path
         if os.path.exists(path) or not reference.endswith(".toml"):
             raise SuiteError(f"{printable(reference)} is not a suite file: a suite is a file whose name ends in .toml.")
-        remedy = f"Write one with: toolkit init {shlex.quote(reference)}"
+        remedy = f"Write one with: {command('init', reference)}"
         raise SuiteError(printable(f"There is no suite file {reference}. {remedy}"))
     shipped = shipped_suites()
     if reference in shipped:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from toolkit.core.errors import BenchmarkError, SuiteError
+from toolkit.core.errors import BenchmarkError, SuiteChangedError, SuiteError
 from toolkit.core.workspace import Workspace
 from toolkit.suites.benchmarks import Trust, find_benchmark
 from toolkit.suites.config import BenchmarkConfig, SplitConfig, SuiteConfig
@@ -130,13 +130,13 @@ def reread(recorded: Suite, config: SuiteConfig) -> Suite:
     """Apply a suite file's prices, metrics, splits and training settings to a recorded suite; nothing is loaded.
 
     Raises:
-        SuiteError: The file also changes what is generated, which only `toolkit generate` can follow.
+        SuiteChangedError: The file also changes what is generated, which only `toolkit generate` can follow.
     """
     changed = [name for name, value in _content(config).items() if value != _content(recorded.config)[name]]
     if changed:
-        raise SuiteError(
+        raise SuiteChangedError(
             f"The suite file of {config.name} has changed since it was generated ({', '.join(changed)}). "
-            "Generate what is new first: run toolkit generate with this file."
+            "Generate what is new first; what is cached already takes no time."
         )
     models = tuple(
         replace(model, rate_in=rates[0], rate_out=rates[1])
