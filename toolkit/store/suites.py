@@ -1,16 +1,19 @@
 """Suites: recorded once as resolved, then read back without checkpoints or data sets."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import duckdb
 
+from toolkit.core.errors import CacheError
 from toolkit.core.hashing import canonical_json
 from toolkit.store.file import CacheFile, now
-from toolkit.store.rows import Row, append, first_row, insert, key_table
+from toolkit.store.rows import Row, append, first_row, insert, key_table, replace_rows, stage_rows
+from toolkit.store.spool import Batch
+from toolkit.store.transfer import Prefer
 from toolkit.suites.loading import recorded_config
 from toolkit.suites.suite import Model, Question, Suite
 from toolkit.tasks.metrics import Reference
@@ -85,13 +88,28 @@ class Suites:
             if first_row(con, "SELECT suite, config FROM current_suites WHERE name = ?", [suite.name]) == (suite.key, config):
                 return
         with self._file.write() as con:
-            if first_row(con, "SELECT 1 FROM suites WHERE suite = ?", [suite.key]):
-                con.execute("UPDATE suites SET recorded = ?, config = ? WHERE suite = ?", [now(), config, suite.key])
-                return
-            for table, rows in _content_rows(suite):
-                insert(con, table, rows)
-            for table, rows in _suite_rows(suite, config):
-                append(con, table, rows)
+            _record(con, suite, config)
+
+    def record_with_rows(self, suite: Suite, batches: Iterable[Batch], prefer: Prefer | None) -> None:
+        """Record a suite as current and write rows of it, in one transaction. Responses and scores replace those of their key.
+
+        Args:
+            suite: The suite.
+            batches: Its rows.
+            prefer: Whether a score replaces (`theirs`) or yields to (`ours`) another one of an equal response in another suite.
+
+        Raises:
+            CacheError: Another suite scores an equal response differently, and `prefer` does not say whose score to keep.
+        """
+        with self._file.write() as con:
+            _record(con, suite, suite.config.model_dump_json())
+            for batch in batches:
+                replace_rows(con, "generations", [row for row in batch.generations if row["status"] == "ok"])
+                insert(con, "generations", [row for row in batch.generations if row["status"] != "ok"])
+                insert(con, "nodes", batch.nodes)
+                insert(con, "embeddings", batch.embeddings)
+                if batch.scores:
+                    _write_scores(con, suite, batch.scores, prefer)
 
     @contextmanager
     def record_tentatively(self, suite: Suite, done_nodes: Callable[[], int]) -> Iterator[None]:
@@ -177,6 +195,36 @@ class Suites:
         with self._file.read() as con:
             [(count,)] = _select_cached(con, suite, "SELECT count(*) - count(DISTINCT n.generation)")
         return int(count)
+
+
+def _record(con: duckdb.DuckDBPyConnection, suite: Suite, config: str) -> None:
+    if first_row(con, "SELECT 1 FROM suites WHERE suite = ?", [suite.key]):
+        con.execute("UPDATE suites SET recorded = ?, config = ? WHERE suite = ?", [now(), config, suite.key])
+        return
+    for table, rows in _content_rows(suite):
+        insert(con, table, rows)
+    for table, rows in _suite_rows(suite, config):
+        append(con, table, rows)
+
+
+def _write_scores(con: duckdb.DuckDBPyConnection, suite: Suite, scores: list[Row], prefer: Prefer | None) -> None:
+    staged = stage_rows(con, "scores", scores)
+    example = first_row(
+        con,
+        f"SELECT q.benchmark, q.item, i.value, s.value FROM ({staged}) AS i JOIN scores AS s USING (question, text, metric)"
+        " JOIN questions AS q USING (question) WHERE s.value <> i.value LIMIT 1",
+    )
+    if example and prefer is None:
+        benchmark, item, new, old = example
+        raise CacheError(
+            f"A response to {benchmark}/{item} has the score {new:g} in suite {suite.name}, and {old:g} in another suite of "
+            "this cache. Import the table into a cache of its own (--cache FILE), or choose a side for both suites: "
+            "--prefer ours or --prefer theirs."
+        )
+    if prefer == "theirs":
+        replace_rows(con, "scores", scores)
+    else:
+        insert(con, "scores", scores)
 
 
 def _select_cached(con: duckdb.DuckDBPyConnection, suite: Suite, select: str, group: str = "") -> list[tuple[Any, ...]]:

@@ -12,12 +12,14 @@ from toolkit.core.errors import EngineError, SuiteError, did_you_mean
 from toolkit.core.registry import ALGORITHMS, BENCHMARKS, ENGINE_SETTINGS, ENGINES
 from toolkit.suites.models import ModelConfig, Weights
 from toolkit.suites.prompts import PROTOCOLS
-from toolkit.suites.section import RECORDED, ExtensibleSection, Section, mistakes, prefixed, refusal
+from toolkit.suites.section import RECORDED, ExtensibleSection, FreeName, Section, mistakes, prefixed, refusal
 from toolkit.tasks import METRICS
 from toolkit.tasks.base import Field as BenchmarkField
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
+MAX_SAMPLES = 64
+"""Largest number of trees per question."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Argument = int | float | bool | str | tuple[int, ...]
 S = TypeVar("S", bound=BaseModel)
@@ -30,7 +32,7 @@ class BenchmarkConfig(Section):
     (`data` and `prompt`), in which case `answer` and `metric` say how it is scored.
     """
 
-    name: Name = Field(description="A shipped benchmark (`toolkit benchmarks` lists them), or a name for your own.")
+    name: FreeName = Field(description="A shipped benchmark (`toolkit benchmarks` lists them), or a name for your own.")
     limit: int | None = Field(None, ge=1, description="Number of questions; a larger limit contains the smaller one.")
     seed: int = Field(0, ge=0, description="Another seed selects other questions under a limit.")
     shots: int = Field(0, ge=0, le=32, description="Examples shown before each question, from the split reserved for them.")
@@ -272,7 +274,7 @@ class SuiteConfig(Section):
     name: Name = Field(description="Names the cache file and every row of results.")
     description: str = Field("", description="One line for people.")
     horizon: int = Field(ge=1, le=8, description="Number of hops L.")
-    samples: int = Field(1, ge=1, le=64, description="Whole trees per question; above 1 every model must sample.")
+    samples: int = Field(1, ge=1, le=MAX_SAMPLES, description="Whole trees per question; above 1 every model must sample.")
     models: tuple[ModelConfig, ...] = Field(min_length=1, max_length=256, description="The pool, in order: [[models]].")
     benchmarks: tuple[BenchmarkConfig, ...] = Field(min_length=1, description="The benchmarks: [[benchmarks]].")
     incomplete: Literal["refuse", "exclude question"] = Field(
@@ -295,7 +297,7 @@ class SuiteConfig(Section):
 
     @model_validator(mode="after")
     def _check_models(self, info: ValidationInfo) -> Self:
-        greedy = [model.name for model in self.models if model.temperature == 0]
+        greedy = [model.name for model in self.models if model.temperature == 0 and not model.is_imported]
         if self.samples > 1 and greedy:
             raise ValueError(f"samples = {self.samples} needs a temperature above 0 for every model; {greedy[0]!r} is greedy")
         served = [model.name for model in self.models if model.is_served]

@@ -6,9 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from toolkit.core.packages import PACKAGE_REFERENCE
-from toolkit.suites.section import Section
+from toolkit.suites.section import FreeName, Section
 
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$")]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
@@ -79,7 +78,7 @@ class Weights(Section):
 class ModelConfig(Weights):
     """One model of the pool: weights, prompt and decoding. Every field except name, prices and server affects the responses."""
 
-    name: ModelName = Field(description="Name of the model in this suite; shown in every table.")
+    name: FreeName = Field(description="Name of the model in this suite; shown in every table.")
     adapter: str | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,

@@ -1,15 +1,41 @@
 """What a table of the suite file is: which fields it accepts, and how a mistake in it is reported."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from toolkit.core.errors import did_you_mean
+from toolkit.core.text import printable
 
 RECORDED = {"recorded": True}
 """Validation context of a suite that a cache recorded: it may use extensions of packages that are not installed here."""
+
+
+MAX_NAME = 256
+"""Characters of the name of a model or a benchmark."""
+
+
+def check_name(name: str) -> str:
+    """Return the name of a model or a benchmark; any printable one is allowed.
+
+    Raises:
+        ValueError: It is not; says why.
+    """
+    if not name or len(name) > MAX_NAME:
+        raise ValueError(f"a name has 1 to {MAX_NAME} characters, and this one has {len(name)}")
+    shown = printable(name).replace("\n", "\\n").replace("\t", "\\t")
+    if shown != name:
+        raise ValueError(f"the name '{shown}' has a character that cannot be printed")
+    if name != name.strip():
+        raise ValueError(f"the name {name!r} begins or ends with a space")
+    if " > " in name:
+        raise ValueError(f"the name {name!r} contains ' > ', which separates the models of a path")
+    return name
+
+
+FreeName = Annotated[str, AfterValidator(check_name)]
 
 
 class Section(BaseModel):
