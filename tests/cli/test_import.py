@@ -71,7 +71,8 @@ def test_a_stopped_import_leaves_nothing_and_can_be_repeated(
     cache = tmp_path / "c.duckdb"
     first = (str(table(tmp_path / "a.jsonl", "ab")), "--suite", "other", "--cache", str(cache))
     if not is_new:
-        assert start("", *first).wait() == 0
+        with start("", *first) as process:
+            process.communicate(timeout=60)
     arguments = (str(table(tmp_path / "b.jsonl", "cd")), "--suite", "s", "--cache", str(cache))
     before = listing(tmp_path)
     process = start(slow, *arguments)
