@@ -95,7 +95,8 @@ def test_tokens_are_priced_by_rates(tmp_path: Path) -> None:
     rows = [
         {k: v for k, v in row.items() if k != "cost"} | {"prompt_tokens": 10, "completion_tokens": 2} for row in make_rows()
     ]
-    summary, cache = import_rows(tmp_path, rows, rates={"large": (3.0, 5.0)})
+    rates = dict.fromkeys(MODELS, (1.0, 1.0)) | {"large": (3.0, 5.0)}
+    summary, cache = import_rows(tmp_path, rows, rates=rates)
     table = load_table(cache, summary.suite)
     assert table.hop_cost[:, 1:] == pytest.approx(np.tile([12 / 40, 1, 12 / 40], (24, 1)))
     with pytest.raises(BenchmarkError, match=r"no model 'x' to price.*large"):
@@ -132,11 +133,11 @@ def test_missing_cells_are_counted_refused_or_excluded_and_filled_later(tmp_path
 def test_a_second_import_adds_nothing_and_differences_are_refused_or_preferred(tmp_path: Path) -> None:
     rows = make_rows()
     import_rows(tmp_path, rows)
-    repeated, cache = import_rows(tmp_path, list(reversed(rows))[::-1])
-    assert not any(repeated.added.values())
+    repeated, cache = import_rows(tmp_path, list(reversed(rows)))
+    assert (repeated.changes.equal, repeated.changes.cells, repeated.n_embedded) == (len(rows), set(), 0)
     for column, value in (("score", 0.125), ("cost", 9.0)):
         other = [row | {column: value} if n == 7 else row for n, row in enumerate(rows)]
-        with pytest.raises(CacheError, match=r"differ from those.*--prefer"):
+        with pytest.raises(CacheError, match=rf"row 8.*column {column}: .*large.*--prefer"):
             import_rows(tmp_path, other)
         import_rows(tmp_path, other, prefer="ours")
         assert cache.arrow("SELECT * FROM scores WHERE value = 0.125").num_rows == 0
@@ -149,13 +150,13 @@ MALFORMED: list[tuple[Callable[[Rows], Rows], str]] = [
     (lambda rows: [{k: v for k, v in row.items() if k != "question"} for row in rows], "lacks the columns question"),
     (lambda rows: [{k: v for k, v in row.items() if k != "cost"} for row in rows], r"lacks the columns cost \(or"),
     (lambda rows: [*rows, rows[3]], "row 73 is the same cell as row 4"),
-    (lambda rows: [rows[0] | {"score": 40.0}, *rows[1:]], r"row 1 has the score 40.*scale"),
-    (lambda rows: [*rows[:2], rows[2] | {"question": "Else?"}, *rows[3:]], "row 3 has another question.*than row 1"),
-    (lambda rows: [rows[0], rows[1] | {"cost": None}, *rows[2:]], "row 2 has neither a cost nor"),
-    (lambda rows: [rows[0], rows[1] | {"cost": -1.0}, *rows[2:]], "row 2 has a cost .* below 0"),
-    (lambda rows: [rows[0], rows[1] | {"path": "large > third"}, *rows[2:]], "row 2 has the path large > third, which"),
-    (lambda rows: [rows[0], rows[1] | {"response": rows[0]["response"]}, *rows[2:]], "row 2 scores the response of row 1"),
-    (lambda rows: [row | {"benchmark": "a\x07b"} for row in rows], "cannot be a suite"),
+    (lambda rows: [rows[0] | {"score": 40.0}, *rows[1:]], r"row 1, column score: 40 .*--clip"),
+    (lambda rows: [*rows[:2], rows[2] | {"question": "Else?"}, *rows[3:]], "row 3, column question: it has another"),
+    (lambda rows: [rows[0], rows[1] | {"cost": None}, *rows[2:]], "row 2, column cost: a row needs a cost, or"),
+    (lambda rows: [rows[0], rows[1] | {"cost": -1.0}, *rows[2:]], "row 2, column cost: -1 is not a cost"),
+    (lambda rows: [rows[0], rows[1] | {"path": "large > third"}, *rows[2:]], "row 2, column path: large > third does not"),
+    (lambda rows: [rows[0], rows[1] | {"response": rows[0]["response"]}, *rows[2:]], "row 2, column score: .* of row 1"),
+    (lambda rows: [row | {"benchmark": "a\x07b"} for row in rows], r"row 1, column benchmark: .*a\\x07b.* cannot be printed"),
     (lambda rows: [row | {"score": None} for row in rows], "no row with a score"),
 ]  # fmt: skip
 

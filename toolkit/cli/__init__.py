@@ -5,8 +5,10 @@ To add a command, write a file whose function registers itself with `@app.comman
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import typer
@@ -64,6 +66,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one paragraph and exit code 2, never a traceback."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("toolkit").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except ToolkitError as error:
@@ -75,3 +78,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End the command as Ctrl-C does, so that it cleans up after itself."""
+    raise KeyboardInterrupt

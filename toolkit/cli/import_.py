@@ -1,27 +1,32 @@
-"""`toolkit import`: merge an exported folder, another cache, or a table of results into a cache."""
+"""`toolkit import`: add an exported folder, another cache, or a table of results to a cache."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolkit.cli.common import app, cache_path
+from toolkit.cli.common import STOPPED, app, cache_path
+from toolkit.cli.progress_bar import ProgressBar
 from toolkit.core.errors import SuiteError
+from toolkit.core.text import printable
 from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from toolkit.store import Cache, Prefer
+    from toolkit.outcomes.importing import Import, ImportSummary
+    from toolkit.store import Cache
 
-TABLES = (".csv", ".jsonl", ".parquet")
 Incomplete = Literal["refuse", "exclude question"]
+MAX_LISTED_COLUMNS = 10
+"""Ignored columns of a table that are named."""
 
 
 SourceArgument = Annotated[
     Path,
     typer.Argument(
-        help="A folder that `toolkit export` wrote, another cache, a table of results (CSV, JSONL, Parquet), or "
-        "`reference`: the shipped cache of the quickstart suite."
+        help="A folder that `toolkit export` wrote, another cache, a table of results (CSV, JSONL, JSON, also .gz; Parquet, "
+        "Feather), or `reference`: the shipped cache of the quickstart suite."
     ),
 ]
 TargetOption = Annotated[
@@ -37,7 +42,22 @@ RateOption = Annotated[
     typer.Option(
         "--rate",
         metavar="MODEL=IN,OUT",
-        help="With a table of tokens: price of a prompt token and of a completion token. Can be repeated. Default: 1,1.",
+        help="With a table of tokens: price of a prompt token and of a completion token. Can be repeated. Without any rate "
+        "every token costs 1.",
+        show_default=False,
+    ),
+]
+IncompleteOption = Annotated[
+    Incomplete | None,
+    typer.Option(
+        help="With a table: what training does about questions with missing responses. Default: as before, at first refuse.",
+        show_default=False,
+    ),
+]
+PreferOption = Annotated[
+    Literal["ours", "theirs"] | None,
+    typer.Option(
+        help="Which content to keep if both sides have a different one: ours (the cache's) or theirs. Default: refuse.",
         show_default=False,
     ),
 ]
@@ -48,18 +68,14 @@ def import_(
     source: SourceArgument,
     cache: TargetOption = None,
     suite: Annotated[
-        str | None, typer.Option(help="With a table: name of the suite that it becomes.", show_default=False)
+        str | None, typer.Option(help="With a table: name of the suite that its results are added to.", show_default=False)
     ] = None,
     rate: RateOption = None,
-    incomplete: Annotated[
-        Incomplete, typer.Option(help="With a table: what training does about questions with missing responses.")
-    ] = "refuse",
-    prefer: Annotated[
-        Literal["ours", "theirs"] | None,
-        typer.Option(help="Which response to keep if both sides have different ones. Default: refuse.", show_default=False),
-    ] = None,
+    incomplete: IncompleteOption = None,
+    prefer: PreferOption = None,
+    clip: Annotated[bool, typer.Option("--clip", help="With a table: clip scores to [0, 1] instead of refusing them.")] = False,
 ) -> None:
-    """Merge an exported folder, another cache or a table of results into a cache; nothing is duplicated.
+    """Add an exported folder, another cache or a table of results to a cache; nothing is duplicated.
 
     Example: toolkit import reference
 
@@ -68,19 +84,29 @@ def import_(
     Example: toolkit import outcomes.csv --suite routerbench
     """
     from benchmarks.reference import REFERENCE, SUITE, reference_folder
+    from toolkit.outcomes.reading import FORMATS, is_table
     from toolkit.store import Cache
 
     if str(source) == REFERENCE and not source.exists():
         source, cache = reference_folder(), cache_path(SUITE, cache)
     if not source.exists():
         raise SuiteError(f"There is no {source}. Name an existing folder, cache or table, or: toolkit import {REFERENCE}")
-    if source.suffix in TABLES:
+    if is_table(source) and not source.is_dir():
         if not suite:
-            raise SuiteError(f"{source} is a table of results. Name the suite that it becomes: --suite NAME")
-        _import_table(source, suite, Cache(cache_path(suite, cache)), rate or [], incomplete, prefer)
+            raise SuiteError(f"{source} is a table of results. Name the suite that they are added to: --suite NAME")
+        from toolkit.outcomes.importing import plan_import
+
+        target = Cache(cache_path(suite, cache))
+        folder = Workspace.beside(target.path).downloads
+        rates = _parse_rates(rate or [])
+        plan = plan_import(source, suite, target, folder, rates=rates, incomplete=incomplete, prefer=prefer, clip=clip)
+        _import_table(plan, source, target)
         return
-    if suite or rate:
-        raise SuiteError(f"--suite and --rate are for tables of results ({', '.join(TABLES)}), and {source} is none.")
+    if suite or rate or incomplete or clip:
+        raise SuiteError(
+            f"--suite, --rate, --incomplete and --clip are for tables of results, whose names end in {', '.join(FORMATS)}; "
+            f"{source} is none."
+        )
     if not cache:
         raise SuiteError("Name the cache to import into: --cache FILE")
     target = Cache(cache)
@@ -88,47 +114,79 @@ def import_(
     typer.echo(f"{target.path}: imported {_counts(target.transfer.merge(source, prefer))} from {source}.")
 
 
-def _import_table(
-    source: Path, suite: str, cache: "Cache", rates: Sequence[str], incomplete: Incomplete, prefer: "Prefer | None"
-) -> None:
-    from toolkit.outcomes.importing import import_results
+def _import_table(plan: "Import", source: Path, cache: "Cache") -> None:
+    from toolkit.engines.encoder import SuiteEncoder
+    from toolkit.outcomes.importing import run_import
 
-    summary = import_results(
-        source,
-        suite,
-        cache,
-        Workspace.beside(cache.path).downloads,
-        rates=_parse_rates(rates),
-        incomplete=incomplete,
-        prefer=prefer,
-    )
-    config, questions = summary.suite.config, len(summary.suite.questions)
-    typer.echo(f"{cache.path}: imported {_counts(summary.added)} from {source}.")
+    if ignored := plan.table.ignored:
+        listed = ", ".join(ignored[:MAX_LISTED_COLUMNS]) + (" ..." if len(ignored) > MAX_LISTED_COLUMNS else "")
+        typer.echo(f"{source}: {len(ignored)} columns are ignored: {printable(listed)}.", err=True)
+    encode = SuiteEncoder(plan.suite, Workspace.beside(cache.path))
+    try:
+        if plan.changes_rows:
+            with ProgressBar(plan.work, "texts and results") as bar:
+                summary = run_import(plan, cache, encode, bar)
+        else:
+            summary = run_import(plan, cache, encode)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. Nothing was imported; the same command starts again.", err=True)
+        raise typer.Exit(STOPPED) from None
+    _conclude(summary, source, cache)
+
+
+def _conclude(summary: "ImportSummary", source: Path, cache: "Cache") -> None:
+    """Say what the table added, what the suite has now, and what is missing."""
+    changes, table, config = summary.changes, summary.table, summary.suite.config
+    counts = {
+        "added": changes.added,
+        "completed": changes.completed,
+        "equal": changes.equal,
+        "replaced": changes.replaced,
+        "different and left as they are": changes.ignored,
+        "without a score and left out": table.n_unscored,
+        "clipped": table.n_clipped,
+    }
+    listed = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    typer.echo(f"{cache.path}: {listed} (results of {source}).")
+    samples = f", {config.samples} samples" if config.samples > 1 else ""
     typer.echo(
-        f"Suite {suite}: {len(config.models)} models, horizon {config.horizon}, {len(config.benchmarks)} benchmarks, "
-        f"{questions} questions, {summary.cells} results."
+        f"Suite {config.name}: {len(config.models)} models, horizon {config.horizon}{samples}, {len(config.benchmarks)} "
+        f"benchmarks, {len(summary.suite.questions)} questions, {summary.cells} results."
     )
     if summary.n_missing:
         typer.echo(
-            f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. Training refuses the suite until "
-            'they are imported, or excludes their questions: --incomplete "exclude question".',
+            f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. "
+            + (
+                "Training excludes their questions until they are imported."
+                if config.incomplete != "refuse"
+                else "Training refuses the suite until they are imported, or excludes their questions after: toolkit import "
+                f'{source} --suite {config.name} --cache {cache.path} --incomplete "exclude question"'
+            ),
             err=True,
         )
+    if not any(question.split == "train" for question in summary.suite.questions):
+        typer.echo("No question is in the split train, so that no router can be trained until there is one.", err=True)
 
 
 def _parse_rates(rates: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Parse `MODEL=IN,OUT`.
 
     Raises:
-        SuiteError: A rate has another form.
+        SuiteError: A rate has another form, is no price, or is given twice.
     """
-    parsed = {}
+    parsed: dict[str, tuple[float, float]] = {}
     for rate in rates:
         model, _, prices = rate.rpartition("=")
         try:
             rate_in, rate_out = map(float, prices.split(","))
         except ValueError:
-            raise SuiteError(f"--rate takes MODEL=IN,OUT, e.g. --rate gpt-4=10,30; given: {rate}.") from None
+            rate_in = rate_out = math.nan
+        if not model or not all(0 <= price < math.inf for price in (rate_in, rate_out)):
+            raise SuiteError(
+                f"--rate takes MODEL=IN,OUT with two finite prices of 0 or more, e.g. --rate gpt-4=10,30; given: {rate}."
+            )
+        if model in parsed:
+            raise SuiteError(f"--rate {model} is given twice. Give each model one rate.")
         parsed[model] = (rate_in, rate_out)
     return parsed
 

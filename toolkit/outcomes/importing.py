@@ -1,255 +1,228 @@
 """Imports results as a suite: what other people's models responded, at what cost, and how it was scored.
 
-The suite replays, trains, sweeps and can be queried like a generated one. A response that the results lack is a failed
-generation, never a silent default. Names and scores are those of the results.
+The suite replays, trains, sweeps and can be queried like a generated one. An import adds to the suite of its name. A response
+that the results lack is a failed generation, never a silent default. Names and scores are those of the results.
 """
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from uuid import UUID
 
-from toolkit.core.errors import BenchmarkError
-from toolkit.core.hashing import canonical_json, text_key
+from toolkit.core.hashing import text_key
 from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
-from toolkit.outcomes.long_format import Cell, ResultRow, read_results
-from toolkit.store import Batch, Cache, Prefer, Row, now
-from toolkit.suites.config import BenchmarkConfig, SuiteConfig
-from toolkit.suites.keys import child_key, encoder_identity, generation_key, model_key, question_key
-from toolkit.suites.models import ModelConfig
-from toolkit.suites.resolving import split_of
-from toolkit.suites.suite import Model, Question, Suite
-from toolkit.tasks.metrics import Reference
+from toolkit.outcomes.imported_suite import (
+    Incomplete,
+    Rates,
+    build_suite,
+    cells,
+    check_suite_name,
+    observed_texts,
+    prices,
+    recorded_results,
+    tree_batches,
+)
+from toolkit.outcomes.long_format import ResultTable, read_results
+from toolkit.outcomes.results import Changes, Results, collect, described, merge
+from toolkit.store import Batch, Cache, Prefer, iterate_rows
+from toolkit.suites.suite import Suite
 
-METRIC = "given@1"
-"""Label of the scores, which come with the results."""
-COMMIT_ROWS = 20_000
-"""Nodes that are committed together, at least."""
+ENCODE_BATCH = 256
+"""Texts that are embedded together."""
 MAX_LISTED_CELLS = 3
 """Missing cells that a summary lists."""
-
-Incomplete = Literal["refuse", "exclude question"]
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import has added.
+    """What an import has done.
 
     Attributes:
-        suite: The suite that the results became.
+        suite: The suite that has the results now.
+        changes: How many cells the table added, completed, found equal or replaced.
+        table: What was read of the table, and what was left out.
         cells: Responses that complete results would have.
         missing: The first of the missing ones, as `benchmark/item: path`.
         n_missing: How many are missing.
-        added: Rows added to the cache, by table.
+        n_embedded: Texts that were embedded; those with an embedding in the cache are not embedded again.
     """
 
     suite: Suite
+    changes: Changes
+    table: ResultTable
     cells: int
     missing: tuple[str, ...]
     n_missing: int
-    added: Mapping[str, int]
+    n_embedded: int
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import that is checked, and not written yet.
+
+    Attributes:
+        suite: The suite that it results in.
+        recorded: The suite as the cache has it; None if it has none of that name.
+        results: The results of the suite.
+        changes: What the table adds to what the cache has.
+        table: What was read of the table.
+        source: Name of the table.
+        texts: Texts that have no embedding yet.
+        prefer: Whose value to keep where another suite of the cache scores the same response.
+    """
+
+    suite: Suite
+    recorded: Suite | None
+    results: Results
+    changes: Changes
+    table: ResultTable
+    source: str
+    texts: list[str]
+    prefer: Prefer | None
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether there is anything to write."""
+        is_new = self.recorded is None or self.recorded.key != self.suite.key
+        return is_new or bool(self.changes.cells or self.texts)
+
+    @property
+    def work(self) -> int:
+        """Amount of work that progress is told of: texts to embed and results to write."""
+        return len(self.texts) + len(self.changes.cells)
 
 
 def import_results(
-    table: Path,
+    path: Path,
     name: str,
     cache: Cache,
     downloads: Path,
     *,
-    rates: Mapping[str, tuple[float, float]] | None = None,
-    incomplete: Incomplete = "refuse",
+    rates: Rates | None = None,
+    incomplete: Incomplete | None = None,
     prefer: Prefer | None = None,
+    clip: bool = False,
     progress: Progress | None = None,
     encode: Encode | None = None,
 ) -> ImportSummary:
-    """Import a table of results into a cache as a suite, completely or not at all.
+    """Add a table of results to the suite of a name, completely or not at all.
 
     Args:
-        table: CSV, JSONL or Parquet; docs/outcomes.md describes the columns.
+        path: The table; docs/outcomes.md describes its formats and columns.
         name: Name of the suite.
         cache: The cache; it is created if it does not exist.
         downloads: Folder of the encoder's weights.
-        rates: Prices of a prompt and of a completion token by model, if the table has tokens; default: 1 and 1.
-        incomplete: What training does with questions that lack a response.
-        prefer: Which result to keep if the cache has another one of the same cell.
+        rates: Prices of a prompt and of a completion token by model, if the table has tokens.
+        incomplete: What training does with questions that lack a response; default: as the suite has it, else `refuse`.
+        prefer: Whose value to keep if the cache has another one for the same cell.
+        clip: Whether to clip scores to [0, 1].
         progress: Is told of the progress.
         encode: Embeds texts; default: the suite's encoder.
 
     Raises:
-        BenchmarkError: The table is malformed; the message names the row.
-        CacheError: The cache has other results of the same cells and `prefer` does not say which to keep.
+        BenchmarkError: The table is malformed; the message names row and column.
+        CacheError: The suite has other results for the same cells, and `prefer` does not say whose to keep.
+        SuiteError: The name cannot be that of an imported suite.
+        KeyboardInterrupt: The progress says to stop; the cache is as it was.
     """
-    results = read_results(table)
-    workspace = Workspace(Path.cwd(), downloads)
-    suite = build_suite(results, name, rates or {}, incomplete, workspace)
-    results_by_cell = {result.cell: result for result in results}
-    cells = list(_cells(suite))
-    missing = [cell for cell in cells if cell not in results_by_cell]
+    plan = plan_import(path, name, cache, downloads, rates=rates, incomplete=incomplete, prefer=prefer, clip=clip)
+    encode = encode or SuiteEncoder(plan.suite, Workspace(Path.cwd(), downloads))
+    return run_import(plan, cache, encode, progress)
+
+
+def plan_import(
+    path: Path,
+    name: str,
+    cache: Cache,
+    downloads: Path,
+    *,
+    rates: Rates | None = None,
+    incomplete: Incomplete | None = None,
+    prefer: Prefer | None = None,
+    clip: bool = False,
+) -> Import:
+    """Read a table, check it, and add it to what the cache has; nothing is written. See `import_results`."""
+    check_suite_name(name)
+    table = read_results(path, clip=clip)
+    new = collect(str(path), table.rows)
+    cache.migrate()
+    recorded = cache.suites.get(name) if cache.exists() else None
+    ours = Results(horizon=0, samples=0)
+    if recorded:
+        ours = recorded_results(recorded, iterate_rows(cache.query("imported_results", suite=recorded.key)))
+    results, changes = merge(ours, new, prefer, str(path), str(cache.path))
+    all_rates = prices(results, ours, recorded, rates or {}, str(path))
+    suite = build_suite(results, name, recorded, all_rates, incomplete, Workspace(Path.cwd(), downloads))
+    texts = observed_texts(suite, results)
+    return Import(
+        suite=suite,
+        recorded=recorded,
+        results=results,
+        changes=changes,
+        table=table,
+        source=path.name,
+        texts=cache.embeddings.without_vector(suite.encoder, texts) if cache.exists() else texts,
+        prefer=prefer,
+    )
+
+
+def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | None = None) -> ImportSummary:
+    """Embed what has no embedding yet, then write everything in one transaction. See `import_results`."""
+    suite, recorded, progress = plan.suite, plan.recorded, progress or NoProgress()
+    all_cells = list(cells(suite))
+    missing = [cell for cell in all_cells if cell not in plan.results.cells]
+    embeddings = list(_embeddings(plan, encode, progress))
+    is_new = not cache.exists()
     cache.create()
-    with tempfile.TemporaryDirectory(dir=cache.path.parent, prefix=f".{cache.path.name}.import-") as scratch:
-        draft = Cache(Path(scratch) / "draft.duckdb")
-        draft.create()
-        draft.suites.record(suite)
-        for batch in _batches(suite, results_by_cell, table.name):
-            draft.generations.commit(batch)
-        encode = encode or SuiteEncoder(suite, workspace)
-        draft.embeddings.fill(suite, encode, draft.generations.commit, progress or NoProgress())
-        added = cache.transfer.merge(draft.path, prefer)
-    cache.suites.record(suite)
-    cache.suites.compute_cost_unit(suite.key, recompute=True)
+    try:
+        if plan.changes_rows:
+            progress.stage(f"writing {len(plan.changes.cells)} results")
+            cache.suites.record_with_rows(suite, _batches(plan, embeddings, progress), plan.prefer)
+        cache.suites.record(suite)  # settings may have changed though no row has
+        is_changed = plan.changes_rows or recorded is None or recorded.config != suite.config
+        cache.suites.compute_cost_unit(suite.key, recompute=is_changed)
+    except BaseException:
+        if is_new and not cache.suites.names():
+            cache.path.unlink(missing_ok=True)
+        raise
     return ImportSummary(
         suite=suite,
-        cells=len(cells),
-        missing=tuple(f"{benchmark}/{item}: {' > '.join(path)}" for benchmark, item, path in missing[:MAX_LISTED_CELLS]),
+        changes=plan.changes,
+        table=plan.table,
+        cells=len(all_cells),
+        missing=tuple(described(cell) for cell in missing[:MAX_LISTED_CELLS]),
         n_missing=len(missing),
-        added=added,
+        n_embedded=len(plan.texts),
     )
 
 
-def build_suite(
-    results: Sequence[ResultRow],
-    name: str,
-    rates: Mapping[str, tuple[float, float]],
-    incomplete: Incomplete,
-    workspace: Workspace,
-) -> Suite:
-    """Build the suite of results; models and benchmarks are in the order of their first occurrence.
-
-    Raises:
-        BenchmarkError: `rates` has an unknown model, or a name or the number of models is not allowed in a suite.
-    """
-    config = _suite_config(results, name, rates, incomplete)
-    models = []
-    for model in config.models:
-        identity = {"imported": name, "model": model.name}
-        rate_in, rate_out = model.rates
-        models.append(Model(key=model_key(identity), name=model.name, identity=identity, rate_in=rate_in, rate_out=rate_out))
-    items = {(result.benchmark, result.item): result for result in results}  # all rows of an item have the same question
-    questions = tuple(_question(result, config) for result in items.values())
-    return Suite(config=config, models=tuple(models), questions=questions, encoder=encoder_identity(config, workspace))
-
-
-def _suite_config(
-    results: Sequence[ResultRow], name: str, rates: Mapping[str, tuple[float, float]], incomplete: Incomplete
-) -> SuiteConfig:
-    names = list(dict.fromkeys(model for result in results for model in result.path))
-    if unknown := sorted(set(rates) - set(names)):
-        raise BenchmarkError(f"There is no model {unknown[0]!r} to price; the table has: {', '.join(names)}.")
-    has_tokens = results[0].cost is None
-    prices = [rates.get(model, (1.0, 1.0)) if has_tokens else (0.0, 0.0) for model in names]
-    benchmarks = dict.fromkeys(result.benchmark for result in results)
-    try:
-        return SuiteConfig(
-            name=name,
-            description="Imported from an outcome table.",
-            horizon=max(len(result.path) for result in results),
-            incomplete=incomplete,
-            models=tuple(
-                ModelConfig(name=model, checkpoint="imported", dtype="float32", rate_in=rate_in, rate_out=rate_out)
-                for model, (rate_in, rate_out) in zip(names, prices, strict=True)
-            ),
-            benchmarks=tuple(BenchmarkConfig(name=benchmark, imported=True) for benchmark in benchmarks),
+def _embeddings(plan: Import, encode: Encode, progress: Progress) -> Iterator[Batch]:
+    """Embed the texts that have no embedding yet, and yield their rows."""
+    if plan.texts:
+        progress.stage(f"embedding {len(plan.texts)} texts")
+    for start in range(0, len(plan.texts), ENCODE_BATCH):
+        _check_stopped(progress)
+        texts = plan.texts[start : start + ENCODE_BATCH]
+        vectors = zip(texts, encode(texts), strict=True)
+        yield Batch(
+            embeddings=[{"text": text_key(text), "encoder": plan.suite.encoder, "vector": vector} for text, vector in vectors]
         )
-    except ValueError as error:
-        raise BenchmarkError(f"The table cannot be a suite: {error}") from None
+        progress.advance(len(texts))
 
 
-def _question(result: ResultRow, config: SuiteConfig) -> Question:
-    reference = Reference(() if result.reference is None else (result.reference,))
-    version = "imported"
-    return Question(
-        key=question_key(result.benchmark, version, result.item, result.question, reference),
-        benchmark=result.benchmark,
-        version=version,
-        item=result.item,
-        prompt=result.question,
-        reference=reference,
-        metric=METRIC,
-        split=split_of(result.question, config.splits),
-    )
+def _batches(plan: Import, embeddings: list[Batch], progress: Progress) -> Iterator[Batch]:
+    """Yield all rows to write."""
+    recorded = plan.recorded.questions if plan.recorded else ()
+    written = plan.results.cells.keys() - plan.changes.cells
+    question_keys = {question.key for question in recorded}
+    yield from embeddings
+    for batch in tree_batches(plan.suite, plan.results, written, question_keys, plan.source):
+        _check_stopped(progress)
+        yield batch
+        progress.advance(sum(row["status"] == "ok" for row in batch.generations))
 
 
-def _cells(suite: Suite) -> Iterator[Cell]:
-    """Yield the cells that complete results have."""
-    paths = [tuple(model.name for model in path) for path in suite.paths()[1:]]
-    return ((question.benchmark, question.item, path) for question in suite.questions for path in paths)
-
-
-def _batches(suite: Suite, results: Mapping[Cell, ResultRow], source: str) -> Iterator[Batch]:
-    """Yield the rows of all trees, complete trees together."""
-    paths = suite.paths()[1:]
-    batch = Batch()
-    for question, _, root in suite.trees():
-        nodes: dict[tuple[str, ...], UUID] = {(): root}
-        for path in paths:
-            names, model = tuple(node_model.name for node_model in path), path[-1]
-            parent = nodes[names[:-1]]
-            nodes[names] = child_key(parent, model.key)
-            result = results.get((question.benchmark, question.item, names))
-            generation = _generation_row(question, names, model, result, source)
-            batch.generations.append(generation)
-            batch.nodes.append(
-                {
-                    "node": nodes[names],
-                    "root": root,
-                    "question": question.key,
-                    "parent": parent,
-                    "path": [node_model.key for node_model in path],
-                    "depth": len(path),
-                    "generation": generation["generation"],
-                    "dropped_responses": 0,
-                }
-            )
-            if result:
-                score = {"text": generation["text"], "metric": METRIC, "value": result.score, "detail": "{}"}
-                batch.scores.append({"question": question.key} | score)
-        if len(batch.nodes) >= COMMIT_ROWS:
-            yield _with_distinct_scores(batch)
-            batch = Batch()
-    yield _with_distinct_scores(batch)
-
-
-def _generation_row(question: Question, path: tuple[str, ...], model: Model, result: ResultRow | None, source: str) -> Row:
-    """Return the row of a generation; without a result, it is a failure that no run retries."""
-    prompt = canonical_json([question.benchmark, question.item, question.prompt, path[:-1]])
-    generation = generation_key(model.key, prompt, 0)
-    row: dict[str, Any] = {
-        "generation": generation,
-        "model": model.key,
-        "prompt": prompt,
-        "sample": 0,
-        "response": None,
-        "text": None,
-        "prompt_tokens": None,
-        "completion_tokens": None,
-        "finish_reason": None,
-        "status": "error",
-        "error": f"not in {source}",
-        "transient": False,
-        "seconds": None,
-        "engine": "imported",
-        "created": now(),
-        "cost": None,
-    }
-    if result is None:
-        return row
-    return row | {
-        "response": result.response,
-        "text": text_key(str(generation) if result.response is None else result.response),
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.completion_tokens,
-        "status": "ok",
-        "error": None,
-        "transient": None,
-        "cost": result.cost,
-    }
-
-
-def _with_distinct_scores(batch: Batch) -> Batch:
-    """Keep one score per response: several models may have given the same one."""
-    batch.scores = list({(row["question"], row["text"]): row for row in batch.scores}.values())
-    return batch
+def _check_stopped(progress: Progress) -> None:
+    if progress.stopped():
+        raise KeyboardInterrupt

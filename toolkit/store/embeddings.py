@@ -14,7 +14,7 @@ import numpy.typing as npt
 from toolkit.core.hashing import text_key
 from toolkit.core.progress import Progress
 from toolkit.store.file import CacheFile
-from toolkit.store.rows import Row
+from toolkit.store.rows import Row, key_table
 from toolkit.store.spool import Batch
 from toolkit.suites.suite import Suite
 
@@ -74,6 +74,16 @@ class Embeddings:
                 _parameters(suite),
             ).fetchall()
         return [row[0] for row in rows]
+
+    def without_vector(self, encoder: str, texts: Sequence[str]) -> list[str]:
+        """Return those of distinct texts that an encoder has not embedded yet, longest first."""
+        keys = {text_key(text): text for text in texts}
+        with self._file.read() as con:
+            con.register("keys", key_table(list(keys)))
+            rows = con.execute(
+                "SELECT key::UUID FROM keys WHERE key::UUID NOT IN (SELECT text FROM embeddings WHERE encoder = ?)", [encoder]
+            ).fetchall()
+        return sorted((keys[key] for (key,) in rows), key=len, reverse=True)
 
     def fill(
         self, suite: Suite, encode: Callable[[Sequence[str]], Vectors], keep: Callable[[Batch], object], progress: Progress

@@ -62,13 +62,24 @@ def insert(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> N
         insert_new(con, table, stage_rows(con, table, rows))
 
 
+def replace_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:
+    """Insert rows in the place of those with the same keys; the keys of `rows` must be distinct."""
+    if rows:
+        staged = stage_rows(con, table, rows)
+        con.execute(f"DELETE FROM {table} AS t USING ({staged}) AS incoming WHERE {_same_key(table)}")
+        con.execute(f"INSERT INTO {table} BY NAME {staged}")
+
+
 def insert_new(con: duckdb.DuckDBPyConnection, table: str, staged: str) -> None:
     """Insert staged rows whose key is not in the table yet."""
-    same_key = " AND ".join(f"t.{column} = incoming.{column}" for column in KEYS[table])
     con.execute(
         f"INSERT INTO {table} BY NAME SELECT * FROM ({staged}) AS incoming"
-        f" WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {same_key})"
+        f" WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {_same_key(table)})"
     )
+
+
+def _same_key(table: str) -> str:
+    return " AND ".join(f"t.{column} = incoming.{column}" for column in KEYS[table])
 
 
 def iterate_rows(table: "pa.Table") -> Iterator[dict[str, Any]]:

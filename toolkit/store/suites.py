@@ -1,16 +1,19 @@
 """Suites: recorded once as resolved, then read back without checkpoints or data sets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import duckdb
 
 from toolkit.core import tree
+from toolkit.core.errors import CacheError
 from toolkit.core.hashing import canonical_json
 from toolkit.store.file import CacheFile, now
-from toolkit.store.rows import Row, append, first_row, insert, key_table
+from toolkit.store.rows import Row, append, first_row, insert, key_table, replace_rows, stage_rows
+from toolkit.store.spool import Batch
+from toolkit.store.transfer import Prefer
 from toolkit.suites.loading import recorded_config
 from toolkit.suites.suite import Model, Question, Suite
 from toolkit.tasks.metrics import Reference
@@ -160,8 +163,28 @@ class Suites:
             if current and current[:2] == (suite.key, config) and current[2]:
                 return
         with self._file.write(wait) as con:
-            _insert_suite(con, suite)
-            con.execute("UPDATE suites SET recorded = ?, config = ? WHERE suite = ?", [now(), config, suite.key])
+            _make_current(con, suite, config)
+
+    def record_with_rows(self, suite: Suite, batches: Iterable[Batch], prefer: Prefer | None) -> None:
+        """Record a suite as current and write rows of it, in one transaction. Responses and scores replace those of their key.
+
+        Args:
+            suite: The suite.
+            batches: Its rows.
+            prefer: Whether a score replaces (`theirs`) or yields to (`ours`) another one of an equal response in another suite.
+
+        Raises:
+            CacheError: Another suite scores an equal response differently, and `prefer` does not say whose score to keep.
+        """
+        with self._file.write() as con:
+            _make_current(con, suite, suite.config.model_dump_json())
+            for batch in batches:
+                replace_rows(con, "generations", [row for row in batch.generations if row["status"] == "ok"])
+                insert(con, "generations", [row for row in batch.generations if row["status"] != "ok"])
+                insert(con, "nodes", batch.nodes)
+                insert(con, "embeddings", batch.embeddings)
+                if batch.scores:
+                    _write_scores(con, suite, batch.scores, prefer)
 
     def cost_unit(self, suite: UUID) -> float | None:
         """Return the raw cost (tokens times rate) of one cost unit: the stored one, else the one that the cache gives.
@@ -226,6 +249,26 @@ class Suites:
         return int(count)
 
 
+def _write_scores(con: duckdb.DuckDBPyConnection, suite: Suite, scores: list[Row], prefer: Prefer | None) -> None:
+    staged = stage_rows(con, "scores", scores)
+    example = first_row(
+        con,
+        f"SELECT q.benchmark, q.item, i.value, s.value FROM ({staged}) AS i JOIN scores AS s USING (question, text, metric)"
+        " JOIN questions AS q USING (question) WHERE s.value <> i.value LIMIT 1",
+    )
+    if example and prefer is None:
+        benchmark, item, new, old = example
+        raise CacheError(
+            f"A response to {benchmark}/{item} has the score {new:g} in suite {suite.name}, and {old:g} in another suite of "
+            "this cache. Import the table into a cache of its own (--cache FILE), or choose a side for both suites: "
+            "--prefer ours or --prefer theirs."
+        )
+    if prefer == "theirs":
+        replace_rows(con, "scores", scores)
+    else:
+        insert(con, "scores", scores)
+
+
 def _stored_cost_unit(con: duckdb.DuckDBPyConnection, suite: UUID) -> float | None:
     row = first_row(con, "SELECT cost_unit FROM suites WHERE suite = ?", [suite])
     return row[0] if row else None
@@ -253,6 +296,11 @@ def _insert_suite(con: duckdb.DuckDBPyConnection, suite: Suite) -> None:
             insert(con, table, rows)
         for table, rows in _suite_rows(suite):
             append(con, table, rows)
+
+
+def _make_current(con: duckdb.DuckDBPyConnection, suite: Suite, config: str) -> None:
+    _insert_suite(con, suite)
+    con.execute("UPDATE suites SET recorded = ?, config = ? WHERE suite = ?", [now(), config, suite.key])
 
 
 def _content_rows(suite: Suite) -> Iterator[tuple[str, list[Row]]]:

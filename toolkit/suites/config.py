@@ -19,6 +19,8 @@ from toolkit.suites.section import RECORDED, ExtensibleSection, FreeName, Sectio
 from toolkit.tasks import METRICS
 from toolkit.tasks.base import Field as BenchmarkField
 
+MAX_SAMPLES = 64
+"""Largest number of trees per question."""
 MAX_NODES = 1_000_000
 """Most nodes of one question's tree; a larger pool or horizon cannot be generated in full, which is what a suite asks for."""
 S = TypeVar("S", bound=BaseModel)
@@ -288,7 +290,7 @@ class SuiteConfig(Section):
     name: SuiteName = Field(description="Names the cache file and every row of results.")
     description: str = Field("", description="One line for people.")
     horizon: int = Field(ge=1, le=8, description="Number of hops L.")
-    samples: int = Field(1, ge=1, le=64, description="Whole trees per question; above 1 every model must sample.")
+    samples: int = Field(1, ge=1, le=MAX_SAMPLES, description="Whole trees per question; above 1 every model must sample.")
     models: tuple[ModelConfig, ...] = Field(description="The pool, in order: [[models]].")
     benchmarks: tuple[BenchmarkConfig, ...] = Field(description="The benchmarks: [[benchmarks]].")
     incomplete: Literal["refuse", "exclude question"] = Field(
@@ -313,7 +315,7 @@ class SuiteConfig(Section):
 
     @model_validator(mode="after")
     def _check_models(self, info: ValidationInfo) -> Self:
-        greedy = [model.name for model in self.models if model.temperature == 0]
+        greedy = [model.name for model in self.models if model.temperature == 0 and not model.is_imported]
         if self.samples > 1 and greedy:
             raise ValueError(f"samples = {self.samples} needs a temperature above 0 for every model; {greedy[0]!r} is greedy")
         served = [model.name for model in self.models if model.is_served]

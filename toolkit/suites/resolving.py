@@ -151,11 +151,11 @@ def reread(recorded: Suite, config: SuiteConfig) -> Suite:
 
 
 def with_metric_and_split(question: Question, config: SuiteConfig) -> Question:
-    """Return a question with the quality metric and the split that a suite gives it."""
+    """Return a question with the quality metric and the split that a suite gives it; imported ones keep theirs."""
     entry = _entry_of(question, config)
+    if entry.imported:  # results may bring splits of their own
+        return question
     split = split_of(question.prompt, config.splits)
-    if entry.imported:
-        return replace(question, split=split)
     own = BENCHMARKS[entry.name].metric if entry.name in BENCHMARKS else question.metric.partition("@")[0]
     name = entry.quality or entry.metric or own
     return replace(question, metric=METRICS[name].label if name in METRICS else question.metric, split=split)

@@ -76,7 +76,7 @@ def render_chat(value: object) -> str:
     A content may be a text or a list of parts `{"type": "text", "text": ...}`, which are joined by newlines.
 
     Raises:
-        ValueError: The value is not a chat, or a message has something else than text: a picture, a call of a tool.
+        ValueError: The value is not a chat, or a message has something else than a role and text: a picture, a call of a tool.
     """
     if not is_chat(value):
         raise ValueError("is not a chat: a list of messages with role and content")
@@ -89,8 +89,9 @@ def render_chat(value: object) -> str:
 
 def _message_text(message: dict[str, Any]) -> str:
     content = message["content"]
-    if message.get("tool_calls"):
-        raise ValueError("is a chat with calls of tools, which are not text")
+    others = [name for name, value in message.items() if name not in ("role", "content") and value]
+    if others:
+        raise ValueError(f"is a chat in which a message has {others[0]!r}, which has no place in a text; leave it out")
     if isinstance(content, str):
         return content
     if isinstance(content, list | tuple) and content:

@@ -1,0 +1,106 @@
+"""`toolkit import` of a table: what it says, and that a stopped import leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys, time
+import toolkit.engines.encoder as encoder
+import toolkit.outcomes.imported_suite as imported_suite
+import toolkit.outcomes.importing as importing
+from tests.scripted import encode
+
+slow = sys.argv.pop(1)
+
+def load_encoder(*_):
+    def slow_encode(texts):
+        if slow == "embedding":
+            print("slow", flush=True)
+            time.sleep(1)
+        return encode(texts)
+    return slow_encode
+
+encoder.load_encoder = load_encoder
+tree_batches = importing.tree_batches
+
+def slow_batches(*arguments):
+    for batch in tree_batches(*arguments):
+        yield batch
+        if slow == "writing":
+            print("slow", flush=True)
+            time.sleep(1)
+
+importing.tree_batches = slow_batches
+imported_suite.COMMIT_ROWS = importing.ENCODE_BATCH = 10
+from toolkit.cli import main
+main()
+"""
+
+
+def table(path: Path, models: str) -> Path:
+    rows = [
+        {"benchmark": "b", "item": f"q{n}", "question": f"{n} {models}?", "model": m, "score": n % 2, "cost": 1.0, "note": 1}
+        for n in range(40)
+        for m in models
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def start(slow: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, slow, "import", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("slow", "is_new"), [("embedding", True), ("writing", True), ("writing", False)])
+def test_a_stopped_import_leaves_nothing_and_can_be_repeated(
+    slow: str, is_new: bool, number: signal.Signals, tmp_path: Path
+) -> None:
+    cache = tmp_path / "c.duckdb"
+    first = (str(table(tmp_path / "a.jsonl", "ab")), "--suite", "other", "--cache", str(cache))
+    if not is_new:
+        with start("", *first) as process:
+            process.communicate(timeout=60)
+    arguments = (str(table(tmp_path / "b.jsonl", "cd")), "--suite", "s", "--cache", str(cache))
+    before = listing(tmp_path)
+    process = start(slow, *arguments)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "slow\n"
+    process.send_signal(number)
+    _, messages = process.communicate(timeout=60)
+    assert (process.returncode, "Nothing was imported" in messages) == (130, True), messages
+    assert listing(tmp_path) == before
+    repeated = start("", *arguments)
+    output, messages = repeated.communicate(timeout=60)
+    assert repeated.returncode == 0, messages
+    assert f"{cache}: 80 added" in output
+    assert "1 columns are ignored: note" in messages
+    assert "embedding 40 texts" in messages
+
+
+def test_sigterm_ends_any_command_as_ctrl_c_does(tmp_path: Path) -> None:
+    program = (
+        "import time\nfrom toolkit.cli import app, main\n"
+        "@app.command()\ndef wait():\n    try:\n        print('ready', flush=True)\n        time.sleep(60)\n"
+        "    finally:\n        print('clean', flush=True)\nmain()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    output, messages = process.communicate(timeout=60)
+    assert (process.returncode, output, "Traceback" in messages) == (130, "clean\n", False)
