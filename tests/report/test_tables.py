@@ -71,7 +71,7 @@ def test_every_format_holds_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_an_error_of_one_paragraph(tmp_path: Path) -> None:
-    with pytest.raises(ToolkitError, match="Does its folder exist"):
+    with pytest.raises(ToolkitError, match="mkdir -p"):
         write([{"n": 1}], "csv", tmp_path / "nowhere" / "o.csv")
 
 

@@ -14,10 +14,9 @@ from toolkit.core.errors import ToolkitError
 from toolkit.core.progress import NoProgress
 from toolkit.replay.exact import benchmark_weights, curve, frontier, outcome, path_shares
 from toolkit.replay.table import TransitionTable
-from toolkit.report.plots import cost_quality
 from toolkit.routing.aiq import areas, fixed_range
 from toolkit.routing.router import load_router
-from toolkit.routing.sweep import Collapse, SweepRun, auto_alphas, by_alpha, collapses, plan_runs, sweep
+from toolkit.routing.sweep import Collapse, SweepRun, by_alpha, collapses, plan_runs, sweep
 from toolkit.routing.train import fit_router, run_name
 from toolkit.store import Cache
 from toolkit.store.rows import Row, append
@@ -70,8 +69,6 @@ def test_a_sweep_records_every_run_and_repeats_none(
     oracle = curve(table, rows, frontier(table, rows))
     area = areas(points, oracle, *fixed_range(table, rows))
     assert area["oracle"] >= area["router"] - 1e-12
-    cost_quality(points, oracle, table.models, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
@@ -165,16 +162,6 @@ def test_routers_that_take_only_one_path_have_collapsed(
     assert collapses(cache, names[2:]) == []
 
 
-def test_automatic_alphas_are_where_the_frontier_bends(table: TransitionTable) -> None:
-    rows = table.rows("train")
-    bends = curve(table, rows, frontier(table, rows)).alphas
-    alphas = auto_alphas(table, 8)
-    assert alphas[0] == 0
-    assert alphas == sorted(set(alphas))
-    assert 2 <= len(alphas) <= 8
-    assert all(np.isclose(alpha, bends, rtol=1e-3, atol=0).any() for alpha in alphas[1:])
-
-
 def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: Cache, tmp_path: Path) -> None:
     words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,0.2", "--seeds", "2", "--processes", "1"]
     words += ["--set", "exact.n_epochs=2", "--runs-dir", str(tmp_path)]
@@ -205,7 +192,7 @@ def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sweep", "scripted", "--alphas", "0,x"], "--alphas takes numbers"),
+        (["sweep", "scripted", "--alphas", "0,x"], "finite numbers from 0 on"),
         (["sweep", "scripted", "--set", "exact.n_epochs"], "--set takes NAME=VALUE"),
         (["sweep", "scripted", "--by-benchmark", "--format", "csv"], "Leave --by-benchmark out"),
         (["train", "scripted", "--set", "timestep=5"], "did you mean 'timesteps'"),
