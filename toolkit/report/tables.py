@@ -148,7 +148,7 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value + 0.0:.6g}"  # SQL's -0.0 is 0
-    return " > ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return " > ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _line(text: str) -> str:
@@ -166,4 +166,4 @@ def _cut(text: str, max_width: int) -> str:
 
 
 def _is_numeric(text: str) -> bool:
-    return bool(re.match(r"[-\d]|$", text))
+    return bool(re.match(r"[-\d]|(inf)?$", text))
