@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -90,6 +92,14 @@ def test_predicted_costs_are_those_of_the_predictors_choices() -> None:
         assert exact.cost == pytest.approx(table.cost[rows, chosen].mean())
     assert starts[0] == 0
     assert cost[0] > cost[-1] == pytest.approx(0.1)
+
+
+def test_a_table_travels_to_workers_without_what_was_fitted_on_it() -> None:
+    table = priced_table((0.1, 1.0), rows=60)
+    size = len(pickle.dumps(table))
+    alphas = auto_alphas(table)
+    assert len(pickle.dumps(table)) < size + table.cost.nbytes + 1000
+    assert auto_alphas(pickle.loads(pickle.dumps(table))) == alphas
 
 
 def test_stopping_extends_the_range_to_no_cost_at_all() -> None:

@@ -17,6 +17,7 @@ from toolkit.core.progress import NoProgress
 from toolkit.replay.exact import benchmark_weights, curve, frontier, outcome, path_shares
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.aiq import areas, fixed_range
+from toolkit.routing.alphas import auto_alphas
 from toolkit.routing.router import load_router
 from toolkit.routing.sweep import Collapse, SweepRun, by_alpha, collapses, plan_runs, sweep
 from toolkit.routing.train import fit_router, run_name
@@ -47,6 +48,7 @@ class RecordedProgress(NoProgress):
 def test_a_sweep_records_every_run_and_repeats_none(
     suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, processes: int
 ) -> None:
+    auto_alphas(table)  # fits predictors, which must not travel to the workers with the table
 
     def repeat(alphas: list[float]) -> tuple[list[str], list[int]]:
         progress, runs = RecordedProgress(), plan_runs(suite, EXACT, alphas, 2, tmp_path)
