@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -329,6 +330,20 @@ def test_the_command_checks_its_options_before_it_trains(
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
     assert {file.name for file in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_questions_is_reported_before_training(
+    split: str, cache: Cache, table: TransitionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Holding out the only benchmark leaves nothing to train on."""
+    emptied = replace(table, split=np.where(table.split == split, "validation", table.split))
+    monkeypatch.setattr("toolkit.replay.table.load_table", lambda *_: emptied)
+    words = ["sweep", "scripted", "--cache", str(cache.path), "--runs-dir", str(tmp_path / "runs"), "--processes", "1"]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, SuiteError)
+    assert f"The {split} split of suite scripted has no questions" in str(result.exception)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("seeds", ["0", "-1", "1001", "many"])

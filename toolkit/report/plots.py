@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Style = tuple[str, str, str]
 """Colour, line and marker of a router."""
+INTERPOLATED = 50
+"""Places at which a segment of a line is looked at when labels are placed."""
 LABEL_PLACES = (((6, -11), "left"), ((-6, 6), "right"), ((6, -22), "left"), ((-6, 17), "right"))
 """Where the label of a point may be, in points from it, and its horizontal alignment; the first free place is used."""
 MAX_MODELS = 12
@@ -150,10 +152,10 @@ def _draw_mixtures(axes: "Axes", outcomes: Sequence[Outcome], highest: float, co
 
 
 def _label_alphas(figure: "Figure", axes: "Axes", points: Sequence[SweepPoint]) -> None:
-    """Label points with their alpha, from both ends of the range inwards, where a label covers no point and no other label."""
+    """Label points with their alpha, from both ends of the range inwards, where a label covers no line, point or label."""
     figure.draw_without_rendering()
-    dots = [axes.transData.transform(line.get_xydata()) for line in axes.lines if line.get_marker() not in ("None", "")]
-    covered = np.concatenate([np.empty((0, 2)), *dots])
+    paths = [line.get_path().interpolated(INTERPOLATED) for line in axes.lines]
+    covered = np.concatenate([axes.transData.transform(path.vertices) for path in paths])
     ordered = sorted(points, key=lambda point: point.alpha)
     steps = {round(n) for n in np.linspace(0, len(ordered) - 1, 2 * MAX_LABELS)} if ordered else set()
     boxes: list[Bbox] = []
