@@ -17,8 +17,8 @@ from tests.synthetic import synthetic_table
 from toolkit.replay import exact
 from toolkit.replay.table import Floats, TransitionTable
 from toolkit.report.tables import markdown
+from toolkit.routing.alphas import auto_alphas
 from toolkit.routing.router import Router
-from toolkit.routing.sweep import auto_alphas
 from toolkit.routing.train import fit_router
 from toolkit.suites.config import TrainConfig
 

@@ -20,7 +20,18 @@ def test_a_router_is_not_given_its_quality_below_its_cost() -> None:
     """Between abstaining, which costs nothing, and its only point at cost 2, a router is a mixture of both."""
     zero, oracle = np.zeros(1), Curve(np.array([0.0, 1.0]), Outcome(np.array([0.9, 0.0]), np.array([1.0, 0.0])))
     points = [
-        SweepPoint(policy="router", alpha=0.0, seeds=1, quality=0.75, cost=2.0, reward=0.75, reward_spread=0.0, regret=0.0)
+        SweepPoint(
+            policy="router",
+            alpha=0.0,
+            seeds=1,
+            quality=0.75,
+            quality_low=0.7,
+            quality_high=0.8,
+            cost=2.0,
+            reward=0.75,
+            reward_spread=0.0,
+            regret=0.0,
+        )
     ]
     area = areas(points, oracle, Outcome(zero, zero), 4.0)
     assert area == pytest.approx({"router": (0.75 / 2 * 2 + 0.75 * 2) / 4, "oracle": (0.9 / 2 + 0.9 * 3) / 4})

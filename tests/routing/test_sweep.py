@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -10,14 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from toolkit.cli import app
-from toolkit.core.errors import ToolkitError
+from toolkit.core.errors import SuiteError, ToolkitError, TrainingError
 from toolkit.core.progress import NoProgress
 from toolkit.replay.exact import benchmark_weights, curve, frontier, outcome, path_shares
 from toolkit.replay.table import TransitionTable
-from toolkit.report.plots import cost_quality
 from toolkit.routing.aiq import areas, fixed_range
+from toolkit.routing.alphas import auto_alphas
 from toolkit.routing.router import load_router
-from toolkit.routing.sweep import Collapse, SweepRun, auto_alphas, by_alpha, collapses, plan_runs, sweep
+from toolkit.routing.sweep import Collapse, SweepRun, by_alpha, collapses, plan_runs, sweep
 from toolkit.routing.train import fit_router, run_name
 from toolkit.store import Cache
 from toolkit.store.rows import Row, append
@@ -46,6 +49,7 @@ class RecordedProgress(NoProgress):
 def test_a_sweep_records_every_run_and_repeats_none(
     suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, processes: int
 ) -> None:
+    auto_alphas(table)  # fits predictors, which must not travel to the workers with the table
 
     def repeat(alphas: list[float]) -> tuple[list[str], list[int]]:
         progress, runs = RecordedProgress(), plan_runs(suite, EXACT, alphas, 2, tmp_path)
@@ -70,8 +74,6 @@ def test_a_sweep_records_every_run_and_repeats_none(
     oracle = curve(table, rows, frontier(table, rows))
     area = areas(points, oracle, *fixed_range(table, rows))
     assert area["oracle"] >= area["router"] - 1e-12
-    cost_quality(points, oracle, table.models, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
@@ -165,16 +167,6 @@ def test_routers_that_take_only_one_path_have_collapsed(
     assert collapses(cache, names[2:]) == []
 
 
-def test_automatic_alphas_are_where_the_frontier_bends(table: TransitionTable) -> None:
-    rows = table.rows("train")
-    bends = curve(table, rows, frontier(table, rows)).alphas
-    alphas = auto_alphas(table, 8)
-    assert alphas[0] == 0
-    assert alphas == sorted(set(alphas))
-    assert 2 <= len(alphas) <= 8
-    assert all(np.isclose(alpha, bends, rtol=1e-3, atol=0).any() for alpha in alphas[1:])
-
-
 def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: Cache, tmp_path: Path) -> None:
     words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,0.2", "--seeds", "2", "--processes", "1"]
     words += ["--set", "exact.n_epochs=2", "--runs-dir", str(tmp_path)]
@@ -205,7 +197,7 @@ def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sweep", "scripted", "--alphas", "0,x"], "--alphas takes numbers"),
+        (["sweep", "scripted", "--alphas", "0,x"], "finite numbers from 0 on"),
         (["sweep", "scripted", "--set", "exact.n_epochs"], "--set takes NAME=VALUE"),
         (["sweep", "scripted", "--by-benchmark", "--format", "csv"], "Leave --by-benchmark out"),
         (["train", "scripted", "--set", "timestep=5"], "did you mean 'timesteps'"),
@@ -219,3 +211,141 @@ def test_mistakes_are_reported_with_the_remedy(words: list[str], message: str, c
     result = CliRunner().invoke(app, [*words, *where])
     assert isinstance(result.exception, ToolkitError)
     assert message in str(result.exception)
+
+
+def fail_at(alphas: set[float], error: BaseException) -> Callable[..., object]:
+    """Return a stand-in for `fit_router` that fails at some alphas; there, `SystemExit` ends the whole process."""
+
+    def fit(table: TransitionTable, config: TrainConfig, seed: int) -> object:
+        if config.alpha in alphas:
+            if isinstance(error, SystemExit):
+                os._exit(1)
+            raise error
+        return fit_router(table, config, seed)
+
+    return fit
+
+
+def recorded_alphas(cache: Cache) -> list[float]:
+    alphas: list[float] = cache.arrow("SELECT alpha FROM runs ORDER BY alpha")["alpha"].to_pylist()
+    return alphas
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no\ntraceback"), MemoryError(), FloatingPointError("nan."), OSError(28, "full")]
+)
+def test_a_run_that_fails_is_named_and_all_others_are_kept(
+    error: Exception, suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = plan_runs(suite, EXACT, [0.0, 0.5, 1.0], 1, tmp_path / "runs")
+    with monkeypatch.context() as patched:
+        patched.setattr("toolkit.routing.sweep.fit_router", fail_at({0.0, 1.0}, error))
+        with pytest.raises(TrainingError) as raised:
+            sweep(suite, cache, table, runs, SYNTHETIC)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert message.startswith("2 of 3 routers could not be trained: ")
+    for text in (type(error).__name__, "alpha0-seed0", "alpha1-seed0", "All others are recorded"):
+        assert text in message
+    assert recorded_alphas(cache) == [0.5]
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [runs[1].path.parent.name]
+    progress = RecordedProgress()
+    sweep(suite, cache, table, runs, SYNTHETIC, progress=progress)
+    assert progress.finished == [1, 2, 3]
+    assert recorded_alphas(cache) == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("in a worker"), SystemExit()])
+def test_a_worker_that_fails_or_is_killed_ends_in_one_paragraph(
+    error: BaseException, suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forked workers inherit the stand-in."""
+    monkeypatch.setattr("toolkit.routing.sweep.fit_router", fail_at({1.0}, error))
+    monkeypatch.setattr("toolkit.routing.sweep.worker_context", lambda: multiprocessing.get_context("fork"))
+    runs = plan_runs(suite, EXACT, [0.0, 0.5, 1.0], 1, tmp_path)
+    with pytest.raises(TrainingError, match=r"could not be trained: .*alpha1-seed0") as raised:
+        sweep(suite, cache, table, runs, SYNTHETIC, processes=2)
+    if isinstance(error, SystemExit):
+        assert "no memory left: --processes 1 needs less" in str(raised.value)
+    else:
+        assert "RuntimeError: in a worker." in str(raised.value)
+        assert recorded_alphas(cache) == [0.0, 0.5]
+    monkeypatch.undo()
+    sweep(suite, cache, table, runs, SYNTHETIC)
+    assert recorded_alphas(cache) == [0.0, 0.5, 1.0]
+
+
+def test_a_setting_that_no_run_accepts_ends_the_sweep_at_once(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
+) -> None:
+    config = EXACT.changed({"exact": {"n_epoch": 3}})
+    progress = RecordedProgress()
+    with pytest.raises(SuiteError, match="n_epoch"):
+        sweep(suite, cache, table, plan_runs(suite, config, [0.0, 1.0], 2, tmp_path / "runs"), SYNTHETIC, progress=progress)
+    assert progress.finished == [0]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--alphas", "nan"], "finite numbers from 0 on"),
+        (["--alphas", "0,-0.1"], "finite numbers from 0 on"),
+        (["--alphas", ""], "finite numbers from 0 on"),
+        (["--alphas", ",".join(map(str, range(2000)))], "at most 1000"),
+        (["--algorithm", "sarsa"], "no algorithm 'sarsa'"),
+        (["--algorithm", "os.path"], "no algorithm 'os.path'"),
+        (["--runs-dir", "FOLDER/file"], "--runs-dir"),
+        (["--runs-dir", "FOLDER/file/runs"], "--runs-dir"),
+        (["--plot", "FOLDER/nowhere/a.png"], "mkdir -p"),
+        (["--plot", "FOLDER/a.foo"], "known format"),
+        (["--plot", "FOLDER"], "known format"),
+        (["--plot", "FOLDER/notes.png"], "not a png picture"),
+        (["--output", "FOLDER"], "is a folder"),
+        (["--output", "FOLDER/nowhere/a.csv"], "mkdir -p"),
+        (["--output", "FOLDER/scripted.duckdb"], "is a cache"),
+        (["--output", "FOLDER/a.png", "--plot", "FOLDER/a.png"], "Name two files"),
+        (["--set", "exact"], "--set takes NAME=VALUE"),
+        (["--set", "alpha=-1"], "train.alpha"),
+        (["--set", "exact.n_epoch=3"], "n_epoch"),
+        (["--holdout", "nothing"], "no benchmark 'nothing'"),
+    ],
+)
+def test_the_command_checks_its_options_before_it_trains(
+    words: list[str], message: str, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(*arguments: object, **options: object) -> None:
+        pytest.fail("a router was trained")
+
+    monkeypatch.setattr("toolkit.routing.exact_gradient.ExactGradient.learn", learn)
+    (tmp_path / "file").touch()
+    (tmp_path / "notes.png").write_text("my notes")
+    names = {file.name for file in tmp_path.iterdir()}
+    words = [word.replace("FOLDER", str(tmp_path)) for word in words]
+    fixed = ["sweep", "scripted", "--cache", str(cache.path), "--processes", "1", "--seeds", "1"]
+    if "--runs-dir" not in words:
+        fixed += ["--runs-dir", str(tmp_path / "runs")]
+    result = CliRunner().invoke(app, [*fixed, *words])
+    assert isinstance(result.exception, ToolkitError), result.output
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert {file.name for file in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_questions_is_reported_before_training(
+    split: str, cache: Cache, table: TransitionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Holding out the only benchmark leaves nothing to train on."""
+    emptied = replace(table, split=np.where(table.split == split, "validation", table.split))
+    monkeypatch.setattr("toolkit.replay.table.load_table", lambda *_: emptied)
+    words = ["sweep", "scripted", "--cache", str(cache.path), "--runs-dir", str(tmp_path / "runs"), "--processes", "1"]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, SuiteError)
+    assert f"The {split} split of suite scripted has no questions" in str(result.exception)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("seeds", ["0", "-1", "1001", "many"])
+def test_seeds_are_a_number_in_range(seeds: str, cache: Cache) -> None:
+    assert CliRunner().invoke(app, ["sweep", "scripted", "--cache", str(cache.path), "--seeds", seeds]).exit_code == 2

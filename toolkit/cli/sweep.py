@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from toolkit.routing.sweep import SweepRun
     from toolkit.store import Cache
     from toolkit.suites.config import TrainConfig
-    from toolkit.suites.suite import Suite
+    from toolkit.suites.suite import Split, Suite
 
 AlphasOption = Annotated[
     str,
-    typer.Option("--alphas", help="Comma-separated prices of cost; auto places them where the oracle's frontier bends."),
+    typer.Option("--alphas", help="Comma-separated prices of cost; auto spreads them evenly over what predictors spend."),
 ]
-SeedsOption = Annotated[int, typer.Option("--seeds", help="Routers per alpha, with seeds from 0.", min=1)]
+SeedsOption = Annotated[int, typer.Option("--seeds", help="Routers per alpha, with seeds from 0.", min=1, max=1000)]
 AlgorithmOption = Annotated[
     str, typer.Option("--algorithm", help="exact, ppo, another registered algorithm, or one of stable-baselines3.")
 ]
@@ -54,7 +54,7 @@ ByBenchmarkOption = Annotated[
     typer.Option("--by-benchmark", help="Also compare with every baseline by benchmark, with 95% intervals over questions."),
 ]
 PlotOption = Annotated[
-    Path | None, typer.Option("--plot", help="File for a cost-quality plot, .png or .svg.", show_default=False)
+    Path | None, typer.Option("--plot", help="File for a cost-quality plot: .pdf, .svg or .png.", show_default=False)
 ]
 
 
@@ -81,38 +81,39 @@ def sweep(
 
     Example: toolkit sweep quickstart --alphas 0,0.05,0.1,0.2 --seeds 3 --plot frontier.png
     """
-    prices = _parse_alphas(alphas)
+    from toolkit.replay.exact import curve, frontier
+    from toolkit.report.plots import cost_quality
+    from toolkit.report.sweep import render, render_by_benchmark
+    from toolkit.report.tables import write
+    from toolkit.routing.aiq import areas, fixed_range
+    from toolkit.routing.alphas import parse_alphas
+    from toolkit.routing.sweep import by_alpha, collapses, plan_runs
+    from toolkit.routing.train import run_name
+    from toolkit.suites.benchmarks import synthetic_benchmarks
+
+    prices = parse_alphas(alphas)
     if by_benchmark and (format != Format.TABLE or output):
         raise SuiteError("The comparison by benchmark is text only. Leave --by-benchmark out, or --format and --output.")
+    _check_files(runs_dir, plot, output)
     n_processes = processes or os.cpu_count() or 1
     if n_processes > 1:
         prepare()
     resolved, opened = open_suite(suite, cache)
     config = train_config(resolved, settings, algorithm=algorithm, allow_stop=allow_stop, holdout=holdout)
     table = _load_table(resolved, opened, config)
-
-    from toolkit.replay.exact import curve, frontier
-    from toolkit.report.plots import cost_quality
-    from toolkit.report.sweep import render, render_by_benchmark
-    from toolkit.report.tables import write
-    from toolkit.routing.aiq import areas, fixed_range
-    from toolkit.routing.sweep import auto_alphas, by_alpha, collapses, plan_runs
-    from toolkit.routing.train import run_name
-    from toolkit.suites.benchmarks import synthetic_benchmarks
-
-    allow_stop, rows, router = config.allow_stop, table.rows("test"), "router (greedy)" if greedy else "router"
-    placed = auto_alphas(table, allow_stop=allow_stop) if prices is None else prices
-    runs = plan_runs(resolved, config, placed, seeds, runs_dir, conditioned)
+    runs = plan_runs(resolved, config, prices or _auto_alphas(table, config), seeds, runs_dir, conditioned)
     synthetic = synthetic_benchmarks(resolved.config.benchmarks)
     _train(resolved, opened, table, runs, synthetic, n_processes)
+    rows, router = table.rows("test"), "router (greedy)" if greedy else "router"
     names = [run_name(resolved, run.config, run.seed) for run in runs]
-    points, oracle = opened.runs.sweep_points(names), curve(table, rows, frontier(table, rows, allow_stop))
+    points, oracle = opened.runs.sweep_points(names), curve(table, rows, frontier(table, rows, config.allow_stop))
+    cheapest, highest = fixed_range(table, rows, config.allow_stop)
     if plot:
-        cost_quality(points, oracle, table.models, plot, router)
+        cost_quality(points, oracle, cheapest, highest, table.models, plot, router, config.algorithm)
     if format != Format.TABLE or output:
         write([point._asdict() for point in points], format, output)
         return
-    aiq = areas(points, oracle, *fixed_range(table, rows, allow_stop), router)
+    aiq = areas(points, oracle, cheapest, highest, router)
     typer.echo(render(runs, points, len(rows), aiq, collapses(opened, names, router), router))
     if by_benchmark:
         typer.echo("\n" + render_by_benchmark(by_alpha(runs, table, synthetic, greedy)))
@@ -120,29 +121,49 @@ def sweep(
         typer.echo(f"Plot: {plot}")
 
 
-def _parse_alphas(text: str) -> list[float] | None:
-    """Parse `0,0.05,0.1`; None for `auto`.
+def _check_files(runs_dir: Path, plot: Path | None, output: Path | None) -> None:
+    """Check what the sweep is to write, before any training."""
+    from toolkit.report.output import check_folder, check_output, check_plot
 
-    Raises:
-        SuiteError: The text is not a list of numbers.
-    """
-    try:
-        return None if text == "auto" else sorted({float(alpha) for alpha in text.split(",")})
-    except ValueError:
-        raise SuiteError(f"--alphas takes numbers, e.g. 0,0.05,0.1, or auto; given: {text}.") from None
+    check_folder(runs_dir, "--runs-dir")
+    if plot:
+        check_plot(plot)
+    if output:
+        check_output(output)
+    if plot and output and plot.resolve() == output.resolve():
+        raise SuiteError(f"--plot and --output are both {plot}. Name two files.")
+
+
+def _auto_alphas(table: "TransitionTable", config: "TrainConfig") -> list[float]:
+    from toolkit.routing.alphas import auto_alphas
+
+    alphas = auto_alphas(table, allow_stop=config.allow_stop)
+    if len(alphas) == 1:
+        typer.echo("What predictors choose costs the same at every alpha, so the sweep has alpha 0 alone.", err=True)
+    return alphas
 
 
 def _load_table(suite: "Suite", cache: "Cache", config: "TrainConfig") -> "TransitionTable":
     """Load the table of a sweep.
 
     Raises:
-        SuiteError: There are no questions to evaluate on.
+        SuiteError: There are no questions to train or to evaluate on, or there is no such algorithm.
     """
     from toolkit.replay.table import load_table
+    from toolkit.routing.evaluate import check_names
+    from toolkit.routing.train import settings_of
 
     table = load_table(cache, suite, config.holdout)
-    if not len(table.rows("test")):
-        raise SuiteError(f"The test split of suite {suite.name} has no questions. Give it a share under [splits].")
+    splits: tuple[Split, Split] = ("train", "test")
+    for split in splits:
+        if not len(table.rows(split)):
+            held_out = f" when {config.holdout} is held out" if config.holdout else ""
+            raise SuiteError(
+                f"The {split} split of suite {suite.name} has no questions{held_out}, and a sweep needs some. "
+                "Add questions, or give the split a larger share under [splits]."
+            )
+    check_names(table)
+    settings_of(table, config)  # an unknown algorithm is found out before training
     return table
 
 

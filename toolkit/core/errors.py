@@ -43,6 +43,10 @@ class PolicyError(ToolkitError):
     """A policy file is missing, is not a policy, or does not fit the suite it is used with."""
 
 
+class TrainingError(ToolkitError):
+    """The training of a router failed."""
+
+
 class SandboxError(ToolkitError):
     """Model-written code may not be run, or cannot be isolated."""
 

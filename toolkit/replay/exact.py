@@ -99,11 +99,21 @@ def node_outcome(table: TransitionTable, rows: Ints, nodes: int | Ints) -> Outco
     return Outcome(table.quality[rows, nodes], table.cost[rows, nodes])
 
 
-def frontier(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> Frontier:
-    """Return the oracle of each row for all alphas, exactly."""
+def frontier(table: TransitionTable, rows: Ints, allow_stop: bool = False, predicted: Outcome | None = None) -> Frontier:
+    """Return the best end of each row for all alphas, exactly: the oracle's or, by predicted outcomes, a predictor's.
+
+    Args:
+        table: The table.
+        rows: The rows.
+        allow_stop: Whether paths may end before the last hop.
+        predicted: The outcome of every end by which ends are compared, `(rows, ends)`; None for the true one.
+    """
     at = ends(table, allow_stop)
-    chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
-    parts = [_envelopes(table.quality[chunk, at], table.cost[chunk, at]) for chunk in chunks]
+    chunks = [slice(start, start + CHUNK_ROWS) for start in range(0, len(rows), CHUNK_ROWS)]
+    if predicted:
+        parts = [_envelopes(predicted.quality[chunk], predicted.cost[chunk]) for chunk in chunks]
+    else:
+        parts = [_envelopes(table.quality[rows[chunk], at], table.cost[rows[chunk], at]) for chunk in chunks]
     segments = max((starts.shape[1] for starts, _ in parts), default=1)
     alphas = np.full((len(rows), segments), np.inf)
     nodes = np.zeros((len(rows), segments), dtype=np.int64)

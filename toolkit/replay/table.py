@@ -32,6 +32,9 @@ UNUSED = "unused"
 ABSTAINED = "abstained"
 """Name of the empty path."""
 
+RESULTS = "_results"
+"""Attribute of a table that holds the results of `cached_on_table`."""
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Result = TypeVar("Result")
@@ -69,6 +72,10 @@ class TransitionTable:
         for value in vars(self).values():
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what a copy in another process needs, without the results of `cached_on_table`."""
+        return {name: value for name, value in vars(self).items() if name != RESULTS}
 
     @property
     def n_models(self) -> int:
@@ -116,7 +123,7 @@ def cached_on_table(
 
     @wraps(function)
     def cached(table: TransitionTable, *arguments: *Arguments) -> Result:
-        results: dict[object, Result] = vars(table).setdefault("_results", {})
+        results: dict[object, Result] = vars(table).setdefault(RESULTS, {})
         if (function, arguments) not in results:
             results[function, arguments] = function(table, *arguments)
         return results[function, arguments]

@@ -1,15 +1,19 @@
 """Shows an evaluation, as text for people."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import isnan
 
+from toolkit.core.text import printable
 from toolkit.replay.table import ABSTAINED
-from toolkit.report.tables import aligned, format_number
-from toolkit.routing.evaluate import COLLAPSE_SHARE, Evaluation, Result
+from toolkit.report.tables import aligned, count, format_number
+from toolkit.routing.evaluate import COLLAPSE_SHARE, OVERALL, OVERALL_QUESTIONS, Evaluation, Result
 from toolkit.routing.overhead import Overhead
 from toolkit.routing.statistics import Estimate
 
 MIN_QUESTIONS = 30
 """With fewer questions, results are shown without a verdict."""
+MAX_NAMES = 12
+"""Benchmarks that a sentence lists."""
 MAX_PATHS = 4
 """Paths shown per policy."""
 MAX_PATHS_WIDTH = 160
@@ -24,12 +28,14 @@ _MEASURES: tuple[tuple[str, Callable[[Result], Estimate]], ...] = (
 
 def render(evaluation: Evaluation) -> str:
     """Lay out an evaluation: overall with intervals, then R, Q and C by benchmark, most frequent paths, and a verdict."""
+    questions = evaluation.result("router").questions
     parts = [
-        f"Run {evaluation.run}, {evaluation.split} split: {evaluation.result('router').questions} questions, "
-        f"{len(evaluation.benchmarks)} benchmarks, alpha = {evaluation.alpha:g}.",
+        f"Run {evaluation.run}, {evaluation.split} split: {count(questions, 'question')}, "
+        f"{count(len(evaluation.benchmarks), 'benchmark')}, alpha = {evaluation.alpha:g}.",
         "R = Q - alpha * C; C in cost units (1 = the most expensive model's mean cost of one hop). Overall is the unweighted "
-        "mean of the benchmarks; [95% intervals] are over questions.",
-        _overall(evaluation),
+        "mean of the benchmarks, and overall (questions) that of the questions; [95% intervals] are over questions."
+        + _few_questions(evaluation),
+        *(_overall(evaluation, average) for average in _averages(evaluation)),
         *(_by_benchmark(evaluation, title, measure) for title, measure in _MEASURES),
         _paths(evaluation),
         *([_overhead(evaluation.overhead)] if evaluation.overhead else []),
@@ -39,12 +45,14 @@ def render(evaluation: Evaluation) -> str:
 
 
 def with_interval(estimate: Estimate) -> str:
-    """Write an estimate with its interval: `0.531 [0.416, 0.641]`."""
-    return f"{format_number(estimate.mean)} [{format_number(estimate.low)}, {format_number(estimate.high)}]"
+    """Write an estimate with its interval, if it has one: `0.531 [0.416, 0.641]`."""
+    mean = format_number(estimate.mean)
+    return mean if isnan(estimate.low) else f"{mean} [{format_number(estimate.low)}, {format_number(estimate.high)}]"
 
 
 def _with_half_width(estimate: Estimate) -> str:
-    return f"{format_number(estimate.mean)} ±{format_number((estimate.high - estimate.low) / 2)}"
+    half_width = "" if isnan(estimate.low) else f" ±{format_number((estimate.high - estimate.low) / 2)}"
+    return format_number(estimate.mean) + half_width
 
 
 def _label(evaluation: Evaluation, policy: str) -> str:
@@ -57,13 +65,37 @@ def _shown_policies(evaluation: Evaluation) -> list[str]:
     return [policy for policy in evaluation.policies if " > " not in policy and policy != ABSTAINED]
 
 
-def _overall(evaluation: Evaluation) -> str:
+def _averages(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return the averages to show: those over benchmarks and over questions are the same if there is one benchmark."""
+    return (OVERALL, OVERALL_QUESTIONS) if len(evaluation.benchmarks) > 1 else (OVERALL,)
+
+
+def _few_questions(evaluation: Evaluation) -> str:
+    """Name the benchmarks without questions, and those of one question, which have no interval of their own."""
+    single = [name for name in evaluation.benchmarks if evaluation.result("router", name).questions == 1]
+    lines = []
+    if evaluation.without_questions:
+        lines.append(f"Without {evaluation.split} questions, and so in no average: {_names(evaluation.without_questions)}.")
+    if single and len(evaluation.benchmarks) > 1:
+        lines.append(
+            f"With one question, and so without an interval of its own: {_names(single)}. In the interval overall, a benchmark "
+            "of one question varies as the questions of the others do."
+        )
+    return "".join(f"\n{line}" for line in lines)
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMES])
+    return printable(shown + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""))
+
+
+def _overall(evaluation: Evaluation, average: str) -> str:
     rows = []
     for policy in _shown_policies(evaluation):
-        result = evaluation.result(policy)
+        result = evaluation.result(policy, average)
         lead = "" if policy == "router" else with_interval(result.lead)
         rows.append([_label(evaluation, policy), *map(with_interval, (result.quality, result.cost, result.reward)), lead])
-    return aligned(["overall", "Q", "C", "R", "router's R is ahead by"], rows)
+    return aligned([average, "Q", "C", "R", "router's R is ahead by"], rows)
 
 
 def _by_benchmark(evaluation: Evaluation, title: str, measure: Callable[[Result], Estimate]) -> str:
@@ -103,7 +135,7 @@ def _overhead(overhead: Overhead) -> str:
 def _verdict(evaluation: Evaluation) -> str:
     router = evaluation.result("router")
     if router.questions < MIN_QUESTIONS:
-        return f"Only {router.questions} questions: too few to say which policy is better."
+        return f"Only {count(router.questions, 'question')}: too few to say which policy is better."
     model = evaluation.result("best model")
     standings = [
         f"{_standing(evaluation.result('best fixed path').lead)} the best fixed path",
@@ -121,7 +153,7 @@ def _verdict(evaluation: Evaluation) -> str:
     path, share = next(iter(router.paths.items()))
     if share > COLLAPSE_SHARE:
         sentences.append(f"The router has collapsed: {share:.0%} of its questions take {path}.")
-    return " ".join(sentences)
+    return printable(" ".join(sentences))
 
 
 def _standing(lead: Estimate) -> str:

@@ -1,10 +1,12 @@
 """Shows a sweep, as text for people: the routers of all seeds at each alpha, beside what they have to beat."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 
+from toolkit.core.text import printable
 from toolkit.replay.table import ABSTAINED
 from toolkit.report.evaluation import with_interval
-from toolkit.report.tables import aligned, format_number
+from toolkit.report.tables import aligned, count, format_number
 from toolkit.routing.baselines import registered_baselines
 from toolkit.routing.evaluate import COLLAPSE_SHARE, OVERALL, Evaluation, Result
 from toolkit.routing.statistics import Estimate
@@ -39,15 +41,16 @@ def render(
     """
     seeds = len({run.seed for run in runs})
     lines = [
-        f"{len(runs)} routers ({runs[0].config.algorithm}), test split: {questions} questions. "
-        f"Means over {seeds} {'seeds' if seeds > 1 else 'seed'}.\n",
+        f"{count(len(runs), 'router')} ({runs[0].config.algorithm}), test split: {count(questions, 'question')}. "
+        f"Means over {count(seeds, 'seed')} and, unweighted, over benchmarks.\n",
         _points(points, seeds, router),
-        "\nAIQ (mean quality over costs, from the cheapest fixed path, which every router can mix in, to the most expensive "
-        f"one): {', '.join(f'{policy} {format_number(area)}' for policy, area in areas.items())}.",
+        "\n" + _areas(areas),
     ]
     if collapses:
         routers = [f"alpha {collapse.alpha:g}: {collapse.routers} of {seeds} ({collapse.path})" for collapse in collapses]
-        lines.append(f"Collapsed to one path on more than {COLLAPSE_SHARE:.0%} of the questions: {'; '.join(routers)}.")
+        lines.append(
+            printable(f"Collapsed to one path on more than {COLLAPSE_SHARE:.0%} of the questions: {'; '.join(routers)}.")
+        )
     return "\n".join(lines)
 
 
@@ -59,6 +62,15 @@ def render_by_benchmark(evaluations: Sequence[Evaluation]) -> str:
         _headline(evaluations),
     ]
     return "\n\n".join(parts)
+
+
+def _areas(areas: Mapping[str, float]) -> str:
+    if not areas:
+        return "There is no AIQ: every fixed path costs the same on the test split."
+    return (
+        "AIQ (mean quality over costs, from the cheapest fixed path, which every router can mix in, to the most expensive "
+        f"one): {', '.join(f'{policy} {format_number(area)}' for policy, area in areas.items())}."
+    )
 
 
 def _points(points: Sequence[SweepPoint], seeds: int, router: str) -> str:
@@ -121,6 +133,6 @@ def _with_half_width(estimate: Estimate) -> str:
     """Write a value with half of its interval, which is left out if it is wider than the value."""
     if not estimate.mean < MAX_RATIO:
         return "-"
-    half_width = (estimate.high - estimate.low) / 2
-    shows_width = half_width < estimate.mean or estimate.mean < 1
+    half_width = (estimate.high - estimate.low) / 2  # nan if there is no interval
+    shows_width = not isnan(half_width) and (half_width < estimate.mean or estimate.mean < 1)
     return format_number(estimate.mean, 2) + (f" ±{format_number(half_width, 2)}" if shows_width else "")

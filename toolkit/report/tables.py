@@ -2,15 +2,18 @@
 
 import io
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tabulate
+from rich.cells import cell_len, set_cell_size
 
 from toolkit.core.errors import ToolkitError
+from toolkit.core.text import printable
+from toolkit.report.output import check_output
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,12 +21,15 @@ if TYPE_CHECKING:
 MAX_CELL_WIDTH = 60
 """Longest cell shown on a terminal."""
 
-tabulate.MIN_PADDING = 0  # a column is as wide as its longest text
-
 
 def format_number(value: float | None, digits: int = 3) -> str:
     """Write a number with fixed digits, or a dash for None and nan."""
     return "-" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number of things: `1 question`, `2 questions`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def format_bytes(count: int) -> str:
@@ -36,17 +42,23 @@ def format_bytes(count: int) -> str:
 
 
 def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]], max_width: int = MAX_CELL_WIDTH) -> str:
-    """Lay out rows as an aligned table, numbers to the right.
+    """Lay out rows as an aligned table, numbers to the right; what a terminal would obey is escaped.
 
     Args:
         columns: Names of the columns.
         rows: Cells of each row.
-        max_width: Longest cell, in characters; longer ones are cut.
+        max_width: Longest cell, in columns of the terminal; longer ones are cut.
     """
-    texts = [[_cut(re.sub(r"\r\n?|\n", "⏎", _text(value)), max_width) for value in row] for row in rows]
-    alignment = ["right" if all(map(_is_numeric, column)) else "left" for column in zip(*rows, strict=True)]
-    table: str = tabulate.tabulate(texts, columns, tablefmt="simple", colalign=alignment or None, disable_numparse=True)
-    return table
+    lines = [list(map(_line, columns)), *([_cut(_line(_text(value)), max_width) for value in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    numeric = [bool(rows) and all(map(_is_numeric, column)) for column in list(zip(*lines[1:], strict=True)) or columns]
+
+    def laid_out(cells: Sequence[str]) -> str:
+        padding = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
+        padded = [pad + cell if right else cell + pad for cell, pad, right in zip(cells, padding, numeric, strict=True)]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(map(laid_out, [lines[0], ["-" * width for width in widths], *lines[1:]]))
 
 
 def aligned_table(table: "pa.Table") -> str:
@@ -56,12 +68,12 @@ def aligned_table(table: "pa.Table") -> str:
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Lay out rows as a Markdown table, unpadded: some cells are paragraphs."""
-    lines = [[" ".join(_text(cell).split()).replace("|", "\\|") for cell in line] for line in (columns, *rows)]
+    lines = [[_escape_pipes(" ".join(_text(cell).split())) for cell in line] for line in (columns, *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], ["---"] * len(columns), *lines[1:]))
 
 
 def write(rows: "pa.Table | list[dict[str, Any]]", format: str, output: Path | None = None) -> None:
-    """Write rows to a file or to stdout.
+    """Write rows to a file or to stdout. Text on a terminal is escaped; text in files and pipes is as it is.
 
     Args:
         rows: An Arrow table, or a list of records.
@@ -73,13 +85,20 @@ def write(rows: "pa.Table | list[dict[str, Any]]", format: str, output: Path | N
     """
     import pyarrow as pa
 
+    to_terminal = not output and sys.stdout.isatty()
+    if to_terminal and format == "parquet":
+        raise ToolkitError("Parquet is binary, and stdout is a terminal. Write it to a file: --output FILE.parquet")
+    if output:
+        check_output(output)
     table = pa.Table.from_pylist(rows) if isinstance(rows, list) else rows
-    data = _encode(table, format, MAX_CELL_WIDTH if sys.stdout.isatty() and not output else sys.maxsize)
+    data = _encode(table, format, MAX_CELL_WIDTH if to_terminal else sys.maxsize)
+    if to_terminal:
+        data = printable(data.decode()).encode()
     if output:
         try:
             output.write_bytes(data)
         except OSError as error:
-            raise ToolkitError(f"{output} cannot be written: {error.strerror}. Does its folder exist?") from None
+            raise ToolkitError(f"{output} cannot be written: {error.strerror}.") from None
     else:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -89,11 +108,24 @@ def _encode(table: "pa.Table", format: str, max_width: int) -> bytes:
     if format in ("csv", "parquet"):
         return _polars_bytes(table, format)
     if format == "json":
-        text = json.dumps(table.to_pylist(), indent=1, default=str, ensure_ascii=False)
+        text = json.dumps(_finite(table.to_pylist()), indent=1, default=str, ensure_ascii=False, allow_nan=False)
     else:
         rows = [list(row.values()) for row in table.to_pylist()]
-        text = markdown(table.column_names, rows) if format == "markdown" else aligned(table.column_names, rows, max_width)
+        if format == "markdown":
+            breaks = [[re.sub(r"\r\n?|\n", "<br>", cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+            text = markdown(table.column_names, breaks)
+        else:
+            text = aligned(table.column_names, rows, max_width)
     return (text + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    """Replace nan and infinities, which JSON cannot express, by None."""
+    if isinstance(value, list):
+        return list(map(_finite, value))
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _polars_bytes(table: "pa.Table", format: str) -> bytes:
@@ -115,13 +147,23 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value + 0.0:.6g}"  # SQL's -0.0 is 0
-    return " > ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        return "-" if math.isnan(value) else f"{value + 0.0:.6g}"  # SQL's -0.0 is 0
+    return " > ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _line(text: str) -> str:
+    """Return text as one line in which every character has the width that `cell_len` counts."""
+    return printable(re.sub(r"\r\n?|\n", "⏎", text).replace("\t", "⇥"))
+
+
+def _escape_pipes(text: str) -> str:
+    """Escape pipes, and backslashes before them or at the end, so that a cell stays a cell."""
+    return re.sub(r"(\\*)(\||$)", lambda match: match[1] * 2 + ("\\|" if match[2] else ""), text)
 
 
 def _cut(text: str, max_width: int) -> str:
-    return text if len(text) <= max_width else text[: max_width - 1] + "…"
+    return text if cell_len(text) <= max_width else set_cell_size(text, max_width - 1).rstrip() + "…"
 
 
-def _is_numeric(value: Any) -> bool:
-    return value is None or isinstance(value, int | float) or bool(re.match(r"[-\d]", str(value)))
+def _is_numeric(text: str) -> bool:
+    return bool(re.match(r"[-\d]|(inf)?$", text))

@@ -59,17 +59,27 @@ def aiq(cost: Floats, quality: Floats, low: float, high: float) -> float:
         low: Lowest cost of the range.
         high: Highest cost of the range; above `low`.
     """
-    order = np.lexsort((-quality, cost))
-    hull: list[tuple[float, float]] = []
-    for x, y in zip(cost[order].tolist(), quality[order].tolist(), strict=True):
-        if hull and y <= hull[-1][1]:
+    corners = hull(Outcome(quality=quality, cost=cost))
+    inside = corners.cost[(corners.cost > low) & (corners.cost < high)]
+    grid = np.unique(np.concatenate([[low, high], inside]))
+    return float(np.trapezoid(np.interp(grid, corners.cost, corners.quality), grid) / (high - low))
+
+
+def hull(points: Outcome) -> Outcome:
+    """Return the corners of the non-decreasing convex hull of points, in ascending order of cost, `(corners,)`.
+
+    Between two corners lies what a router reaches that chooses between them at random on each question.
+    """
+    order = np.lexsort((-points.quality, points.cost))
+    corners: list[tuple[float, float]] = []
+    for x, y in zip(points.cost[order].tolist(), points.quality[order].tolist(), strict=True):
+        if corners and y <= corners[-1][1]:
             continue
-        while len(hull) > 1 and _below(hull[-2], hull[-1], (x, y)):
-            hull.pop()
-        hull.append((x, y))
-    xs, ys = np.array(hull).T
-    grid = np.unique(np.concatenate([[low, high], xs[(xs > low) & (xs < high)]]))
-    return float(np.trapezoid(np.interp(grid, xs, ys), grid) / (high - low))
+        while len(corners) > 1 and _below(corners[-2], corners[-1], (x, y)):
+            corners.pop()
+        corners.append((x, y))
+    costs, qualities = np.array(corners).T
+    return Outcome(quality=qualities, cost=costs)
 
 
 def _below(left: tuple[float, float], middle: tuple[float, float], right: tuple[float, float]) -> bool:

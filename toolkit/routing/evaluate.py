@@ -11,8 +11,9 @@ from uuid import UUID
 
 import numpy as np
 
+from toolkit.core.errors import SuiteError
 from toolkit.replay.exact import Outcome, ends, node_outcome, outcome, path_shares
-from toolkit.replay.table import Floats, Ints, TransitionTable
+from toolkit.replay.table import ABSTAINED, Floats, Ints, TransitionTable
 from toolkit.routing.baselines import Choice, registered_baselines
 from toolkit.routing.overhead import Overhead, decisions
 from toolkit.routing.router import Router
@@ -21,6 +22,9 @@ from toolkit.store import Cache, now
 from toolkit.suites.suite import Split, Suite
 
 OVERALL = "overall"
+"""The macro average: the unweighted mean of benchmarks."""
+OVERALL_QUESTIONS = "overall (questions)"
+"""The micro average: the mean of all questions."""
 STOP = "stop"
 """Name of the action that ends an episode, in recorded decisions."""
 COLLAPSE_SHARE = 0.95
@@ -35,8 +39,8 @@ class Result:
 
     Attributes:
         policy: The policy: router, router (greedy), or that of a baseline.
-        benchmark: A benchmark, or `overall`, the unweighted mean of benchmarks.
-        synthetic: Whether a program makes the questions (of any benchmark, for overall).
+        benchmark: A benchmark, `overall` (the unweighted mean of benchmarks), or `overall (questions)` (the mean of questions).
+        synthetic: Whether a program makes the questions (of any benchmark, for averages).
         questions: Number of rows.
         quality: Q, in [0, 1].
         cost: C, in cost units.
@@ -64,7 +68,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All results of one evaluation, by benchmark and then overall; `overhead` is the router's, None if it was not measured."""
+    """All results of one evaluation, by benchmark and then overall.
+
+    Attributes:
+        run: The router's run.
+        suite: Its suite.
+        split: The evaluated split.
+        alpha: Price of cost.
+        results: Each policy on each benchmark, then on average.
+        overhead: The router's; None if it was not measured.
+        without_questions: Benchmarks that have no questions in the split, and so no part in the averages.
+    """
 
     run: str
     suite: str
@@ -72,6 +86,7 @@ class Evaluation:
     alpha: float
     results: tuple[Result, ...]
     overhead: Overhead | None = None
+    without_questions: tuple[str, ...] = ()
 
     def result(self, policy: str, benchmark: str = OVERALL) -> Result:
         """Return one result."""
@@ -84,8 +99,9 @@ class Evaluation:
 
     @property
     def benchmarks(self) -> list[str]:
-        """Names of the benchmarks that have questions in the split, without `overall`."""
-        return [name for name in dict.fromkeys(result.benchmark for result in self.results) if name != OVERALL]
+        """Names of the benchmarks that have questions in the split, without the averages."""
+        names = dict.fromkeys(result.benchmark for result in self.results)
+        return [name for name in names if name not in (OVERALL, OVERALL_QUESTIONS)]
 
     @property
     def best_model(self) -> str:
@@ -104,6 +120,23 @@ class Policy(NamedTuple):
     outcome: Outcome
     paths: tuple[str, ...]
     shares: Floats
+
+
+def check_names(table: TransitionTable) -> None:
+    """Check that no model has the name of another policy or of a path, and no benchmark that of an average.
+
+    Raises:
+        SuiteError: One has.
+    """
+    repeated = [f"{model} x{hops}" for model in table.models for hops in range(2, table.horizon + 1)]
+    reserved = {"router", "router (greedy)", ABSTAINED, *repeated, *(baseline.name for baseline in registered_baselines())}
+    models = [model for model in table.models if model in reserved or " > " in model]
+    benchmarks = [name for name in table.benchmarks if name in (OVERALL, OVERALL_QUESTIONS)]
+    for kind, names in (("model", models), ("benchmark", benchmarks)):
+        if names:
+            raise SuiteError(
+                f"Results have another meaning for the name {names[0]!r}, so no {kind} can have it. Rename the {kind}."
+            )
 
 
 def policies(
@@ -183,10 +216,14 @@ def compare(
     members = {table.benchmarks[n]: np.flatnonzero(benchmark == n) for n in np.unique(benchmark)}
     router_reward = evaluated["router"].outcome.reward(alpha)
     values = np.concatenate([_measures(policy.outcome, alpha, router_reward) for policy in evaluated.values()])
-    resampled = {name: resample(values[:, indices], seed) for seed, (name, indices) in enumerate(members.items())}
+    by_benchmark = {name: values[:, indices] for name, indices in members.items()}
+    averages = {name: resample(part, seed) for seed, (name, part) in enumerate(by_benchmark.items())}
+    averages[OVERALL] = macro_average(list(by_benchmark.values()), list(averages.values()))
+    averages[OVERALL_QUESTIONS] = resample(values, len(members)) if len(members) > 1 else averages[OVERALL]
+    everything = {OVERALL: list(members.values()), OVERALL_QUESTIONS: [np.arange(len(rows))]}
     results: list[Result] = []
-    for group, names in [*((name, [name]) for name in members), (OVERALL, list(members))]:
-        average = macro_average([resampled[name] for name in names])
+    for group, average in averages.items():
+        parts = everything.get(group) or [members[group]]
         estimates = estimates_of(average)
         multiples, shares = (_router_quotients(average, list(evaluated), measure) for measure in ("quality", "reward"))
         for n, (name, policy) in enumerate(evaluated.items()):
@@ -195,12 +232,12 @@ def compare(
                 Result(
                     policy=name,
                     benchmark=group,
-                    synthetic=any(synthetic[name] for name in names),
-                    questions=sum(len(members[name]) for name in names),
+                    synthetic=any(synthetic[name] for name in (members if group in everything else [group])),
+                    questions=sum(map(len, parts)),
                     **measures,
                     multiple=multiples[n],
                     share=shares[n],
-                    paths=_path_shares(policy, [members[name] for name in names]),
+                    paths=_path_shares(policy, parts),
                 )
             )
     return tuple(results)
@@ -268,6 +305,7 @@ def evaluate_together(
     Its reward on a question is the mean of theirs; intervals are over questions, as for a single router. The evaluation is
     named after the first router. With `greedy`, `router` takes the most probable action. For the rest, see `evaluate`.
     """
+    check_names(table)
     rows, card = table.rows(split), routers[0].card
     alpha = float(card["alpha"] if alpha is None else alpha)
     probabilities = [router.probabilities(table, rows, alpha) for router in routers]
@@ -281,6 +319,7 @@ def evaluate_together(
         alpha=alpha,
         results=compare(table, rows, alpha, evaluated, synthetic),
         overhead=overhead,
+        without_questions=tuple(name for n, name in enumerate(table.benchmarks) if not np.any(table.benchmark[rows] == n)),
     )
     return evaluation, probabilities
 

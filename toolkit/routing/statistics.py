@@ -51,12 +51,44 @@ def resample(values: Floats, seed: int = 0) -> Resampled:
     return Resampled(mean=values.mean(1), replicates=np.concatenate(replicates, axis=1))
 
 
-def macro_average(benchmarks: Sequence[Resampled]) -> Resampled:
-    """Return the unweighted mean of benchmark means; each benchmark is resampled separately."""
-    return Resampled(
-        mean=np.mean([benchmark.mean for benchmark in benchmarks], axis=0),
-        replicates=np.mean([benchmark.replicates for benchmark in benchmarks], axis=0),
-    )
+def macro_average(values: Sequence[Floats], resampled: Sequence[Resampled]) -> Resampled:
+    """Return the unweighted mean of benchmark means; each benchmark is resampled separately.
+
+    A bootstrap of n questions has (n - 1) / n of the variance of their mean. This adds up over many small benchmarks, so that
+    each one's resamples are rescaled (Rao and Wu 1988). A benchmark of one question shows no variance at all: it is given
+    deviations from the pool of all others, like the collapsed strata of survey sampling (Cochran 1977, 5A.12).
+
+    Args:
+        values: Values of each question of every benchmark, `(values, questions)`.
+        resampled: The same benchmarks, resampled.
+    """
+    if len(resampled) == 1:
+        return resampled[0]
+    mean = np.mean([benchmark.mean for benchmark in resampled], axis=0)
+    deviations = _pooled_deviations(values, mean)
+    rng = np.random.default_rng(len(resampled))
+    total = np.zeros_like(resampled[0].replicates)
+    for questions, benchmark in zip(values, resampled, strict=True):
+        n = questions.shape[1]
+        if n > 1:
+            total += benchmark.mean[:, None] + (benchmark.replicates - benchmark.mean[:, None]) * np.sqrt(n / (n - 1))
+        else:
+            total += benchmark.mean[:, None] + deviations[:, rng.integers(0, deviations.shape[1], RESAMPLES)]
+    return Resampled(mean=mean, replicates=total / len(resampled))
+
+
+def _pooled_deviations(values: Sequence[Floats], mean: Floats) -> Floats:
+    """Return the deviations of questions from their benchmark's mean, `(values, questions)`, with the variance of a question.
+
+    They come from the benchmarks of several questions; if there are none, they are those of all questions from the mean.
+    """
+    several = [questions for questions in values if questions.shape[1] > 1]
+    if several:
+        deviations = np.concatenate([questions - questions.mean(1, keepdims=True) for questions in several], axis=1)
+    else:
+        deviations = np.concatenate(values, axis=1) - mean[:, None]
+    n = deviations.shape[1]
+    return np.asarray(deviations * np.sqrt(n / (n - max(len(several), 1))))
 
 
 def estimates_of(resampled: Resampled) -> list[Estimate]:

@@ -1,22 +1,24 @@
 """A sweep: one router for each alpha and seed, trained in parallel processes. Finished runs are recorded at once."""
 
+import contextlib
 import functools
+import logging
 import signal
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import joblib
-import numpy as np
 import torch
 
+from toolkit.core.errors import SuiteError, TrainingError
 from toolkit.core.progress import NoProgress, Progress
-from toolkit.replay.exact import curve, frontier
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.evaluate import COLLAPSE_SHARE, Evaluation, evaluate, evaluate_together, evaluation_rows
 from toolkit.routing.processes import worker_context
@@ -26,8 +28,13 @@ from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig
 from toolkit.suites.suite import Suite
 
-DEFAULT_ALPHAS = 21
-"""Alphas that `auto_alphas` places by default."""
+MAX_NAMED_RUNS = 3
+"""Failed runs that a message names."""
+WORKER_KILLED = (
+    "A worker process ended without a result, most likely because the system had no memory left: --processes 1 needs less."
+)
+
+logger = logging.getLogger("toolkit")
 
 
 class SweepRun(NamedTuple):
@@ -60,27 +67,19 @@ class FinishedRun(NamedTuple):
     evaluations: list[Evaluation]
 
 
+class FailedRun(NamedTuple):
+    """A run whose training or evaluation failed, and why."""
+
+    name: str
+    reason: str
+
+
 class Collapse(NamedTuple):
     """The number of routers of an alpha that have collapsed to one path, and that path."""
 
     alpha: float
     path: str
     routers: int
-
-
-def auto_alphas(table: TransitionTable, n: int = DEFAULT_ALPHAS, allow_stop: bool = False) -> list[float]:
-    """Place alphas where the oracle's exact frontier of the training split bends: 0, then equal steps along the frontier.
-
-    A step's length is measured in quality and cost, each relative to its range.
-    """
-    rows = table.rows("train")
-    oracle = curve(table, rows, frontier(table, rows, allow_stop))
-    lengths = [np.abs(np.diff(values)) / max(float(np.ptp(values)), 1e-12) for values in oracle.outcome]
-    distance = np.cumsum(np.hypot(*lengths))
-    if not len(distance):
-        return [0.0]
-    places = np.searchsorted(distance, np.linspace(0, distance[-1], n + 1)[1:-1])
-    return [0.0, *(float(f"{alpha:.4g}") for alpha in sorted({*oracle.alphas[1:][places]} - {0.0}))]
 
 
 def plan_runs(
@@ -116,6 +115,10 @@ def sweep(
         synthetic: Whether a program makes the questions, for every benchmark.
         processes: Number of processes side by side.
         progress: Receives the number of finished runs, skipped ones first, and may stop the sweep after a run.
+
+    Raises:
+        TrainingError: Some runs failed; all others are recorded.
+        SuiteError: The algorithm does not accept its arguments.
     """
     evaluated = cache.runs.evaluated_alphas()
     missing = [run for run in runs if not _is_recorded(run, suite, cache, evaluated)]
@@ -123,14 +126,30 @@ def sweep(
     progress.stage("routers")
     progress.advance(len(runs) - len(missing))
     inputs = SweepInputs(suite=suite, table=table, cost_unit=cache.suites.cost_unit(suite.key), synthetic=synthetic)
-    with closing(_finish(missing, inputs, processes)) as finished_runs:
-        for finished in finished_runs:
-            config, seed, path = finished.run
-            row = run_row(suite, table, config, seed, path, finished.seconds)
-            cache.runs.add(row, [row for evaluation in finished.evaluations for row in evaluation_rows(evaluation)])
+    failed: list[FailedRun] = []
+    with closing(_finish(missing, inputs, processes)) as results:
+        for result in results:
+            if isinstance(result, FailedRun):
+                failed.append(result)
+                continue
+            config, seed, path = result.run
+            row = run_row(suite, table, config, seed, path, result.seconds)
+            cache.runs.add(row, [row for evaluation in result.evaluations for row in evaluation_rows(evaluation)])
             progress.advance(1)
             if progress.stopped():
                 break
+    if failed:
+        raise _failure(failed, len(runs))
+
+
+def _failure(failed: Sequence[FailedRun], runs: int) -> TrainingError:
+    reasons = list(dict.fromkeys(run.reason for run in failed))
+    names = [run.name for run in failed]
+    others = f" and {len(names) - MAX_NAMED_RUNS} more" if len(names) > MAX_NAMED_RUNS else ""
+    return TrainingError(
+        f"{len(failed)} of {runs} routers could not be trained: {', '.join(names[:MAX_NAMED_RUNS])}{others}. "
+        f"{' '.join(reasons[:MAX_NAMED_RUNS])} All others are recorded; the same command trains only those that are missing."
+    )
 
 
 def _is_recorded(run: SweepRun, suite: Suite, cache: Cache, evaluated: set[tuple[str, float]]) -> bool:
@@ -138,10 +157,10 @@ def _is_recorded(run: SweepRun, suite: Suite, cache: Cache, evaluated: set[tuple
     return evaluated.issuperset((name, alpha) for alpha in run.alphas) and recorded_seconds(cache, name, run.path) is not None
 
 
-def _finish(runs: Sequence[SweepRun], inputs: SweepInputs, processes: int) -> Generator[FinishedRun]:
+def _finish(runs: Sequence[SweepRun], inputs: SweepInputs, processes: int) -> Generator[FinishedRun | FailedRun]:
     """Yield the runs as they finish, in any order. Workers map the table's arrays into memory from one file."""
     if processes < 2 or len(runs) < 2:
-        yield from (_train_and_evaluate(run, inputs) for run in runs)
+        yield from (_finish_one(run, inputs) for run in runs)
         return
     ignore_interrupt = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; this one responds to it
     with (
@@ -150,17 +169,34 @@ def _finish(runs: Sequence[SweepRun], inputs: SweepInputs, processes: int) -> Ge
     ):
         file = Path(folder) / "inputs.joblib"
         joblib.dump(inputs, file)
-        futures = [pool.submit(_train_and_evaluate_in_worker, run, file) for run in runs]
+        futures = {pool.submit(_finish_in_worker, run, file): run for run in runs}
         try:
             for future in as_completed(futures):
-                yield future.result()
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    yield FailedRun(run_name(inputs.suite, futures[future].config, futures[future].seed), WORKER_KILLED)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _train_and_evaluate_in_worker(run: SweepRun, file: Path) -> FinishedRun:
+def _finish_in_worker(run: SweepRun, file: Path) -> FinishedRun | FailedRun:
     torch.set_num_threads(1)
-    return _train_and_evaluate(run, _load_inputs(file))
+    return _finish_one(run, _load_inputs(file))
+
+
+def _finish_one(run: SweepRun, inputs: SweepInputs) -> FinishedRun | FailedRun:
+    """Train and evaluate a run; whatever goes wrong is its failure alone, except for mistakes in what all runs share."""
+    try:
+        return _train_and_evaluate(run, inputs)
+    except SuiteError:
+        raise
+    except Exception as error:
+        logger.debug("a run of a sweep failed", exc_info=True)
+        with contextlib.suppress(OSError):
+            run.path.parent.rmdir()  # unless it has files
+        first_line = next(iter(str(error).splitlines()), "")
+        return FailedRun(run_name(inputs.suite, run.config, run.seed), f"{type(error).__name__}: {first_line.rstrip('.')}.")
 
 
 @functools.cache

@@ -17,12 +17,17 @@ class RecordedRun(NamedTuple):
 
 
 class SweepPoint(NamedTuple):
-    """What one policy scores at one alpha: means over seeds, and the standard deviation of its reward over seeds."""
+    """What one policy scores at one alpha: means over seeds, and the standard deviation of its reward over seeds.
+
+    The interval of quality is over questions: the mean of its bounds over seeds.
+    """
 
     policy: str
     alpha: float
     seeds: int
     quality: float
+    quality_low: float
+    quality_high: float
     cost: float
     reward: float
     reward_spread: float

@@ -1,0 +1,183 @@
+"""The cost-quality plot: what its lines may claim, and what names, labels and formats it stands."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from tests.toy import make_table
+from toolkit.core import tree
+from toolkit.core.errors import ToolkitError
+from toolkit.replay.exact import benchmark_weights, curve, frontier, outcome, path_shares
+from toolkit.replay.table import Floats, TransitionTable
+from toolkit.report import plots
+from toolkit.report.plots import cost_quality
+from toolkit.routing.aiq import fixed_range
+from toolkit.store import SweepPoint
+
+
+def random_table(seed: int, models: tuple[str, ...] = ("weak", "strong", "slow"), horizon: int = 2) -> TransitionTable:
+    """Make a table with binary scores, two benchmarks of unequal size, and constant or varying prices."""
+    rng = np.random.default_rng(seed)
+    rows, nodes = 40, tree.n_nodes(len(models), horizon)
+    quality = (rng.random((rows, nodes)) < 0.5).astype(float)
+    price = rng.random(nodes) if seed % 2 else rng.random((rows, nodes))
+    benchmark = np.array([0] * 30 + [1] * 10)
+    return make_table(quality, np.broadcast_to(price, (rows, nodes)).copy(), horizon, models, benchmark=benchmark)
+
+
+def sweep_points(table: TransitionTable, seed: int, allow_stop: bool, n_alphas: int = 12) -> list[SweepPoint]:
+    """Return points of routers with any probabilities, most of them bad and some as good as the oracle on many questions."""
+    rng, rows = np.random.default_rng(seed), table.rows("train")
+    weights = benchmark_weights(table, rows)
+    points = []
+    for policy in ("router", "kNN", "linear"):
+        for alpha in np.linspace(0, 2, n_alphas):
+            shape = (len(rows), table.n_decision_nodes, table.n_models + allow_stop)
+            means = outcome(table, rows, path_shares(table, rng.dirichlet(np.full(shape[-1], 0.1), shape[:2])))
+            quality, cost = float(weights @ means.quality), float(weights @ means.cost)
+            points.append(point(policy, float(alpha), quality, cost))
+    for n, model in enumerate(table.models):
+        points.append(point(model, 0.0, float(weights @ table.quality[rows, n + 1]), float(weights @ table.cost[rows, n + 1])))
+    return points
+
+
+def point(policy: str, alpha: float, quality: float, cost: float) -> SweepPoint:
+    return SweepPoint(
+        policy=policy, alpha=alpha, seeds=1, quality=quality, quality_low=quality - 0.05, quality_high=quality + 0.05,
+        cost=cost, reward=quality - alpha * cost, reward_spread=0.0, regret=0.0,
+    )  # fmt: skip
+
+
+def draw(
+    table: TransitionTable, points: list[SweepPoint], path: Path, allow_stop: bool, monkeypatch: pytest.MonkeyPatch
+) -> Figure:
+    """Write a plot, and return the figure that was saved."""
+    rows, saved = table.rows("train"), []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
+        saved.append(figure)
+        save(figure, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Figure, "savefig", keep)
+        oracle = curve(table, rows, frontier(table, rows, allow_stop))
+        cost_quality(points, oracle, *fixed_range(table, rows, allow_stop), table.models, path, algorithm="exact")
+    (figure,) = saved
+    return figure
+
+
+def drawn_lines(figure: Figure, *, dots: bool = False) -> list[tuple[Floats, Floats]]:
+    """Return cost and quality of the lines, the oracle's first, or of the dots."""
+    lines = [line for line in figure.axes[0].lines if (line.get_linestyle() == "None") == dots]
+    return [(np.asarray(line.get_xdata(), np.float64), np.asarray(line.get_ydata(), np.float64)) for line in lines]
+
+
+def legend_texts(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("allow_stop", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_router_is_drawn_above_the_oracle(
+    seed: int, allow_stop: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = random_table(seed)
+    figure = draw(table, sweep_points(table, seed, allow_stop), tmp_path / "plot.svg", allow_stop, monkeypatch)
+    (oracle_cost, oracle_quality), *routers = drawn_lines(figure)
+    assert len(routers) == 3
+    for cost, quality in routers:
+        assert cost.min() >= oracle_cost.min() - 1e-9
+        costs = np.union1d(cost, oracle_cost[oracle_cost >= cost.min()])
+        assert (np.interp(costs, cost, quality) <= np.interp(costs, oracle_cost, oracle_quality) + 1e-9).all()
+        assert cost.max() == pytest.approx(oracle_cost.max())
+    for cost, quality in drawn_lines(figure, dots=True):
+        assert (quality <= np.interp(cost, oracle_cost, oracle_quality) + 1e-9).all()
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0])
+def test_labels_cover_neither_each_other_nor_a_point(spread: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = random_table(1)
+    points = [point("router", alpha, 0.5 - spread * alpha / 50, 1 - spread * alpha / 50) for alpha in np.arange(21.0)]
+    figure = draw(table, points, tmp_path / "plot.png", False, monkeypatch)
+    labels = [text for text in figure.axes[0].texts if text.get_text()]
+    assert 1 <= len(labels) <= plots.MAX_LABELS
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(left.overlaps(right) for left, right in combinations(boxes, 2))
+    places = figure.axes[0].transData.transform([(router.cost, router.quality) for router in points])
+    assert not any(box.count_contains(places) for box in boxes)
+
+
+def test_routers_have_names_intervals_and_styles_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = random_table(2)
+    figure = draw(table, sweep_points(table, 2, False), tmp_path / "plot.pdf", False, monkeypatch)
+    assert legend_texts(figure) == ["weak", "strong", "slow", "oracle (hindsight)", "exact", "kNN", "linear"]
+    lines = [line for line in figure.axes[0].lines if line.get_linestyle() != "None"]
+    assert len({str(line.get_linestyle()) + str(line._unscaled_dash_pattern) for line in lines}) == 4  # type: ignore[attr-defined]
+    colors = [np.array([int(style[0][n : n + 2], 16) for n in (1, 3, 5)]) for style in plots.ROUTER_STYLES[:3]]
+    greys = sorted(float(color @ [0.299, 0.587, 0.114]) for color in colors)
+    assert min(np.diff(greys)) > 10
+    assert len(figure.axes[0].collections) >= 3 + 3  # markers of models, and bars of routers
+
+
+def test_points_without_an_interval_have_no_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nan = float("nan")
+    points = [point("router", 0.0, 0.5, 1.0)._replace(quality_low=nan, quality_high=nan)]
+    draw(random_table(3), points, tmp_path / "plot.svg", False, monkeypatch)
+    assert (tmp_path / "plot.svg").stat().st_size
+
+
+def test_any_printable_name_is_drawn_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("_hidden", r"$\undefined{a", "百川 (7B)", "a|b <&> \\frac", "x\u202ey", "%s {0}", "e x2")
+    table = random_table(4, names, horizon=1)
+    for suffix in ("png", "svg", "pdf"):
+        figure = draw(table, sweep_points(table, 4, False), tmp_path / f"plot.{suffix}", False, monkeypatch)
+    shown = [text.strip() for text in legend_texts(figure)]
+    assert shown[:7] == [*names[:4], r"x\u202ey", *names[5:]]
+
+
+def test_many_models_leave_room_for_routers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = random_table(5, tuple(f"model number {n}" for n in range(60)), horizon=1)
+    figure = draw(table, sweep_points(table, 5, False), tmp_path / "plot.png", False, monkeypatch)
+    assert len(legend_texts(figure)) <= plots.MAX_MODELS + 4
+    heights = [legend.get_window_extent().height for legend in figure.legends]
+    assert max(heights) < figure.bbox.height
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("PDF", b"%PDF")])
+def test_equal_sweeps_give_equal_files(suffix: str, begins: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = random_table(6)
+    for name in ("a", "b"):
+        draw(table, sweep_points(table, 6, False), tmp_path / f"{name}.{suffix}", False, monkeypatch)
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    assert data.startswith(begins)
+    assert data == (tmp_path / f"b.{suffix}").read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"a.{suffix}", f"b.{suffix}"]
+
+
+def test_a_plot_that_fails_leaves_the_previous_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, table = tmp_path / "plot.png", random_table(7)
+    path.write_bytes(b"\x89PNG previous")
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise ToolkitError("the disk is full")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    rows = table.rows("train")
+    with pytest.raises(ToolkitError):
+        cost_quality([], curve(table, rows, frontier(table, rows)), *fixed_range(table, rows), table.models, path)
+    assert path.read_bytes() == b"\x89PNG previous"
+    assert [file.name for file in tmp_path.iterdir()] == ["plot.png"]
+
+
+def test_axes_say_what_they_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = draw(random_table(8), [], tmp_path / "plot.svg", False, monkeypatch).axes[0]
+    texts: list[Text] = [axes.xaxis.label, axes.yaxis.label]
+    assert [text.get_text() for text in texts] == ["mean cost C of a question, in cost units", "mean quality Q"]
