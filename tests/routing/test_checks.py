@@ -76,7 +76,6 @@ def test_settings_that_fit_stay_as_they_are() -> None:
         ({"algorithm": "exact", "exact": {"learning_rate": -1.0}}, "learning rate"),
         ({"algorithm": "dqn", "timesteps": 50, "sb3": {}}, "learning_starts"),
         ({"algorithm": "dqn", "sb3": {"train_freq": 0}}, "train_freq of at least 1"),
-        ({"n_envs": 10**13, "timesteps": 10**15}, r"train\.ppo"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_before_training(
@@ -98,10 +97,17 @@ def test_an_argument_of_a_wrong_kind_is_one_line(value: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("net_arch", [[0], [-1], [10**9], [64] * 100, ["a"]])
-def test_impossible_layers_are_refused(net_arch: list[object]) -> None:
-    with pytest.raises(SuiteError, match="net_arch"):
-        TrainConfig().changed({"net_arch": net_arch})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("net_arch", layers) for layers in ([0], [-1], [10**9], [64] * 100, ["a"])),
+        ("n_envs", 10**13),
+        ("alpha", float("inf")),
+    ],
+)
+def test_impossible_sizes_and_prices_are_refused(name: str, value: object) -> None:
+    with pytest.raises(SuiteError, match=name):
+        TrainConfig().changed({name: value})
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 2**40])
@@ -193,7 +199,8 @@ def test_a_class_in_the_current_folder_is_trained_and_loaded(
         ("os.path.join", "a function"),
         ("os.path", "a module"),
         ("sys.maxsize", "a int"),
-        ("stable_baselines3.common.on_policy_algorithm.OnPolicyAlgorithm", "is the class|abstract"),
+        ("stable_baselines3.common.base_class.BaseAlgorithm", "the abstract class"),
+        ("stable_baselines3.common.on_policy_algorithm.OnPolicyAlgorithm", "does not accept"),
         ("no_such_module.PPO", "No module named"),
         ("stable_baselines3.PPPO", "has no attribute"),
         ("broken_module.PPO", "SyntaxError"),
@@ -265,9 +272,7 @@ def test_weights_that_are_not_finite_are_refused(algorithm: str, cache: Cache, s
     assert not cache.arrow("FROM runs").num_rows
 
 
-def test_a_folder_of_runs_that_cannot_be_written_is_refused_before_training(
-    cache: Cache, suite: Suite, tmp_path: Path
-) -> None:
+def test_a_folder_of_runs_that_cannot_be_written_is_refused_before_training(cache: Cache, suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(PolicyError, match="--runs-dir"):
         train(suite, cache, configured(timesteps=64), 0, tmp_path / "runs")

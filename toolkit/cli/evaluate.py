@@ -224,13 +224,14 @@ def _newest(suite: "Suite", cache: "Cache", open_run: "Callable[[RecordedRun], R
     router, run, skipped = newest_router(runs, open_run)
     for name, reason in list(skipped.items())[:MAX_LISTED_RUNS]:
         typer.echo(f"Skipped {printable(name)}: {reason}", err=True)
-    others = [other.run for other in runs if other.run != run]
+    others = [other.run for other in runs if other.run != run and other.run not in skipped]
     if others:
+        opened = " that can be opened" if skipped else ""
         shown = ", ".join(map(printable, others[:MAX_LISTED_RUNS]))
         more = (
             f" and {len(others) - MAX_LISTED_RUNS} more (toolkit status {suite.name})" if len(others) > MAX_LISTED_RUNS else ""
         )
-        typer.echo(f"Evaluating {run}, the newest of {len(runs)} runs; others: {shown}{more}.", err=True)
+        typer.echo(f"Evaluating {run}, the newest of {len(others) + 1} runs{opened}; others: {shown}{more}.", err=True)
     return router
 
 

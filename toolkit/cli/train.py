@@ -3,7 +3,7 @@
 import shlex
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,12 @@ from toolkit.cli.common import (
     open_suite,
     train_config,
 )
+
+if TYPE_CHECKING:
+    from toolkit.routing.train import TrainedRun
+    from toolkit.store import Cache
+    from toolkit.suites.config import TrainConfig
+    from toolkit.suites.suite import Suite
 
 
 @app.command()
@@ -53,41 +59,43 @@ def train(
     """
     resolved, opened = open_suite(suite, cache)
 
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from toolkit.routing.algorithms import installed_algorithm
-    from toolkit.routing.train import train as run
-
     options = {"alpha": alpha, "timesteps": timesteps, "algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
     config = train_config(resolved, settings, **options)
-    console = Console(stderr=True)
-    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what has failed is cleaned up
-    try:
-        with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
-            task = progress.add_task("training", total=None)
-            trained = run(
-                resolved,
-                opened,
-                config,
-                seed,
-                runs_dir,
-                report=lambda done, total: progress.update(task, completed=done, total=total),
-                force=force,
-                sb3_zip=sb3_zip,
-            )
-    finally:
-        signal.signal(signal.SIGTERM, terminate)
+    trained = _train(resolved, opened, config, seed, runs_dir, force, sb3_zip)
     if trained.cached:
         typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
     else:
         typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
     if sb3_zip:
         typer.echo(
-            f"Also for stable-baselines3 (it holds pickles: open only those of people you trust): {trained.path.parent}/sb3.zip"
+            f"For stable-baselines3 (it holds pickles: open only those of people you trust): {trained.path.parent}/sb3.zip"
         )
+
+    from toolkit.routing.algorithms import installed_algorithm
+
     trust = "" if installed_algorithm(config.algorithm) else " --trust"
-    typer.echo(
-        "Next: toolkit evaluate "
-        f"{shlex.quote(str(trained.path))}{trust}{f' --cache {shlex.quote(str(cache))}' if cache else ''}"
-    )
+    option = f" --cache {shlex.quote(str(cache))}" if cache else ""
+    typer.echo(f"Next: toolkit evaluate {shlex.quote(str(trained.path))}{trust}{option}")
+
+
+def _train(
+    suite: "Suite", cache: "Cache", config: "TrainConfig", seed: int, runs_dir: Path, force: bool, sb3_zip: bool
+) -> "TrainedRun":
+    """Train with a progress bar, if stderr is a terminal; SIGTERM cleans up like Ctrl-C."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from toolkit.routing.train import train as run
+
+    console = Console(stderr=True)
+    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
+            task = progress.add_task("training", total=None)
+
+            def report(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            return run(suite, cache, config, seed, runs_dir, report=report, force=force, sb3_zip=sb3_zip)
+    finally:
+        signal.signal(signal.SIGTERM, terminate)

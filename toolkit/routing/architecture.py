@@ -105,13 +105,13 @@ class Architecture(Section):
         kwargs = self.extractor.kwargs()
         space = spaces.Box(-np.inf, np.inf, (self.observations,), np.float32)
         with torch.device("meta"):  # shapes without memory
-            extractor = kwargs["features_extractor_class"](space, **kwargs["features_extractor_kwargs"])
+            extractor: BaseFeaturesExtractor = kwargs["features_extractor_class"](space, **kwargs["features_extractor_kwargs"])
         networks = {"pi": (), **self.net_arch} if isinstance(self.net_arch, dict) else {"pi": self.net_arch}
         chains = [
             (extractor.features_dim, *layers, *([self.actions] if name == "pi" else ())) for name, layers in networks.items()
         ]
         sizes: list[int] = [inputs * outputs for chain in chains for inputs, outputs in pairwise(chain)]
-        return max([*sizes, *(buffer.numel() for buffer in extractor.buffers())])
+        return max(0, *sizes, *(buffer.numel() for buffer in extractor.buffers()))
 
     def build(self, algorithm: Algorithm, arguments: Mapping[str, Any]) -> BaseAlgorithm:
         """Build an algorithm around a policy with random weights, to decide with; it has no environment to learn in.

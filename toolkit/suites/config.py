@@ -243,7 +243,7 @@ class TrainConfig(ExtensibleSection):
     )
     holdout: str | None = Field(None, description="A benchmark to leave out of training; the router is evaluated on all of it.")
     timesteps: int = Field(100_000, ge=1, description="Environment steps (hops) replayed in training; not for exact.")
-    n_envs: int = Field(512, ge=1, description="Episodes replayed side by side; not for exact.")
+    n_envs: int = Field(512, ge=1, le=2**20, description="Episodes replayed side by side; not for exact.")
     net_arch: tuple[Width, ...] = Field((64, 64), max_length=64, description="Hidden layers of the policy's network.")
     projection: int = Field(
         32, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
