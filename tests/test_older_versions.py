@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.core.errors import PolicyError
 from toolkit.replay.table import load_table
 from toolkit.routing.evaluate import evaluate
 from toolkit.routing.router import load_router
@@ -39,7 +40,10 @@ def figures(cache: Cache, policy: Path) -> dict[str, list[float]]:
     suite = cache.suites.get("scripted")
     assert suite
     evaluation, _ = evaluate(
-        load_table(cache, suite), load_router(policy), "test", synthetic_benchmarks(suite.config.benchmarks)
+        load_table(cache, suite),
+        load_router(policy, trust=policy.suffix == ".zip"),
+        "test",
+        synthetic_benchmarks(suite.config.benchmarks),
     )
     return {
         f"{result.policy} | {result.benchmark}": [
@@ -55,6 +59,14 @@ def test_an_old_policy_on_an_old_cache_has_its_old_figures(run: str, cache: Cach
     assert now.keys() == FIGURES[run].keys()
     for key, values in FIGURES[run].items():
         assert now[key] == pytest.approx(values, abs=1e-6), key
+
+
+@pytest.mark.parametrize("run", FIGURES)
+def test_an_old_policy_is_opened_only_with_trust_and_becomes_data(run: str, cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"holds pickles.* toolkit evaluate .*\.zip --trust"):
+        load_router(OLD / f"{run}.zip")
+    load_router(OLD / f"{run}.zip", trust=True).save(tmp_path / "router.safetensors")
+    assert figures(cache, tmp_path / "router.safetensors") == figures(cache, OLD / f"{run}.zip")
 
 
 @pytest.mark.parametrize("run", FIGURES)

@@ -15,7 +15,10 @@ from toolkit.core.errors import CacheError
 PAGE = Path(__file__).parent.parent / "docs/python.md"
 
 
-def test_the_page_runs(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_runs(
+    cache: Cache, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
     code = code.replace("cache/quickstart.duckdb", str(cache.path)).replace("quickstart", "scripted")
     shown: dict[str, object] = {}

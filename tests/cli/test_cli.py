@@ -378,7 +378,7 @@ def test_a_stopped_sweep_reports_its_progress(folder: Path, tmp_path: Path, numb
         text=True,
         start_new_session=True,
     ) as process:
-        while process.poll() is None and not any(here.glob("runs/*/policy.zip")):
+        while process.poll() is None and not any(here.glob("runs/*/router.safetensors")):
             time.sleep(0.05)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # Ctrl-C reaches all processes of a terminal

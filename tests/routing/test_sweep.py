@@ -68,7 +68,7 @@ def test_a_sweep_records_every_run_and_repeats_none(
     assert all(p.seeds == 2 and p.regret >= -1e-12 for p in points if p.policy == "router")
     rows = table.rows("test")
     alone = fit_router(table, EXACT.changed({"alpha": 0.5}), 1)
-    saved = next(load_router(tmp_path / name / "policy.zip") for name in names if "alpha0.5-seed1" in name)
+    saved = next(load_router(tmp_path / name / "router.safetensors") for name in names if "alpha0.5-seed1" in name)
     same = type(saved)(alone, saved.card)
     np.testing.assert_allclose(saved.probabilities(table, rows), same.probabilities(table, rows), atol=1e-6)
     oracle = curve(table, rows, frontier(table, rows))

@@ -17,6 +17,7 @@ from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.exact import node_outcome, oracle, outcome, path_shares
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.router import Router, load_router
+from toolkit.routing.router_file import ROUTER_FILE
 from toolkit.routing.train import ProgressCallback, fit_router, run_name, train
 from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig
@@ -25,8 +26,9 @@ from toolkit.suites.suite import Suite
 
 
 def router(model: BaseAlgorithm, table: TransitionTable, alpha: float, alphas: Sequence[float] = ()) -> Router:
-    card = {"run": "test", "models": list(table.models), "horizon": table.horizon, "alpha": alpha}
-    return Router(model, card | {"settings": {"alphas": list(alphas)}})
+    card = {"run": "test", "models": list(table.models), "horizon": table.horizon, "alpha": alpha, "algorithm": "ppo"}
+    suite = {"suite": "toy", "suite_key": str(UUID(int=1))}
+    return Router(model, card | suite | {"settings": {"alphas": list(alphas)}})
 
 
 def test_ppo_reaches_the_known_optimum() -> None:
@@ -67,8 +69,8 @@ def test_a_conditioned_policy_depends_on_the_alpha_it_observes(config: TrainConf
     table = make_table(quality, cost, 2, ["cheap", "dear"])
     model = fit_router(table, config.changed({"alphas": (0.0, 0.2, 3.0)}), 0)
     card = router(model, table, 0.0, (0.0, 0.2, 3.0)).card | {"algorithm": config.algorithm}
-    Router(model, card).save(tmp_path / "policy.zip")
-    loaded = load_router(tmp_path / "policy.zip")
+    Router(model, card).save(tmp_path / ROUTER_FILE)
+    loaded = load_router(tmp_path / ROUTER_FILE)
     rows = table.rows("train")
     for alpha, expected in ((0.0, "dear"), (0.2, "dear"), (3.0, "cheap"), (50.0, "cheap")):
         shares = path_shares(table, loaded.probabilities(table, rows, alpha)).mean(0)

@@ -1,7 +1,8 @@
 """`toolkit train`: train a router over a cache."""
 
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,12 @@ from toolkit.cli.common import (
 )
 from toolkit.core.commands import command
 
+if TYPE_CHECKING:
+    from toolkit.routing.train import TrainedRun
+    from toolkit.store import Cache
+    from toolkit.suites.config import TrainConfig
+    from toolkit.suites.suite import Suite
+
 
 @app.command()
 def train(
@@ -26,7 +33,7 @@ def train(
     alpha: Annotated[
         float | None, typer.Option(help="Price of cost in R = Q - alpha * C. Default: the suite's.", show_default=False, min=0)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, questions and actions.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, questions and actions.", min=0, max=2**31 - 1)] = 0,
     timesteps: Annotated[
         int | None, typer.Option(help="Hops to replay. Default: the suite's.", show_default=False, min=1)
     ] = None,
@@ -42,6 +49,9 @@ def train(
     holdout: HoldoutOption = None,
     settings: SettingsOption = None,
     force: Annotated[bool, typer.Option("--force", help="Train again even if the same run exists.")] = False,
+    sb3_zip: Annotated[
+        bool, typer.Option("--sb3-zip", help="Also write sb3.zip, which stable-baselines3 can load, beside the router's file.")
+    ] = False,
 ) -> None:
     """Train a router over a cache's training split, with the suite's algorithm (default: PPO); no text is generated.
 
@@ -49,26 +59,42 @@ def train(
     """
     resolved, opened = open_suite(suite, cache)
 
+    options = {"alpha": alpha, "timesteps": timesteps, "algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
+    config = train_config(resolved, settings, **options)
+    trained = _train(resolved, opened, config, seed, runs_dir, force, sb3_zip)
+    if trained.cached:
+        typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
+    else:
+        typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
+    if sb3_zip:
+        typer.echo(
+            f"For stable-baselines3 (it holds pickles: open only those of people you trust): {trained.path.parent}/sb3.zip"
+        )
+
+    from toolkit.routing.algorithms import installed_algorithm
+
+    trust = () if installed_algorithm(config.algorithm) else ("--trust",)
+    typer.echo(f"Next: {command('evaluate', trained.path, *trust, cache=cache)}")
+
+
+def _train(
+    suite: "Suite", cache: "Cache", config: "TrainConfig", seed: int, runs_dir: Path, force: bool, sb3_zip: bool
+) -> "TrainedRun":
+    """Train with a progress bar, if stderr is a terminal; SIGTERM cleans up like Ctrl-C."""
     from rich.console import Console
     from rich.progress import Progress
 
     from toolkit.routing.train import train as run
 
-    options = {"alpha": alpha, "timesteps": timesteps, "algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
-    config = train_config(resolved, settings, **options)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("training", total=None)
-        trained = run(
-            resolved,
-            opened,
-            config,
-            seed,
-            runs_dir,
-            report=lambda done, total: progress.update(task, completed=done, total=total),
-            force=force,
-        )
-    if trained.cached:
-        typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
-    else:
-        typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
-    typer.echo(f"Next: {command('evaluate', trained.path, cache=cache)}")
+    console = Console(stderr=True)
+    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
+            task = progress.add_task("training", total=None)
+
+            def report(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            return run(suite, cache, config, seed, runs_dir, report=report, force=force, sb3_zip=sb3_zip)
+    finally:
+        signal.signal(signal.SIGTERM, terminate)

@@ -1,21 +1,28 @@
-"""Learning algorithms by name: those that are registered, any of stable-baselines3, or a class path.
+"""Learning algorithms by name: those that are registered, those of stable-baselines3, or a class path.
 
 To add an algorithm, write its stable-baselines3 class and one `Algorithm` in a file of their own, and declare the latter as an
 entry point of the group `toolkit.algorithms`. Its arguments are then the table `[train.NAME]` of a suite file.
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from toolkit.core.errors import SuiteError
+from toolkit.core.errors import SuiteError, did_you_mean
 from toolkit.core.registry import ALGORITHMS
+from toolkit.core.text import printable
 from toolkit.replay.table import TransitionTable
-from toolkit.suites.config import TrainConfig
+from toolkit.suites.config import STABLE_BASELINES, TrainConfig, canonical_algorithm
 
 SB3 = "sb3"
 """Name of the table `[train.sb3]`, which holds the arguments of every algorithm that is not registered."""
@@ -60,28 +67,138 @@ class Algorithm:
         """Return all arguments of a run on a table: the defaults, then the suite's."""
         return {**self.table_defaults(table), **self.defaults_for(config), **getattr(config, self.name, {})}
 
+    def argument(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Return one argument, or else the default of the class; None if it does not have that argument."""
+        for cls in self.model.__mro__:
+            parameter = inspect.signature(vars(cls).get("__init__", object.__init__)).parameters.get(name)
+            if parameter is not None and parameter.default is not parameter.empty:
+                return arguments.get(name, parameter.default)
+        return arguments.get(name)
+
+    def rollout_steps(self, arguments: Mapping[str, Any]) -> tuple[str, int]:
+        """Return which argument says how many hops of each episode are collected between two updates, and that number."""
+        name = "train_freq" if issubclass(self.model, OffPolicyAlgorithm) else "n_steps"
+        value = self.argument(name, arguments)
+        return name, value if isinstance(value, int) and self.uses_timesteps else 1
+
+
+_imported: dict[str, Algorithm] = {}
+"""Algorithms that this process was told to import by a class path, and so may use again."""
+
+
+def known_algorithm(name: str) -> Algorithm | None:
+    """Return an algorithm that is installed, or whose class this process was told to import before; else None.
+
+    Raises:
+        SuiteError: The package that registers the algorithm cannot be imported.
+    """
+    return installed_algorithm(name) or _imported.get(name)
+
+
+def installed_algorithm(name: str) -> Algorithm | None:
+    """Return an algorithm that is registered or stable-baselines3's own, else None; nothing that the name says is imported.
+
+    Raises:
+        SuiteError: The package that registers the algorithm cannot be imported.
+    """
+    name = canonical_algorithm(name)
+    if name in ALGORITHMS:
+        return _registered(name)
+    module, _, attribute = name.rpartition(".")
+    lower = attribute.lower()
+    own_modules = ("", "stable_baselines3", f"stable_baselines3.{lower}", f"stable_baselines3.{lower}.{lower}")
+    if attribute in STABLE_BASELINES and module in own_modules:
+        return _of_class(getattr(stable_baselines3, attribute))
+    return None
+
 
 def find_algorithm(name: str) -> Algorithm:
-    """Return an algorithm.
+    """Return an algorithm; a class path is imported, from the current folder too.
 
     Args:
         name: `ppo`, `exact`, another registered name, a name of stable-baselines3 such as `DQN`, or a class path such as
-            `sb3_contrib.TRPO`.
+            `sb3_contrib.TRPO`. The case of names does not matter.
 
     Raises:
-        SuiteError: There is no such algorithm.
+        SuiteError: There is no such algorithm, or it cannot be imported.
     """
-    if name in ALGORITHMS:
-        registered: Algorithm = ALGORITHMS[name]
-        return registered
-    module, _, attribute = name.rpartition(".")
+    algorithm = known_algorithm(name)
+    if algorithm is None:
+        algorithm = _imported[name] = _of_class(_import_class(name))
+    return algorithm
+
+
+def _registered(name: str) -> Algorithm:
     try:
-        model = getattr(importlib.import_module(module or "stable_baselines3"), attribute)
-    except (ImportError, AttributeError, ValueError):
-        model = None
-    if not (isinstance(model, type) and issubclass(model, BaseAlgorithm)):
+        algorithm = ALGORITHMS[name]
+    except Exception as error:
         raise SuiteError(
-            f"There is no algorithm {name!r}. Use {', '.join(sorted(ALGORITHMS))}, the name of one in stable_baselines3 "
-            "(A2C, DQN ...) or the path of an installed class (package.module.Class)."
+            f"The algorithm {name!r} is registered by an installed package, but cannot be imported: {_described(error)}. "
+            "Install that package again, or another version of it."
+        ) from error
+    if not isinstance(algorithm, Algorithm):
+        raise SuiteError(
+            f"The algorithm {name!r} is registered by an installed package as {_described(algorithm)}; it must be an "
+            "`Algorithm` of toolkit.routing.algorithms. Correct the entry point of that package."
         )
+    return algorithm
+
+
+def _of_class(model: type[BaseAlgorithm]) -> Algorithm:
     return Algorithm(SB3, model, net_arch=actor_and_critic if issubclass(model, OnPolicyAlgorithm) else list)
+
+
+def _import_class(path: str) -> type[BaseAlgorithm]:
+    """Import a class of stable-baselines3's kind.
+
+    Raises:
+        SuiteError: There is no such class, its module fails, or it is something else.
+    """
+    shown = repr(printable(path))
+    choices = [*ALGORITHMS, *(name for name in STABLE_BASELINES if canonical_algorithm(name) == name)]
+    if path.endswith((".zip", ".safetensors")) or Path(path).is_file():
+        raise SuiteError(
+            f"{shown} is a file, and not the name of an algorithm. A saved router is evaluated with: toolkit evaluate FILE. "
+            f"To train one, name its algorithm: {', '.join(choices)}, or the path of a class."
+        )
+    module, _, attribute = path.rpartition(".")
+    if not all(part.isidentifier() for part in path.split(".")) or not module:
+        raise SuiteError(
+            f"There is no algorithm {shown}: {did_you_mean(path, choices)}, or the path of a class (package.module.Class). "
+            "DDPG, SAC and TD3 of stable-baselines3 cannot choose between models: their actions are continuous."
+        )
+    try:
+        with current_folder_importable():
+            model = getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:  # the module is executed, and may do anything
+        raise SuiteError(
+            f"There is no algorithm {shown}: {_described(error)}. The path of a class is written package.module.Class, of an "
+            f"installed package or of a file in the current folder; the names are {', '.join(choices)}."
+        ) from error
+    if not (isinstance(model, type) and issubclass(model, BaseAlgorithm)) or inspect.isabstract(model):
+        raise SuiteError(
+            f"The algorithm {shown} is {_described(model)}, which does not learn like an algorithm of stable-baselines3. It "
+            f"must be a class derived from one of its algorithms; the names are {', '.join(choices)}."
+        )
+    return model
+
+
+def _described(thing: object) -> str:
+    """Say what kind of thing was imported, or what an import has raised."""
+    if isinstance(thing, BaseException):
+        return printable(f"{type(thing).__name__}: {thing}")
+    if isinstance(thing, type):
+        abstract = "abstract " if inspect.isabstract(thing) else ""
+        return f"the {abstract}class {thing.__module__}.{thing.__qualname__}"
+    return f"a {type(thing).__name__}"
+
+
+@contextmanager
+def current_folder_importable() -> Iterator[None]:
+    """Let modules of the current folder be imported, after all others; a console script cannot otherwise import them."""
+    path = list(sys.path)
+    sys.path.append(str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = path

@@ -115,7 +115,7 @@ class ExactGradient(BaseAlgorithm):
         ent_coef: Final value of a nat of entropy in the objective.
         ent_start: Its initial value. Without it, a policy becomes deterministic before it has found the better actions, and
             its gradient vanishes.
-        ent_epochs: Passes over which it falls linearly from `ent_start` to `ent_coef`.
+        ent_epochs: Passes over which it falls linearly from `ent_start` to `ent_coef`; 0 for `ent_coef` from the start.
         weight_decay: Weight decay of AdamW.
         dropout: Share of the features that a training step sets to zero.
         averaging: Decay per step of the moving average of the weights; the policy is that average. 0 turns averaging off.
@@ -161,6 +161,8 @@ class ExactGradient(BaseAlgorithm):
             device=device,
             support_multi_env=True,
         )
+        if not (0 <= dropout < 1 and 0 <= averaging < 1):
+            raise ValueError(f"dropout and averaging are shares from 0 to below 1; these are {dropout} and {averaging}")
         self.batch_size = batch_size
         self.n_epochs = n_epochs
         self.patience = patience
@@ -242,7 +244,8 @@ class ExactGradient(BaseAlgorithm):
         """Take one step per minibatch, over all questions; return the mean value, entropy bonus included."""
         self._update_learning_rate(self.policy.optimizer)
         self.policy.set_training_mode(True)
-        ent_coef = self.ent_coef + (self.ent_start - self.ent_coef) * max(0.0, 1 - self._n_updates / self.ent_epochs)
+        remaining = max(0.0, 1 - self._n_updates / self.ent_epochs) if self.ent_epochs else 0.0
+        ent_coef = self.ent_coef + (self.ent_start - self.ent_coef) * remaining
         order = torch.randperm(len(questions.quality))
         flat_gradient = FlatGradient(questions.actor)
         total = 0.0

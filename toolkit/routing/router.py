@@ -1,7 +1,8 @@
-"""A trained router: its action probabilities on a table, and its file, which is SB3's zip with a card added."""
+"""A trained router: its action probabilities on a table; how it is saved and loaded."""
 
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,29 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from toolkit.core.errors import PolicyError
+from toolkit.core.errors import PolicyError, ToolkitError
 from toolkit.core.files import atomic_path
+from toolkit.core.text import printable
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Floats, Ints, TransitionTable
-from toolkit.routing.algorithms import find_algorithm
+from toolkit.routing.algorithms import Algorithm, find_algorithm, known_algorithm
+from toolkit.routing.architecture import check_storable, rebuild
 from toolkit.routing.dense import Dense
 from toolkit.routing.networks import CHUNK_ROWS, node_features
-
-CARD = "toolkit.json"
-"""Name of the card within a policy file."""
+from toolkit.routing.router_file import (
+    CARD_MEMBER,
+    OLD_FILE,
+    ROUTER_FILE,
+    ZIP_FILE,
+    UntrustedError,
+    check_file,
+    is_zip,
+    not_finite,
+    read_router,
+    read_zip_card,
+    unusable,
+    write_router,
+)
 
 
 @dataclass(frozen=True)
@@ -55,22 +69,55 @@ class Router:
         Raises:
             PolicyError: The policy was trained for another pool or horizon, or on embeddings of another size.
         """
+        self.check_table(table)
         observer = Observer(table, with_alpha=self.conditioned)
         if alpha is None:
             alpha = float(self.card.get("alpha", 0.0))
-        if self.algorithm.observation_space != observer.space or self.card["models"] != list(table.models):
-            raise PolicyError(
-                f"The policy of run {self.card['run']} was trained for the pool {', '.join(self.card['models'])} over "
-                f"{self.card['horizon']} hops; this suite routes between {', '.join(table.models)} over {table.horizon}. "
-                "Train a router for this suite: toolkit train SUITE"
-            )
         n_actions = int(self.algorithm.action_space.n)  # type: ignore[attr-defined]
         probabilities = np.empty((len(rows), table.n_decision_nodes, n_actions))
-        with torch.inference_mode():
-            for start in range(0, len(rows), CHUNK_ROWS):
-                chunk = slice(start, start + CHUNK_ROWS)
-                probabilities[chunk] = self._decide(observer, rows[chunk], alpha, n_actions)
+        try:
+            with torch.inference_mode():
+                for start in range(0, len(rows), CHUNK_ROWS):
+                    chunk = slice(start, start + CHUNK_ROWS)
+                    probabilities[chunk] = self._decide(observer, rows[chunk], alpha, n_actions)
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise self._misfit(f"its parts do not fit the observations of this suite ({error})") from error
+        if not np.isfinite(probabilities).all():
+            raise self._misfit("its weights are so large that its probabilities are not numbers")
         return probabilities
+
+    def check_table(self, table: TransitionTable) -> None:
+        """Check that the router decides between a table's models, from what the table lets it observe.
+
+        Raises:
+            PolicyError: It was trained for another pool or horizon, or on embeddings of another size.
+        """
+        self.check_pool(table.models, table.horizon)
+        space = Observer(table, with_alpha=self.conditioned).space
+        n_actions = int(self.algorithm.action_space.n)  # type: ignore[attr-defined]
+        if self.algorithm.observation_space != space or n_actions - table.n_models not in (0, 1):
+            raise self._misfit(
+                f"it decides between {n_actions} actions and observes {self.algorithm.observation_space.shape} numbers; this "
+                f"suite has {table.n_models} models and {space.shape} numbers. Was the router trained with another encoder?"
+            )
+
+    def check_pool(self, models: Sequence[str], horizon: int) -> None:
+        """Check that the router decides between these models over this number of hops.
+
+        Raises:
+            PolicyError: It was trained for another pool or horizon.
+        """
+        if (list(self.card["models"]), self.card["horizon"]) != (list(models), horizon):
+            raise self._misfit(
+                f"it was trained for the pool {', '.join(self.card['models'])} over {self.card['horizon']} hops; this suite "
+                f"routes between {', '.join(models)} over {horizon}"
+            )
+
+    def _misfit(self, reason: str) -> PolicyError:
+        return PolicyError(
+            f"The router {printable(self.card['run'])} cannot be used here: {printable(reason)}. Train one for this suite: "
+            f"toolkit train {printable(str(self.card.get('suite', 'SUITE')))}"
+        )
 
     def _decide(self, observer: Observer, rows: Ints, alpha: float, n_actions: int) -> Floats:
         policy = self.algorithm.policy
@@ -88,24 +135,96 @@ class Router:
         return probabilities.reshape(*features.shape[:2], n_actions)
 
     def save(self, path: Path) -> None:
-        """Write the policy file, whole or not at all."""
+        """Write the router's file, whole or not at all: the policy's weights and the card. Optimizer state is not kept.
+
+        Raises:
+            PolicyError: The policy has parts that are more than data, or weights that are not finite.
+        """
+        policy = self.algorithm.policy
+        weights = policy.state_dict()
+        if bad := not_finite(weights):
+            raise PolicyError(f"The policy cannot be saved: its tensor {bad!r} holds values that are not finite numbers.")
+        try:
+            architecture = check_storable(self.algorithm, find_algorithm(self.card["algorithm"]), self._arguments)
+        except ValueError as error:
+            raise PolicyError(
+                f"The policy of {type(self.algorithm).__name__} cannot be saved as data: {error}. Keep it as a zip of "
+                "stable-baselines3 (router.save_sb3(path)), which only those who trust you can open."
+            ) from error
+        card = self.card | {"architecture": architecture.model_dump(mode="json")}
+        with atomic_path(path) as draft:
+            write_router(draft, weights, card)
+
+    def save_sb3(self, path: Path) -> None:
+        """Write a zip that stable-baselines3 can load (`PPO.load(path)`), with the card added. It holds pickles."""
         with atomic_path(path) as draft:
             self.algorithm.save(draft)
             with zipfile.ZipFile(draft, "a") as archive:
-                archive.writestr(CARD, json.dumps(self.card, indent=1, default=str))
+                archive.writestr(CARD_MEMBER, json.dumps(self.card, indent=1, default=str))
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return arguments_of(self.card, find_algorithm(self.card["algorithm"]))
 
 
-def load_router(path: Path) -> Router:
-    """Read a policy file.
+def arguments_of(card: Mapping[str, Any], algorithm: Algorithm) -> dict[str, Any]:
+    """Return the arguments that an algorithm was trained with, according to a card."""
+    arguments = card["settings"].get(algorithm.name, {})
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"its card has no table of arguments at settings.{algorithm.name}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+
+
+def load_router(path: Path | str, trust: bool = False) -> Router:
+    """Read a router from its file, or from the folder of its run.
+
+    Args:
+        path: The file or folder.
+        trust: Whether code of whoever wrote the file may run: needed for zips of stable-baselines3, which hold pickles, and for
+            algorithms that are neither registered nor stable-baselines3's own, whose classes are imported.
 
     Raises:
         PolicyError: There is no such file, or `toolkit train` did not write it.
+        UntrustedError: It can only be opened with `trust`.
     """
-    if not path.is_file():
-        raise PolicyError(f"There is no policy file {path}. Train one with: toolkit train SUITE")
+    file = router_path(Path(path))
+    check_file(file)
+    if is_zip(file):
+        return _load_zip(file, trust)
+    weights, card, checked = read_router(file)
+    algorithm = _algorithm(file, checked.algorithm, trust)
     try:
-        with zipfile.ZipFile(path) as archive:
-            card = json.loads(archive.read(CARD))
-        return Router(find_algorithm(card["algorithm"]).model.load(path, device="cpu"), card)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise PolicyError(f"{path} is not a policy that toolkit train wrote ({error}).") from None
+        return Router(rebuild(checked.architecture, algorithm, arguments_of(card, algorithm), weights), card)
+    except ValueError as error:
+        raise unusable(file, error) from error
+
+
+def router_path(path: Path) -> Path:
+    """Return the file of a router, given that file or the folder of a run."""
+    files = [path / name for name in (ROUTER_FILE, OLD_FILE, ZIP_FILE)] if path.is_dir() else []
+    return next((file for file in files if file.is_file()), path)
+
+
+def _algorithm(file: Path, name: str, trust: bool) -> Algorithm:
+    algorithm = find_algorithm(name) if trust else known_algorithm(name)
+    if algorithm is None:
+        raise UntrustedError(
+            file,
+            f"was trained by {printable(name)!r}, which is neither registered nor an algorithm of stable-baselines3, so that "
+            "class would be imported",
+        )
+    return algorithm
+
+
+def _load_zip(file: Path, trust: bool) -> Router:
+    card = read_zip_card(file)
+    if not trust:
+        raise UntrustedError(
+            file, "is a zip of stable-baselines3: it holds pickles, and opening it runs whatever code its writer put there"
+        )
+    try:
+        return Router(_algorithm(file, card["algorithm"], trust).model.load(file, device="cpu"), card)
+    except ToolkitError:
+        raise
+    except Exception as error:
+        raise unusable(file, f"{type(error).__name__}: {error}") from error

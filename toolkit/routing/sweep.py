@@ -23,6 +23,7 @@ from toolkit.replay.table import TransitionTable
 from toolkit.routing.evaluate import COLLAPSE_SHARE, Evaluation, evaluate, evaluate_together, evaluation_rows
 from toolkit.routing.processes import worker_context
 from toolkit.routing.router import Router, load_router
+from toolkit.routing.router_file import ROUTER_FILE
 from toolkit.routing.train import card, fit_router, recorded_seconds, run_name, run_row
 from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig
@@ -88,7 +89,7 @@ def plan_runs(
     """Return the runs of a sweep: one for each alpha and seed or, conditioned, one for each seed."""
     changes = [{"alphas": tuple(alphas)}] if conditioned else [{"alpha": alpha, "alphas": ()} for alpha in alphas]
     return [
-        SweepRun(config=changed, seed=seed, path=out / run_name(suite, changed, seed) / "policy.zip")
+        SweepRun(config=changed, seed=seed, path=out / run_name(suite, changed, seed) / ROUTER_FILE)
         for changed in map(config.changed, changes)
         for seed in range(seeds)
     ]

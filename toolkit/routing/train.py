@@ -1,9 +1,15 @@
-"""Training: an algorithm over the replay environment; the policy file keeps everything that the run used."""
+"""Training: an algorithm over the replay environment; the router's file keeps everything that the run used."""
 
+import contextlib
 import hashlib
 import importlib.metadata
+import logging
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +19,26 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from toolkit import __version__
-from toolkit.core.errors import SuiteError
-from toolkit.core.files import content_sha256
+from toolkit.core.errors import PolicyError, SuiteError, ToolkitError
+from toolkit.core.files import atomic_path, content_sha256
 from toolkit.core.hashing import canonical_json
 from toolkit.core.registry import ALGORITHMS
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import TransitionTable, load_table
-from toolkit.routing.algorithms import find_algorithm
+from toolkit.routing.algorithms import Algorithm, find_algorithm
+from toolkit.routing.architecture import check_storable
+from toolkit.routing.checks import check_training, fitted_settings
 from toolkit.routing.networks import extractor_kwargs, fit_projections
-from toolkit.routing.router import Router
+from toolkit.routing.router import Router, load_router
+from toolkit.routing.router_file import ROUTER_FILE, ZIP_FILE, not_finite
 from toolkit.store import Cache, Row, now
 from toolkit.suites.config import TrainConfig
 from toolkit.suites.suite import Suite
 
 NAMED_DEFAULTS = ("ppo", "exact")
 """Algorithms whose defaults are part of every run's name, so that names do not depend on what else is installed."""
+
+logger = logging.getLogger("toolkit")
 
 Report = Callable[[int, int], None]
 """Receives the steps made so far, and the number that the run makes at most."""
@@ -83,34 +94,70 @@ def fit_router(
         callback: A callback of stable-baselines3.
 
     Raises:
-        SuiteError: There is no such algorithm, or it does not accept an argument that the suite gives.
+        SuiteError: The settings do not fit each other or the table (`check_training`), the algorithm does not accept an
+            argument, it fails, or it does not end with finite weights.
     """
-    algorithm = find_algorithm(config.algorithm)
-    arguments = algorithm.arguments(table, config)
-    extractor = extractor_kwargs(table, config.projection, config.per_hop, config.alphas)
-    try:
-        model = algorithm.model(
-            policy="MlpPolicy",
-            env=RoutingVecEnv(table, config.n_envs, config.alpha, "train", seed, config.allow_stop, config.alphas),
-            seed=seed,
-            device="cpu",
-            verbose=0,
-            tensorboard_log=str(log) if log else None,
-            policy_kwargs={"net_arch": algorithm.net_arch(config.net_arch)} | extractor,
-            **arguments,
-        )
-    except (TypeError, ValueError, AssertionError) as error:
-        raise SuiteError(
-            f"{config.algorithm} does not accept its arguments ({', '.join(arguments) or 'there are none'}) or its actions: "
-            f"{error}. Correct [train.{algorithm.name}] or --set {algorithm.name}.NAME=VALUE."
-        ) from None
-    fit_projections(model.policy, table)
+    algorithm, config = check_training(table, config, seed)
+    model = _build(table, algorithm, config, seed, log)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a step is too little work to share: two threads are no faster, and slow other runs down
     try:
-        return model.learn(config.timesteps if algorithm.uses_timesteps else 0, callback, tb_log_name=algorithm.name)
+        model.learn(config.timesteps if algorithm.uses_timesteps else 0, callback, tb_log_name=algorithm.name)
+    except ToolkitError:
+        raise
+    except Exception as error:
+        raise _failure(algorithm, config, f"has failed ({type(error).__name__}: {error})") from error
     finally:
         torch.set_num_threads(threads)
+    if not_finite(model.policy.state_dict()):
+        raise _failure(algorithm, config, "has ended with weights that are not finite numbers")
+    return model
+
+
+def _build(table: TransitionTable, algorithm: Algorithm, config: TrainConfig, seed: int, log: Path | None) -> BaseAlgorithm:
+    """Build an algorithm, and check that its policy can be stored.
+
+    Raises:
+        SuiteError: The algorithm does not accept an argument, or its policy has parts that are more than data.
+    """
+    arguments = algorithm.arguments(table, config)
+    extractor = extractor_kwargs(table, config.projection, config.per_hop, config.alphas)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You have specified a mini-batch size")  # a smaller last minibatch is no mistake
+            model = algorithm.model(
+                policy="MlpPolicy",
+                env=RoutingVecEnv(table, config.n_envs, config.alpha, "train", seed, config.allow_stop, config.alphas),
+                seed=seed,
+                device="cpu",
+                verbose=0,
+                tensorboard_log=str(log) if log else None,
+                policy_kwargs={"net_arch": algorithm.net_arch(config.net_arch)} | extractor,
+                **arguments,
+            )
+        fit_projections(model.policy, table)
+    except Exception as error:
+        raise SuiteError(
+            f"{config.algorithm} does not accept its arguments ({', '.join(arguments) or 'there are none'}) or its actions: "
+            f"{error}. Correct [train.{algorithm.name}] or --set {algorithm.name}.NAME=VALUE."
+        ) from error
+    try:
+        check_storable(model, algorithm, arguments)
+    except ValueError as error:
+        raise SuiteError(
+            f"The policy of {config.algorithm} cannot be stored as data: {error}. Use an algorithm whose `MlpPolicy` is built "
+            "from its policy_kwargs alone."
+        ) from error
+    return model
+
+
+def _failure(algorithm: Algorithm, config: TrainConfig, what: str) -> SuiteError:
+    arguments = ", ".join(f"{name}={value}" for name, value in getattr(config, algorithm.name, {}).items())
+    return SuiteError(
+        f"Training with {config.algorithm} {what}; alpha is {config.alpha:g}, and the suite or --set gives "
+        f"{arguments or 'no arguments'}. Nothing is kept. Try a smaller learning rate (--set "
+        f"{algorithm.name}.learning_rate=1e-4) or smaller alphas, and check [train.{algorithm.name}]."
+    )
 
 
 def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
@@ -127,7 +174,8 @@ def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
 def settings_of(table: TransitionTable, config: TrainConfig) -> dict[str, Any]:
     """Return all settings of a run, including defaults."""
     algorithm = find_algorithm(config.algorithm)
-    return config.model_dump() | {algorithm.name: algorithm.arguments(table, config)}
+    fitted = fitted_settings(algorithm, config, algorithm.arguments(table, config))
+    return fitted.model_dump() | {algorithm.name: algorithm.arguments(table, fitted)}
 
 
 def card(suite: Suite, table: TransitionTable, unit: float | None, config: TrainConfig, seed: int) -> dict[str, Any]:
@@ -184,26 +232,73 @@ def train(
     *,
     report: Report | None = None,
     force: bool = False,
+    sb3_zip: bool = False,
 ) -> TrainedRun:
-    """Train a router, write its policy file and log below `out`, and record the run in the cache.
+    """Train a router, write its file and log below `out`, and record the run in the cache.
 
     A run that exists with the same settings and versions is not trained again, unless `force`. `report` is called with the
-    steps made so far, and the number that the run makes at most.
+    steps made so far, and the number that the run makes at most. With `sb3_zip`, a zip of stable-baselines3 is written beside
+    the file. A run that fails or is interrupted leaves nothing.
 
     Raises:
         IncompleteCacheError: The cache does not hold every transition of the suite.
-        SuiteError: There is no such algorithm, or it does not accept an argument that the suite gives.
+        SuiteError: The run cannot be trained, or fails (`fit_router`).
+        PolicyError: The folder `out` cannot be written.
     """
     run = run_name(suite, config, seed)
-    path = out / run / "policy.zip"
+    path = out / run / ROUTER_FILE
     seconds = None if force else recorded_seconds(cache, run, path)
     if seconds is not None:
+        if sb3_zip and not (path.parent / ZIP_FILE).exists():
+            find_algorithm(config.algorithm)  # the settings name its class, so it may be imported
+            load_router(path).save_sb3(path.parent / ZIP_FILE)
         return TrainedRun(run=run, path=path, seconds=seconds, steps=0, cached=True)
     table = load_table(cache, suite, config.holdout)
+    _, fitted = check_training(table, config, seed)
+    if fitted != config:
+        logger.info(
+            "Whole rollouts of %d episodes would exceed %d steps by too much: they are shorter.",
+            config.n_envs,
+            config.timesteps,
+        )
     started = time.monotonic()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    model = fit_router(table, config, seed, path.parent / "tensorboard", ProgressCallback(report))
-    seconds = time.monotonic() - started
-    Router(model, card(suite, table, cache.suites.cost_unit(suite.key), config, seed)).save(path)
-    cache.runs.add(run_row(suite, table, config, seed, path, seconds))
+    with _run_folder(path.parent) as log:
+        model = fit_router(table, config, seed, log, ProgressCallback(report))
+        seconds = time.monotonic() - started
+        router = Router(model, card(suite, table, cache.suites.cost_unit(suite.key), config, seed))
+        with atomic_path(path) as draft:  # an older file of the run stays until the new one is recorded
+            router.save(draft)
+            row = run_row(suite, table, config, seed, draft, seconds)
+            cache.runs.add({**row, "policy": str(path.resolve())})
+        if sb3_zip:
+            router.save_sb3(path.parent / ZIP_FILE)
     return TrainedRun(run=run, path=path, seconds=seconds, steps=model.num_timesteps, cached=False)
+
+
+@contextmanager
+def _run_folder(folder: Path) -> Iterator[Path]:
+    """Make the folder of a run, and yield that of its log; if the block fails, what it added is deleted.
+
+    Raises:
+        PolicyError: The folder cannot be made.
+    """
+    log = folder / "tensorboard"
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    before = set(log.iterdir()) if log.is_dir() else set()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise PolicyError(
+            f"The folder {folder} cannot be written: {error.strerror}. Name another folder for runs: --runs-dir FOLDER"
+        ) from None
+    try:
+        yield log
+    except BaseException:
+        for added in set(log.iterdir()) - before if log.is_dir() else ():
+            shutil.rmtree(added, ignore_errors=True)
+        for empty in (log, *missing):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+        raise

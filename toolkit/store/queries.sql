@@ -116,6 +116,11 @@ GROUP BY t.suite, t.error, g.transient ORDER BY nodes DESC LIMIT 5;
 SELECT run, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN suites USING (suite)
 WHERE $name IS NULL OR name = $name ORDER BY trained;
 
+-- name: recorded_runs
+-- The runs of all suites of a name, superseded ones included, newest first.
+SELECT run, name AS suite, policy, policy_sha256, seconds FROM runs JOIN suites USING (suite)
+WHERE name = $suite ORDER BY trained DESC, run;
+
 -- name: recorded_suites
 -- Every recorded suite, superseded ones included.
 SELECT s.name AS suite, s.suite = c.suite AS current, s.horizon AS hops,

@@ -10,8 +10,11 @@ from toolkit.store.rows import Row, append, first_row, key_table
 
 
 class RecordedRun(NamedTuple):
-    """A run as recorded: the hash of its policy file, and how long training took, in seconds."""
+    """A run as recorded: its router's file, as it was when written, and how long training took, in seconds."""
 
+    run: str
+    suite: str
+    policy: str
     policy_sha256: str
     seconds: float
 
@@ -80,18 +83,17 @@ class Runs:
     def get(self, run: str) -> RecordedRun | None:
         """Return a run, or None."""
         with self._file.read() as con:
-            row = first_row(con, "SELECT policy_sha256, seconds FROM runs WHERE run = ?", [run])
-        return RecordedRun(*row) if row else None
-
-    def newest(self, suite: str) -> tuple[str, str] | None:
-        """Return name and policy file of the run trained last for a suite of that name, or None."""
-        with self._file.read() as con:
             row = first_row(
                 con,
-                "SELECT run, policy FROM runs JOIN suites USING (suite) WHERE name = ? ORDER BY trained DESC LIMIT 1",
-                [suite],
+                "SELECT run, coalesce(name, ''), policy, policy_sha256, seconds FROM runs LEFT JOIN suites USING (suite)"
+                " WHERE run = ?",
+                [run],
             )
-        return (row[0], row[1]) if row else None
+        return RecordedRun(*row) if row else None
+
+    def of_suite(self, suite: str) -> list[RecordedRun]:
+        """Return the runs that were trained for suites of a name, newest first."""
+        return [RecordedRun(**row) for row in self._file.query("recorded_runs", suite=suite).to_pylist()]
 
     def overhead(self, run: str) -> tuple[float, float] | None:
         """Return the measured seconds of encoder and network per decision of a run, or None."""

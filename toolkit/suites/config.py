@@ -4,6 +4,7 @@ Everything here is plain validated data as the user wrote it. Nothing is fetched
 """
 
 from collections.abc import Mapping
+from math import isfinite
 from string import Formatter
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -23,7 +24,19 @@ MAX_SAMPLES = 64
 """Largest number of trees per question."""
 MAX_NODES = 1_000_000
 """Most nodes of one question's tree; a larger pool or horizon cannot be generated in full, which is what a suite asks for."""
+Width = Annotated[int, Field(ge=1, le=65_536)]
 S = TypeVar("S", bound=BaseModel)
+
+STABLE_BASELINES = ("A2C", "DQN", "PPO")
+"""The algorithms of stable-baselines3 that choose between discrete actions; they need no registration."""
+
+
+def canonical_algorithm(name: str) -> str:
+    """Return an algorithm's name as it is registered, or as stable-baselines3 writes it, whatever its case; else the name."""
+    if name in ALGORITHMS:
+        return name
+    names = (*ALGORITHMS, *STABLE_BASELINES)
+    return next((known for known in names if known.casefold() == name.casefold()), name)
 
 
 class BenchmarkConfig(Section):
@@ -248,8 +261,8 @@ class TrainConfig(ExtensibleSection):
     )
     holdout: str | None = Field(None, description="A benchmark to leave out of training; the router is evaluated on all of it.")
     timesteps: Count = Field(100_000, description="Environment steps (hops) replayed in training; not for exact.")
-    n_envs: Count = Field(512, description="Episodes replayed side by side; not for exact.")
-    net_arch: tuple[Count, ...] = Field((64, 64), description="Hidden layers of the policy's network.")
+    n_envs: Count = Field(512, le=2**20, description="Episodes replayed side by side; not for exact.")
+    net_arch: tuple[Width, ...] = Field((64, 64), max_length=64, description="Hidden layers of the policy's network.")
     projection: int = Field(
         32, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
     )
@@ -268,6 +281,20 @@ class TrainConfig(ExtensibleSection):
     def extensions(cls) -> Mapping[str, Any]:
         """Return the registry of algorithms, whose names tables may have."""
         return ALGORITHMS
+
+    @field_validator("ppo", "exact", "sb3", mode="before")
+    @classmethod
+    def _arguments(cls, arguments: Any) -> Any:
+        for name, value in arguments.items() if isinstance(arguments, dict) else ():
+            whole_numbers = isinstance(value, list | tuple) and all(isinstance(number, int) for number in value)
+            if not (whole_numbers or isinstance(value, int | str) or (isinstance(value, float) and isfinite(value))):
+                raise ValueError(f"{name} must be a finite number, true or false, text, or a list of whole numbers")
+        return arguments
+
+    @field_validator("algorithm")
+    @classmethod
+    def _canonical(cls, algorithm: str) -> str:
+        return canonical_algorithm(algorithm)
 
     def changed(self, changes: dict[str, Any]) -> "TrainConfig":
         """Return a copy with other values; those in tables, such as `ppo`, are added to what the table has.
