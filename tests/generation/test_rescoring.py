@@ -206,3 +206,45 @@ def test_a_suite_file_is_applied_on_request(cache: Cache, suite: Suite) -> None:
     with pytest.raises(SuiteError, match="toolkit generate"):
         rescoring.apply_suite_file(applied, suite_config(horizon=3), cache)
     assert cache.suites.get("scripted") == applied
+
+
+OWN_METRIC = """
+from toolkit.tasks import Benchmark, Item, Score, metric
+
+@metric("is_short", version=1)
+def is_short(response, reference):
+    return Score(float(len(response) < 9), response)
+
+ITEMS = [Item(str(n), f"Say {n}.", (str(n),)) for n in range(4)]
+MINE = Benchmark(name="mine", version="1", field="qa", metric="is_short", licence="", load=lambda: ITEMS)
+"""
+
+
+def test_the_metric_of_a_benchmark_file_is_scored_if_the_suite_file_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METRICS, "_loaded", dict(METRICS._loaded))
+    (tmp_path / "mine.py").write_text(OWN_METRIC)
+    config = suite_config(benchmarks=[{"name": "mine", "file": "mine.py"}], horizon=1)
+    suite = resolve_config(config, tmp_path)
+    cache = Cache(tmp_path / "c.duckdb")
+    generate(suite, cache, Workspace(tmp_path, tmp_path), engine=scripted(lambda model, prompt: model), encode=encode)
+    (tmp_path / "scripted.toml").write_text(
+        'name = "scripted"\nhorizon = 1\n'
+        + "".join(
+            f'[[models]]\nname = "{model.name}"\nbase_rate = {model.base_rate}\nsystem_prompt = "{model.system_prompt}"\n'
+            f'checkpoint = "made/up"\nrevision = "{"0" * 40}"\ndtype = "float32"\nmax_tokens = 16\n'
+            for model in config.models
+        ).replace('system_prompt = "None"\n', "")
+        + '[[benchmarks]]\nname = "mine"\nfile = "mine.py"\nmetrics = ["exact_match"]\n'
+        + '[engine]\nname = "scripted"\nbatch_tokens = 500\n'
+    )
+    arguments = ["--cache", str(cache.path), "--format", "csv"]
+    monkeypatch.delitem(METRICS._loaded, "is_short")  # as in a new process
+    with pytest.raises(SuiteError, match=r"'is_short' of benchmark mine is not registered.*use the suite file"):
+        toolkit("score", "scripted", *arguments)
+    with pytest.raises(SuiteError, match=r"no metric 'is_shot'.*name the suite file"):
+        toolkit("score", "scripted", "--metric", "is_shot", *arguments)
+    done = toolkit("score", str(tmp_path / "scripted.toml"), *arguments)
+    assert "is_short@1,8,0,8" in done.stdout
+    assert "exact_match@1,8,8,0" in done.stdout
