@@ -245,9 +245,14 @@ def test_names_of_files_in_a_foreign_folder_never_become_sql(cache: Cache, tmp_p
     assert not written.exists()
 
 
-def test_merging_a_cache_of_an_earlier_schema_says_how(old: Cache, cache: Cache) -> None:
-    with pytest.raises(CacheError, match="toolkit cache migrate"):
-        cache.transfer.merge(old.path)
+def test_a_cache_of_an_earlier_schema_is_taken_in_and_stays_as_it_is(old: Cache, version: int, tmp_path: Path) -> None:
+    before = old.path.read_bytes()
+    other = Cache(tmp_path / "other.duckdb")
+    other.transfer.merge(old.path)
+    assert old.path.read_bytes() == before
+    old.migrate()
+    assert content(other) == content(old)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
 def test_a_link_to_a_cache_stays_a_link(old: Cache, version: int, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ To add a command, write a file whose function registers itself with `@app.comman
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import typer
@@ -33,7 +35,8 @@ from toolkit.cli import (  # noqa: F401 - each module registers its command; hel
 )
 
 # isort: on
-from toolkit.cli.common import app
+from toolkit.cli.common import STOPPED, app
+from toolkit.cli.terminal import PrintableFormatter, guard_terminal, note
 from toolkit.core.errors import ToolkitError
 
 __all__ = ["app", "commands", "main"]
@@ -62,16 +65,30 @@ def root(context: typer.Context, version: bool = typer.Option(False, "--version"
 
 def main() -> None:
     """Run the command line; a user's mistake is one paragraph and exit code 2, never a traceback."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    guard_terminal()
+    signal.signal(signal.SIGTERM, _terminate)
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("toolkit").setLevel(logging.INFO)
     try:
         app()
     except ToolkitError as error:
-        typer.echo(f"Error: {error}", err=True)
+        note(f"Error: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted.", err=True)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if not error.filename:
+            raise
+        note(f"Error: {error.filename} cannot be used: {error.strerror}. Does it exist, and may you read and write it?")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        note("Interrupted.")
+        sys.exit(STOPPED)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Leave in order, so that drafts are deleted and transactions rolled back."""
+    sys.exit(128 + number)

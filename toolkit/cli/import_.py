@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolkit.cli.common import app, cache_path
+from toolkit.cli.paths import cache_file
 from toolkit.core.errors import SuiteError
 from toolkit.core.workspace import Workspace
 
@@ -29,6 +30,7 @@ TargetOption = Annotated[
     typer.Option(
         "--cache",
         help="The cache to import into; created if it does not exist. Default for tables and `reference`: as elsewhere.",
+        callback=cache_file,
         show_default=False,
     ),
 ]
@@ -84,7 +86,6 @@ def import_(
     if not cache:
         raise SuiteError("Name the cache to import into: --cache FILE")
     target = Cache(cache)
-    target.create()
     typer.echo(f"{target.path}: imported {_counts(target.transfer.merge(source, prefer))} from {source}.")
 
 

@@ -69,17 +69,23 @@ def write(rows: "pa.Table | list[dict[str, Any]]", format: str, output: Path | N
         output: The file; None for stdout.
 
     Raises:
-        ToolkitError: The file cannot be written.
+        ToolkitError: The file cannot be written, or the rows are not text and stdout is a terminal.
     """
     import pyarrow as pa
 
+    on_terminal = sys.stdout.isatty() and not output
+    if format == "parquet" and on_terminal:
+        raise ToolkitError("Parquet is not text. Write it to a file: --output FILE")
+
     table = pa.Table.from_pylist(rows) if isinstance(rows, list) else rows
-    data = _encode(table, format, MAX_CELL_WIDTH if sys.stdout.isatty() and not output else sys.maxsize)
+    data = _encode(table, format, MAX_CELL_WIDTH if on_terminal else sys.maxsize)
     if output:
         try:
             output.write_bytes(data)
         except OSError as error:
             raise ToolkitError(f"{output} cannot be written: {error.strerror}. Does its folder exist?") from None
+    elif on_terminal:
+        sys.stdout.write(data.decode())
     else:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
