@@ -71,22 +71,30 @@ def main() -> None:
     handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("toolkit").setLevel(logging.INFO)
+    sys.exit(_run())  # outside any handler: an error that is still alive at the end keeps DuckDB's objects, which then complain
+
+
+def _run() -> int:
+    """Run the command and return its exit code."""
     try:
         app()
+        return 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except ToolkitError as error:
         note(f"Error: {error}")
-        sys.exit(2)
+        return 2
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
     except OSError as error:
         if not error.filename:
             raise
         note(f"Error: {error.filename} cannot be used: {error.strerror}. Does it exist, and may you read and write it?")
-        sys.exit(2)
+        return 2
     except KeyboardInterrupt:
         note("Interrupted.")
-        sys.exit(STOPPED)
+        return STOPPED
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
