@@ -64,7 +64,7 @@ def run(folder: Path, arguments: list[str], *, terminal: bool) -> str:
         ["status"],
         ["cache", "info"],
         ["cache", "list"],
-        ["sql", f"SELECT '{HOSTILE}' FROM nothing"],
+        ["sql", f'FROM "{HOSTILE}"'],
         ["train", HOSTILE],
     ],
     ids=lambda arguments: printable(" ".join(arguments))[:30],
@@ -72,7 +72,7 @@ def run(folder: Path, arguments: list[str], *, terminal: bool) -> str:
 def test_what_a_terminal_would_obey_is_escaped_there_and_nowhere_else(arguments: list[str], folder: Path) -> None:
     on_terminal = run(folder, arguments, terminal=True)
     assert not [code for code in HARMFUL if code in on_terminal], on_terminal
-    assert "\\x1b" in on_terminal
+    assert "\\x1b" in on_terminal or "\\u001b" in on_terminal  # JSON has an escape of its own
     in_pipe = run(folder, arguments, terminal=False)
     assert "\x1b" in in_pipe or json.dumps(HOSTILE)[1:6] in in_pipe, in_pipe
 

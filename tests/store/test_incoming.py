@@ -38,9 +38,9 @@ ROWS: dict[str, tuple[str, str]] = {
     "UPDATE nodes SET parent = uuid() WHERE rowid = (SELECT max(rowid) FROM nodes)": ("nodes", "its parent is missing"),
     "UPDATE nodes SET question = uuid() WHERE rowid = 0": ("nodes", "row 1: its question is missing"),
     "UPDATE nodes SET depth = 7 WHERE rowid = 0": ("nodes", "row 1: its path does not have"),
-    "UPDATE embeddings SET vector = ['nan'::FLOAT] WHERE rowid = 0": ("embeddings", "row 1: its vector has numbers"),
-    "UPDATE embeddings SET vector = vector[:3] WHERE rowid = 0": ("embeddings", "row 1: its vector is not as long"),
-    "UPDATE embeddings SET vector = NULL WHERE rowid = 0": ("embeddings", "row 1: its vector has numbers"),
+    "UPDATE embeddings SET vector = ['nan'::FLOAT] WHERE rowid = 0": ("embeddings", "its vector has numbers"),
+    "UPDATE embeddings SET vector = vector[:3] WHERE rowid = 0": ("embeddings", "its vector is not as long"),
+    "UPDATE embeddings SET vector = NULL WHERE rowid = 0": ("embeddings", "its vector has numbers"),
     "UPDATE suites SET cost_unit = 'nan'": ("suites", "row 1: its cost_unit is not a finite number"),
     "UPDATE suites SET horizon = 0": ("suites", "row 1: its horizon"),
     "UPDATE suite_models SET rate_in = -1 WHERE rowid = 0": ("suite_models", "row 1: its rates"),
@@ -174,7 +174,7 @@ def test_a_file_that_leads_elsewhere_or_is_no_parquet_is_refused(kind: str, cach
     assert not new.path.exists()
 
 
-@pytest.mark.parametrize("name", ["a[1]*?", "it's", "run=1", "ü x", "a,b; c"])
+@pytest.mark.parametrize("name", ["a[1]*", "it's", "run=1", "ü x", "a,b; c"])
 def test_a_folder_may_have_any_name(name: str, cache: Cache, tmp_path: Path) -> None:
     folder = tmp_path / name / "export"
     cache.transfer.export(folder)

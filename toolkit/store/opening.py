@@ -3,6 +3,7 @@
 Knows nothing of transactions, and of the rows only the version of the schema.
 """
 
+import glob
 import logging
 import re
 import time
@@ -113,7 +114,7 @@ def limit_files(con: duckdb.DuckDBPyConnection, path: Path, allowed: Sequence[Pa
     Raises:
         CacheBusyError: It shares its file with another connection of this process, which is limited already.
     """
-    folders = [file for file in allowed if file.is_dir()]
+    folders = [name for file in allowed if file.is_dir() for name in (str(file), glob.escape(str(file)))]  # as queries spell it
     files = [beside for file in allowed if not file.is_dir() for beside in database_files(file)]
     try:
         if folders:
