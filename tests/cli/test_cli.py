@@ -295,7 +295,7 @@ def test_plan_uses_what_profile_measured(folder: Path, tmp_path: Path) -> None:
     assert re.search(r"(?m)^transformers .* profile of .* \d+ s +\d+\.\d\d$", after), after
     assert re.search(r"(?m)^two +[\d,]+ +[\d.]+ \w+ +[\d.]+ \w+ +[\d.]+ \w+ +(-|[\d.]+ \w+)$", after), after
     query = "SELECT name, read > 0 AS fast FROM 'cache/profiles.jsonl'"
-    profiles = toolkit(tmp_path, "sql", query, "--cache", str(folder / "cache/small.duckdb"))
+    profiles = toolkit(tmp_path, "sql", query, "--read", "cache/profiles.jsonl", "--cache", str(folder / "cache/small.duckdb"))
     assert profiles.returncode == 0, profiles.stderr
 
 

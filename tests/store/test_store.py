@@ -14,7 +14,7 @@ from toolkit.core.hashing import text_key
 from toolkit.core.workspace import Workspace
 from toolkit.generation.generate import generate
 from toolkit.generation.verify import verify
-from toolkit.store import SCHEMA_VERSION, STORAGE_VERSION, Cache, schema_comments
+from toolkit.store import SCHEMA_VERSION, STORAGE_VERSION, Cache, read_tables, schema_comments
 from toolkit.suites.resolving import reread
 from toolkit.suites.suite import Suite
 
@@ -168,7 +168,7 @@ def test_queries_cannot_write_anywhere(query: str, cache: Cache, tmp_path: Path,
         ("DESCRIBE transitions", len(schema_comments("transitions"))),
         ("PIVOT (FROM transitions WHERE depth = 1) ON model USING avg(quality) GROUP BY benchmark", 3),
         ("EXPLAIN SELECT * FROM nodes", 1),
-        ("SELECT * FROM read_csv('mine.csv') JOIN questions USING (item)", 1),
+        ("SELECT * FROM 'mine.csv' JOIN questions USING (item)", 1),
     ],
 )
 def test_queries_read_what_they_like(
@@ -177,7 +177,7 @@ def test_queries_read_what_they_like(
     monkeypatch.chdir(tmp_path)
     item = cache.arrow("SELECT item FROM questions ORDER BY item LIMIT 1")["item"][0].as_py()
     (tmp_path / "mine.csv").write_text(f"item,note\n{item},yes\nnone,no\n")
-    assert cache.arrow(query).num_rows == rows
+    assert cache.arrow(query, tables=read_tables(["mine.csv"])).num_rows == rows
 
 
 def test_a_failed_commit_leaves_nothing_behind(cache: Cache) -> None:

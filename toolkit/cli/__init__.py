@@ -35,7 +35,8 @@ from toolkit.cli import (  # noqa: F401 - each module registers its command; hel
 )
 
 # isort: on
-from toolkit.cli.common import app
+from toolkit.cli.common import STOPPED, app
+from toolkit.cli.terminal import PrintableFormatter, guard_terminal, note
 from toolkit.core.errors import ToolkitError
 
 __all__ = ["app", "commands", "main"]
@@ -64,22 +65,38 @@ def root(context: typer.Context, version: bool = typer.Option(False, "--version"
 
 def main() -> None:
     """Run the command line; a user's mistake is one paragraph and exit code 2, never a traceback."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("toolkit").setLevel(logging.INFO)
+    guard_terminal()
     signal.signal(signal.SIGTERM, _interrupt)
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("toolkit").setLevel(logging.INFO)
+    sys.exit(_run())  # outside any handler: an error that is still alive at the end keeps DuckDB's objects, which then complain
+
+
+def _run() -> int:
+    """Run the command and return its exit code."""
     try:
         app()
+        return 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except ToolkitError as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted.", err=True)
-        sys.exit(130)
+        note(f"Error: {error}")
+        return 2
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
+    except OSError as error:
+        if not error.filename:
+            raise
+        note(f"Error: {error.filename} cannot be used: {error.strerror}. Does it exist, and may you read and write it?")
+        return 2
+    except KeyboardInterrupt:
+        note("Interrupted.")
+        return STOPPED
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the command as Ctrl-C does, so that it cleans up after itself."""
+    """End the command as Ctrl-C does, so that drafts are deleted and transactions rolled back."""
     raise KeyboardInterrupt

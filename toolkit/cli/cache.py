@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.common import Format, FormatOption, OutputOption, app, cache_folder, cache_path, only_cache
+from toolkit.cli.common import App, Format, FormatOption, OutputOption, app, only_cache
+from toolkit.cli.paths import cache_folder, existing_cache
+from toolkit.cli.terminal import note
 from toolkit.core.errors import CacheError
 
 if TYPE_CHECKING:
     from toolkit.store import Cache
 
-group = typer.Typer(help="List, inspect, prune, compact and migrate caches.", no_args_is_help=True, rich_markup_mode=None)
+group = App(help="List, inspect, prune, compact and migrate caches.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(group, name="cache")
 
 TargetArgument = Annotated[
@@ -32,11 +34,7 @@ def _find_cache(target: str | None) -> "Cache":
 
     if target is None:
         return only_cache(None)
-    cache = Cache(Path(target) if "/" in target or target.endswith(".duckdb") else cache_path(target, None))
-    if not cache.exists():
-        remedy = "list the caches: toolkit cache list" if cache_folder().is_dir() else "make one: toolkit generate SUITE"
-        raise CacheError(f"There is no cache {cache.path}. To {remedy}")
-    return cache
+    return Cache(existing_cache(Path(target)))
 
 
 @group.command("list")
@@ -108,17 +106,16 @@ def prune(
     write([table._asdict() for table in tables], format, output)
     unused, bytes_before = sum(table.unused for table in tables), cache.path.stat().st_size
     if not runs and (more := sum(table.unused for table in cache.housekeeping.unused(runs=True)) - unused):
-        typer.echo(f"{more} more rows are kept for runs of superseded suites; to include them: --runs", err=True)
+        note(f"{more} more rows are kept for runs of superseded suites; to include them: --runs")
     if not unused:
-        typer.echo(f"{cache.path}: nothing to prune.", err=True)
+        note(f"{cache.path}: nothing to prune.")
     elif not yes:
-        typer.echo(f"{cache.path}: {unused} rows would be deleted; nothing was changed. To delete them: --yes", err=True)
+        note(f"{cache.path}: {unused} rows would be deleted; nothing was changed. To delete them: --yes")
     else:
         backup = cache.housekeeping.prune(runs)
-        typer.echo(
+        note(
             f"{cache.path}: {unused} rows deleted, {format_bytes(bytes_before)} before, "
-            f"{format_bytes(cache.path.stat().st_size)} after. The previous file is {backup}; delete it if all is well.",
-            err=True,
+            f"{format_bytes(cache.path.stat().st_size)} after. The previous file is {backup}; delete it if all is well."
         )
 
 

@@ -1,15 +1,16 @@
 """What several commands share: the app, options, where caches are, and how a suite is opened."""
 
-import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from toolkit.cli.paths import Function, cache_file, cache_folder, existing_cache, output_file, with_force
 from toolkit.cli.trust import consent
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheError, SuiteChangedError, SuiteError, did_you_mean
@@ -20,7 +21,22 @@ if TYPE_CHECKING:
     from toolkit.suites.config import SuiteConfig, TrainConfig
     from toolkit.suites.suite import Suite
 
-app = typer.Typer(
+
+class App(typer.Typer):
+    """A group of commands; those with `--output` have `--force`."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
+        """Register a command."""
+        register = super().command(name, **settings)
+
+        def decorate(function: Function) -> Function:
+            register(with_force(function))
+            return function
+
+        return decorate
+
+
+app = App(
     name="toolkit",
     help="Cache every response of a pool of language models once; train and evaluate routers over them in seconds.",
     no_args_is_help=True,
@@ -38,7 +54,11 @@ SuiteArgument = Annotated[str, typer.Argument(help="A suite file (NAME.toml), or
 CacheOption = Annotated[
     Path | None,
     typer.Option(
-        "--cache", help="The cache file. Default: $TOOLKIT_CACHE/SUITE.duckdb, else cache/SUITE.duckdb.", show_default=False
+        "--cache",
+        help="The cache: a file, or NAME for NAME.duckdb in the folder of caches. Default: the suite's, in $TOOLKIT_CACHE or "
+        "cache.",
+        callback=cache_file,
+        show_default=False,
     ),
 ]
 
@@ -55,7 +75,8 @@ class Format(StrEnum):
 
 FormatOption = Annotated[Format, typer.Option("--format", help="table for people; the others for programs.")]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="File to write the rows to, instead of stdout.", show_default=False)
+    Path | None,
+    typer.Option("--output", help="File to write the rows to, instead of stdout.", callback=output_file, show_default=False),
 ]
 
 
@@ -99,18 +120,13 @@ class SuiteFile(NamedTuple):
     is_recorded: bool = False
 
 
-def cache_folder() -> Path:
-    """Return the folder of caches: `$TOOLKIT_CACHE`, or else `cache` in the current folder."""
-    return Path(os.environ.get("TOOLKIT_CACHE") or "cache")
-
-
 def cache_path(suite: str, path: Path | None) -> Path:
     """Return the path of a suite's cache: the one that the user names, or the default."""
     return path or cache_folder() / f"{suite}.duckdb"
 
 
-def only_cache(path: Path | None) -> "Cache":
-    """Return the cache to use if no suite is named: the one that the user names, or the only one in the folder of caches.
+def only_cache(path: Path | None, suite: str | None = None) -> "Cache":
+    """Return the cache that the user names, that of a suite, or else the only one in the folder of caches.
 
     Raises:
         CacheError: There is no cache, or several.
@@ -118,7 +134,9 @@ def only_cache(path: Path | None) -> "Cache":
     from toolkit.store import Cache
 
     if path:
-        return Cache(path)
+        return Cache(existing_cache(path))
+    if suite and cache_path(suite, None).exists():
+        return Cache(cache_path(suite, None))
     paths = sorted(cache_folder().glob("*.duckdb"))
     if not paths:
         raise CacheError(
@@ -295,7 +313,9 @@ def _missing_cache(reference: str, cache: "Cache", path: Path | None) -> CacheEr
     from benchmarks.reference import SUITE
     from toolkit.suites.loading import shipped_suites
 
-    message = f"There is no cache {cache.path}."
+    message, usual = f"There is no cache {cache.path}.", cache_path(reference, None)
+    if path and usual.exists():
+        return CacheError(f"{message} Suite {reference!r} has one: leave --cache out, or name it: --cache {quote(str(usual))}")
     if _has_file(reference):
         if reference == SUITE:
             message += f"\nTo import the shipped one: {command('import', 'reference', cache=path)}"

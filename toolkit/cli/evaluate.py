@@ -15,10 +15,10 @@ from toolkit.cli.common import (
     OutputOption,
     RunsDirOption,
     app,
-    cache_folder,
     cache_path,
     open_suite,
 )
+from toolkit.cli.paths import cache_folder
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheError, PolicyError, SuiteError, did_you_mean
 from toolkit.core.text import printable
@@ -65,7 +65,7 @@ def evaluate(
 
     Example: toolkit evaluate quickstart
     """
-    _check_options(alpha, overhead_rate, output)
+    _check_options(alpha, overhead_rate)
 
     from toolkit.replay.table import load_table
     from toolkit.report.evaluation import render
@@ -92,20 +92,15 @@ def evaluate(
         write(evaluation_rows(evaluation), format, output)
 
 
-def _check_options(alpha: float | None, overhead_rate: float, output: Path | None) -> None:
+def _check_options(alpha: float | None, overhead_rate: float) -> None:
     """Check the options that nothing else checks before the work.
 
     Raises:
         SuiteError: A price is not a finite number.
-        ToolkitError: The output cannot be written.
     """
-    from toolkit.report.output import check_output
-
     for option, value in (("--alpha", alpha), ("--overhead-rate", overhead_rate)):
         if value is not None and not math.isfinite(value):
             raise SuiteError(f"{option} takes a finite number of at least 0, e.g. {option} 0.05; this is {value}.")
-    if output:
-        check_output(output)
 
 
 def _open_router(target: str, cache: Path | None, runs_dir: Path, split: "Split", trust: bool) -> "tuple[Router, Suite, Cache]":

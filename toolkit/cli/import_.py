@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from toolkit.cli.common import STOPPED, app, cache_path
+from toolkit.cli.paths import cache_file
 from toolkit.cli.progress_bar import ProgressBar
 from toolkit.core.errors import SuiteError
 from toolkit.core.text import printable
@@ -34,6 +35,7 @@ TargetOption = Annotated[
     typer.Option(
         "--cache",
         help="The cache to import into; created if it does not exist. Default for tables and `reference`: as elsewhere.",
+        callback=cache_file,
         show_default=False,
     ),
 ]
@@ -110,7 +112,6 @@ def import_(
     if not cache:
         raise SuiteError("Name the cache to import into: --cache FILE")
     target = Cache(cache)
-    target.create()
     typer.echo(f"{target.path}: imported {_counts(target.transfer.merge(source, prefer))} from {source}.")
 
 

@@ -7,6 +7,8 @@ from typing import Self
 
 import typer
 
+from toolkit.core.text import printable
+
 LOG_INTERVAL = 30.0
 """Seconds between two lines of progress if stderr is no terminal, such as a log file."""
 
@@ -29,7 +31,7 @@ class ProgressBar:
         self._last_line = time.monotonic()
         self._is_terminal = console.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -54,7 +56,7 @@ class ProgressBar:
     def stage(self, title: str) -> None:
         """Show the title of a new stage; the first one shows the bar."""
         self._progress.start()
-        self._progress.update(self._task, description=title)
+        self._progress.update(self._task, description=printable(title))
         if not self._is_terminal:
             typer.echo(title, err=True)
 

@@ -22,4 +22,4 @@ def show(
     """
     from toolkit.report.question import render
 
-    typer.echo(render(only_cache(cache), question, suite, sample))
+    typer.echo(render(only_cache(cache, suite), question, suite, sample))

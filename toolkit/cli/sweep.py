@@ -123,13 +123,11 @@ def sweep(
 
 def _check_files(runs_dir: Path, plot: Path | None, output: Path | None) -> None:
     """Check what the sweep is to write, before any training."""
-    from toolkit.report.output import check_folder, check_output, check_plot
+    from toolkit.report.output import check_folder, check_plot
 
     check_folder(runs_dir, "--runs-dir")
     if plot:
         check_plot(plot)
-    if output:
-        check_output(output)
     if plot and output and plot.resolve() == output.resolve():
         raise SuiteError(f"--plot and --output are both {plot}. Name two files.")
 

@@ -15,6 +15,7 @@ from toolkit.cli.common import (
     only_cache,
     read_suite,
 )
+from toolkit.cli.terminal import note
 from toolkit.core.errors import SuiteError
 from toolkit.core.workspace import Workspace
 
@@ -85,13 +86,13 @@ def verify(
             for recorded, workspace in suites
         }
         _write_regenerations(regenerations, checks, format, output)
-    for note in unfinished_writes(opened):
-        typer.echo(note, err=True)
+    for line in unfinished_writes(opened):
+        note(line)
     failed = sum(finding.wrong > 0 for finding in findings)
     if failed:
-        typer.echo(f"{opened.path}: {failed} of {len(findings)} checks failed.", err=True)
+        note(f"{opened.path}: {failed} of {len(findings)} checks failed.")
         raise typer.Exit(1)
-    typer.echo(f"{opened.path}: all {len(findings)} checks passed.", err=True)
+    note(f"{opened.path}: all {len(findings)} checks passed.")
 
 
 def _parse_share(text: str) -> float:
@@ -142,4 +143,4 @@ def _write_regenerations(
     write(changes, format, output)
     if rankings:
         table = aligned(list(rankings[0]), [list(row.values()) for row in rankings])
-        typer.echo(f"\nRanking of all fixed paths by mean R, with the regenerated responses:\n{table}", err=True)
+        note(f"\nRanking of all fixed paths by mean R, with the regenerated responses:\n{table}")

@@ -5,9 +5,20 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from toolkit.core.text import is_well_formed
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def content_sha256(path: Path, counts: Callable[[str], bool] = lambda name: True) -> str:
@@ -88,3 +99,15 @@ def sync_to_disk(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def kind_of(path: Path) -> str:
+    """Return "a file", "nothing", or what else a path leads to; nothing is opened, because a named pipe would block."""
+    if not is_well_formed(str(path)) or "\0" in str(path):
+        return "no name that a file can have"
+    try:
+        return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "a file")
+    except FileNotFoundError:
+        return "nothing"
+    except OSError as error:
+        return f"not accessible ({error.strerror})"

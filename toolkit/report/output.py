@@ -13,17 +13,20 @@ PICTURE_MAGIC = {".png": (b"\x89PNG",), ".pdf": (b"%PDF",), ".svg": (b"<?xml", b
 """How the picture formats that `check_plot` accepts begin."""
 
 
-def check_output(path: Path, option: str = "--output") -> None:
-    """Check that a file can be written, and that it takes the place of no folder and no cache.
+def check_output(path: Path, option: str = "--output", *, overwrite: bool = True) -> None:
+    """Check that a file can be written, and that it takes the place of no folder, no cache and nothing that must stay.
 
     Args:
         path: The file; it need not exist. Pipes and devices are accepted.
         option: The option that names it.
+        overwrite: Whether it may take the place of another file. A cache always stays.
 
     Raises:
         ToolkitError: It cannot be written.
     """
     mode = _mode(path, option)
+    if path.suffix == ".duckdb" or _belongs_to_cache(path):
+        raise ToolkitError(f"{option} {path} is named like a cache, which no output replaces. Name another file.")
     if mode is None:
         _check_folder_of(path, option)
     elif stat.S_ISDIR(mode):
@@ -32,6 +35,8 @@ def check_output(path: Path, option: str = "--output") -> None:
         raise ToolkitError(f"{option} {path} exists and may not be written. Name another file, or change its permissions.")
     elif stat.S_ISREG(mode) and _begins(path)[CACHE_MAGIC[0]] == CACHE_MAGIC[1]:
         raise ToolkitError(f"{option} {path} is a cache, which no output replaces. Name another file.")
+    elif stat.S_ISREG(mode) and not overwrite:
+        raise ToolkitError(f"{option} {path} exists already. Name another file, or overwrite it: --force")
 
 
 def check_plot(path: Path, option: str = "--plot") -> None:
@@ -90,6 +95,12 @@ def _mode(path: Path, option: str) -> int | None:
         return None
     except (OSError, ValueError) as error:  # a name that is too long, a loop of links, NUL
         raise ToolkitError(f"{option} {path} cannot be used: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _belongs_to_cache(path: Path) -> bool:
+    """Return whether a path is that of a log or a copy of blocks beside a cache."""
+    cache = path.with_suffix("")
+    return path.suffix in (".wal", ".blocks") and cache.is_file() and _begins(cache)[CACHE_MAGIC[0]] == CACHE_MAGIC[1]
 
 
 def _begins(path: Path) -> bytes:

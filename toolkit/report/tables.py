@@ -81,7 +81,7 @@ def write(rows: "pa.Table | list[dict[str, Any]]", format: str, output: Path | N
         output: The file; None for stdout.
 
     Raises:
-        ToolkitError: The file cannot be written.
+        ToolkitError: The file cannot be written, or the rows are not text and stdout is a terminal.
     """
     import pyarrow as pa
 

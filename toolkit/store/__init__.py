@@ -23,6 +23,7 @@ from toolkit.store.scores import ScoreCount, Scores, UnscoredResponse
 from toolkit.store.spool import Batch
 from toolkit.store.suites import NodeCounts, ProgressRow, Suites
 from toolkit.store.transfer import Prefer, Transfer
+from toolkit.store.user_queries import read_tables
 from toolkit.store.verification import check_rows
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "check_rows",
     "iterate_rows",
     "now",
+    "read_tables",
     "schema_comments",
 ]
 

@@ -122,17 +122,19 @@ class Embeddings:
                 return _incomplete(con, suite)
             row_ids, vector = np.unique(row_id, return_inverse=True)
             [(threads,)] = con.execute("SELECT current_setting('threads')").fetchall()
-            with suppress(duckdb.OutOfMemoryException):  # it already holds more, and continues without the limit
+            # it already holds more, or a user's query has locked the settings: then without the limit
+            with suppress(duckdb.OutOfMemoryException, duckdb.InvalidInputException):
                 con.execute(f"SET memory_limit = '{FETCH_MEMORY_MB * threads}MB'")
             try:
                 vectors = _fetch_vectors(con, suite.encoder, row_ids)
             finally:  # the limit holds for all connections of this process
-                con.execute("RESET memory_limit")
+                with suppress(duckdb.InvalidInputException):
+                    con.execute("RESET memory_limit")
         return ObservedTexts(position, number, 1 + vector, vectors, n_texts=len(row_ids), n_missing=0)
 
     def sample(self, suite: Suite, seed: int, limit: int) -> list[CheckedEmbedding]:
         """Draw a seeded sample of a suite's embedded texts."""
-        rows = self._file.arrow(
+        rows = self._file.fetch(
             f"WITH {_decision_texts(suite)}, texts AS (SELECT DISTINCT text FROM decision_texts)"
             " SELECT e.text AS key, texts.text, e.vector FROM texts"
             " JOIN embeddings AS e ON e.encoder = $encoder AND e.text = left(sha256(texts.text), 32)::UUID"
@@ -143,7 +145,7 @@ class Embeddings:
 
     def texts_by_hop(self, suite: Suite, positions: Sequence[int], limit: int) -> list[str]:
         """Return up to `limit` texts that decision nodes of each hop observe, in trees at the given rows of the table."""
-        rows = self._file.arrow(
+        rows = self._file.fetch(
             f"WITH {_decision_texts(suite)} SELECT text FROM decision_texts"
             " JOIN (SELECT unnest($positions::INTEGER[]) AS position) USING (position)"
             " JOIN suite_paths AS p ON p.suite = $suite AND p.number = decision_texts.number"

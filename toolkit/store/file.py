@@ -5,8 +5,6 @@ turns. Every wait is bounded, and the error names the process that holds the fil
 """
 
 import logging
-import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -17,14 +15,16 @@ import duckdb
 
 from toolkit import __version__
 from toolkit.core.commands import command
-from toolkit.core.errors import CacheBusyError, CacheError
-from toolkit.core.files import atomic_path
-from toolkit.store.checkpoint import checkpoint, copy_of, repair
+from toolkit.core.errors import CacheError
+from toolkit.core.files import atomic_path, kind_of
+from toolkit.store.checkpoint import checkpoint, copy_of
+from toolkit.store.foreign import check_objects, check_tables, objects_of
 from toolkit.store.migrations import upgrade
+from toolkit.store.opening import FileState, damaged, is_damage, open_cache, remember_checked, state_of
 from toolkit.store.queries import named_queries
-from toolkit.store.rewrite import free_name, quoted, rewrite
-from toolkit.store.rows import first_row
+from toolkit.store.rewrite import free_name, quoted, remove_abandoned_drafts, rewrite
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema
+from toolkit.store.user_queries import run_query
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,33 +32,13 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 60.0
 """Longest time to wait for a process that holds the file, unless told otherwise."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
-"""Seconds between two attempts to open a held file."""
 
 logger = logging.getLogger("toolkit")
-
-_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
-_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
-_PIVOT = re.compile(r"[\s(]*(PIVOT|FROM|SELECT|WITH)\b", re.IGNORECASE)
-"""Beginning of a statement that DuckDB splits in two to pivot; it also splits the COPY of a pivot."""
-_DAMAGE = re.compile(r"read enough bytes|[Cc]orrupt|checksum|INTERNAL Error|FATAL Error|Serialization Error")
-"""What DuckDB reports of a damaged file, as opposed to a wrong query."""
-_READ_CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
-"""Opening a file never downloads an extension."""
-_WRITE_CONFIG = _READ_CONFIG | {"wal_autocheckpoint": "1TB"}
-"""`checkpoint` alone decides when a commit moves from the write-ahead log into the file."""
-
-
-FileState = tuple[int, int, int]
-"""Inode, size and modification time: another state means that somebody has written to the file."""
 
 
 def now() -> datetime:
     """Return the current time as caches store it: UTC, without a time zone."""
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-NO_QUERY = "That is not a query that returns rows. An example: SELECT * FROM progress"
 
 
 class CacheFile:
@@ -78,8 +58,15 @@ class CacheFile:
         """The file's state after this object's last commit."""
 
     def exists(self) -> bool:
-        """Return whether the file exists."""
-        return self.path.exists()
+        """Return whether the file exists.
+
+        Raises:
+            CacheError: Something else has that name, or no file can have it.
+        """
+        kind = kind_of(self.path)
+        if kind in ("a file", "nothing"):
+            return kind == "a file"
+        raise CacheError(f"{self.path} is {kind}, not a cache. Name another file with --cache FILE.")
 
     def create(self) -> None:
         """Create an empty cache, or migrate the file if it exists; two processes may do so at once.
@@ -87,7 +74,9 @@ class CacheFile:
         Raises:
             CacheError: The folder cannot be written.
         """
-        if self.exists():
+        exists = self.exists()
+        remove_abandoned_drafts(self.path)
+        if exists:
             self.migrate()
             return
         try:
@@ -139,31 +128,47 @@ class CacheFile:
             "%s has schema version %d and is migrated to %d; the previous file is kept as %s.",
             *(self.path, version, SCHEMA_VERSION, backup),
         )
-        rewrite(con, self.path, lambda draft: upgrade(draft, version), backup)
+
+        def change(draft: duckdb.DuckDBPyConnection) -> None:
+            upgrade(draft, version)
+            objects = objects_of(draft, "draft")
+            check_tables(objects, self.path, of_today=True)
+            check_objects(objects, self.path, of_today=True)
+
+        rewrite(con, self.path, change, backup)
         return backup
 
     @contextmanager
-    def read(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def read(
+        self, wait: float | None = None, folder: Path | None = None, *, spills: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file read-only for a `with` block; other readers may open it at the same time.
 
         Args:
             wait: Longest time, in seconds, to wait for a process that holds the file; default: the cache's own.
+            folder: The one folder in which the connection may read and write files; default: none.
+            spills: Whether queries that fill the memory may use temporary files beside the cache.
         """
-        con = self._open(read_only=True, wait=wait)
+        con = self._open(read_only=True, wait=wait, allowed=[folder] if folder else [], spills=spills)
         try:
             yield con
         except duckdb.Error as error:
-            if _DAMAGE.search(str(error)):
-                raise self._damaged(error) from None
+            if is_damage(error):
+                raise damaged(self.path, error) from None
             raise
         finally:
             con.close()
 
     @contextmanager
-    def write(self, wait: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the file for one transaction, which the end of the `with` block commits and any exception rolls back."""
-        con = self._open(read_only=False, wait=wait)
-        self.state_at_open, self.state_at_close = _state(self.path), None
+    def write(self, wait: float | None = None, source: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the file for one transaction, which the end of the `with` block commits and any exception rolls back.
+
+        Args:
+            wait: Longest time, in seconds, to wait for a process that holds the file; default: the cache's own.
+            source: A folder or another cache that the connection may read; default: none.
+        """
+        con = self._open(read_only=False, wait=wait, allowed=[source] if source else [])
+        self.state_at_open, self.state_at_close = state_of(self.path), None
         file = self.path.open("rb")  # closed after `con`: closing a file releases the process's lock on it
         try:
             con.begin()
@@ -174,7 +179,8 @@ class CacheFile:
                 raise
             con.commit()
             checkpoint(con, file, self.path)
-            self.state_at_close = _state(self.path)
+            self.state_at_close = state_of(self.path)
+            remember_checked(self.path)
         except (duckdb.IOException, duckdb.FatalException, duckdb.TransactionException) as error:
             raise CacheError(
                 f"The cache {self.path} cannot be written: {error}. Is the disk full? What was committed before is safe."
@@ -218,8 +224,10 @@ class CacheFile:
             query = f"FROM {source}"
         return pl.DataFrame(pl.from_arrow(self.arrow(query, parameters)))
 
-    def _open(self, read_only: bool, wait: float | None = None) -> duckdb.DuckDBPyConnection:
-        con, version = self.open_any_version(read_only, wait)
+    def _open(
+        self, read_only: bool, wait: float | None = None, allowed: Sequence[Path] = (), *, spills: bool = True
+    ) -> duckdb.DuckDBPyConnection:
+        con, version = self.open_any_version(read_only, wait, allowed, spills=spills)
         if version < SCHEMA_VERSION:
             con.close()
             if read_only:
@@ -228,138 +236,57 @@ class CacheFile:
                     f"Migrate it, which keeps a backup: {command('cache', 'migrate', self.path)}"
                 )
             self.migrate()
-            con, _ = self.open_any_version(read_only, wait)
+            con, _ = self.open_any_version(read_only, wait, allowed)
         return con
 
-    def open_any_version(self, read_only: bool = True, wait: float | None = None) -> tuple[duckdb.DuckDBPyConnection, int]:
-        """Open a cache of any schema, waiting for processes that hold it; return the connection and the schema's version.
+    def open_any_version(
+        self, read_only: bool = True, wait: float | None = None, allowed: Sequence[Path] = (), *, spills: bool = True
+    ) -> tuple[duckdb.DuckDBPyConnection, int]:
+        """Open a cache of any schema; return the connection and the schema's version.
 
         Raises:
-            CacheError: There is no file, or it is not a cache, or it is damaged or too new.
+            CacheError: There is no file, or it is not a cache, or it is damaged, foreign or too new.
             CacheBusyError: Another process held it for longer than `wait` seconds.
         """
-        wait = self.wait if wait is None else wait
-        if not self.exists():
-            raise CacheError(f"There is no cache {self.path}. Create it with: {command('generate', 'SUITE', cache=self.path)}")
-        deadline, pause, warned = time.monotonic() + wait, FIRST_PAUSE, False
-        while True:
-            repair(self.path)
-            try:
-                con = duckdb.connect(str(self.path), read_only=read_only, config=_READ_CONFIG if read_only else _WRITE_CONFIG)
-                break
-            except (duckdb.IOException, duckdb.ConnectionException) as error:
-                holder = _holder(str(error))
-                if holder is None:
-                    raise self._unreadable(error) from None
-                if time.monotonic() > deadline:
-                    raise CacheBusyError(
-                        f"The cache {self.path} is held by {holder}; waited {wait:.0f} s. "
-                        "Close the connection there (a notebook keeps it open until it is closed), then repeat the command."
-                    ) from None
-                if not warned and time.monotonic() > deadline - wait + 1:
-                    warned = True
-                    logger.warning("waiting for %s, which holds %s (at most %.0f s)", holder, self.path, wait)
-                time.sleep(pause)
-                pause = min(pause * 1.5, LONGEST_PAUSE)
-            except duckdb.Error as error:
-                raise self._unreadable(error) from None
-        try:
-            if not read_only:
-                con.execute("PRAGMA disable_checkpoint_on_shutdown")
-            return con, self._schema_version(con)
-        except BaseException:
-            con.close()
-            raise
-
-    def _unreadable(self, error: Exception) -> CacheError:
-        reason = str(error).splitlines()[0]
-        return CacheError(
-            f"The file {self.path} cannot be opened as a cache: {reason} It is left as it is; "
-            "name another file with --cache FILE."
-        )
-
-    def _damaged(self, error: Exception) -> CacheError:
-        return CacheError(
-            f"The cache {self.path} is damaged: {str(error).splitlines()[0]} It is left as it is. "
-            f"Use a copy or a backup instead. To see what lies beside the file: {command('cache', 'list', self.path.parent)}"
-        )
-
-    def _schema_version(self, con: duckdb.DuckDBPyConnection) -> int:
-        try:
-            row = first_row(con, "SELECT value FROM meta WHERE key = 'schema_version'")
-        except duckdb.CatalogException:
-            row = None
-        except duckdb.Error as error:
-            raise self._damaged(error) from None
-        if row is None:
-            raise CacheError(
-                f"{self.path} is a DuckDB file, but not a cache of this toolkit. It is left as it is; "
-                "name another file with --cache FILE."
-            )
-        if int(row[0]) > SCHEMA_VERSION:
-            raise CacheError(
-                f"{self.path} has schema version {row[0]}; this toolkit ({__version__}) knows up to {SCHEMA_VERSION}. "
-                "Update the toolkit: git pull in its clone, or install the newest release."
-            )
-        return int(row[0])
+        return open_cache(self.path, self.wait if wait is None else wait, allowed, read_only=read_only, spills=spills)
 
     def query(self, name: str, /, **parameters: Any) -> "pa.Table":
         """Run a query of `queries.sql` by its name."""
-        return self.arrow(named_queries("queries.sql")[name], parameters)
+        return self.fetch(named_queries("queries.sql")[name], parameters)
 
-    def arrow(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> "pa.Table":
-        """Run one read-only query and return its rows; the query may read other files, but cannot write any.
+    def fetch(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> "pa.Table":
+        """Run a query of the toolkit and return its rows.
+
+        Raises:
+            CacheError: The query fails.
+        """
+        with self.read() as con, self._named_errors():
+            return con.sql(query, params=parameters).to_arrow_table()
+
+    def arrow(
+        self,
+        query: str,
+        parameters: Mapping[str, Any] | Sequence[Any] | None = None,
+        tables: "Mapping[str, pa.Table] | None" = None,
+    ) -> "pa.Table":
+        """Run one query and return its rows; it can read the cache and `tables`, and can neither read nor write a file.
+
+        Args:
+            query: The query.
+            parameters: Values of its parameters.
+            tables: Arrow tables that the query may read beside the cache, by name.
 
         Raises:
             CacheError: The query is wrong, or not a single read-only query.
         """
-        with self.read() as con:
-            try:
-                _check_reads(query)
-                relation = con.sql(query, params=parameters)
-                if relation is None:
-                    raise CacheError(NO_QUERY)
-                return relation.to_arrow_table()
-            except duckdb.Error as error:
-                if _DAMAGE.search(str(error)):
-                    raise
-                raise CacheError(f"{error}\nTo list the views and their columns: toolkit schema") from None
+        with self.read(spills=False) as con, self._named_errors():
+            return run_query(con, query, parameters, tables or {})
 
-
-def _check_reads(query: str) -> None:
-    """Refuse everything but a single read-only query: the cache is open read-only, but COPY, ATTACH and others write elsewhere.
-
-    Reading files (`read_csv`) is allowed, so external access is not simply off. Statements not known to only read are refused.
-
-    Raises:
-        CacheError: It is something else.
-    """
-    statements = duckdb.extract_statements(query)
-    if not statements:
-        raise CacheError(NO_QUERY)
-    kind = statements[0].type
-    if kind == duckdb.StatementType.EXPLAIN and (explained := _EXPLAIN.match(query)):
-        _check_reads(query[explained.end() :])
-        return
-    reads_only = kind == duckdb.StatementType.SELECT or (kind == duckdb.StatementType.MULTI and _PIVOT.match(query))
-    if len(statements) > 1 or not reads_only:
-        raise CacheError(
-            "Caches are read-only here: give a single query (SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, PIVOT, EXPLAIN). "
-            "To write results to a file: --output FILE --format csv|json|markdown|parquet."
-        )
-
-
-def _holder(message: str) -> str | None:
-    match = _HOLDER.search(message)
-    if match:
-        return f"process {match['pid']} ({Path(match['program']).name or 'unknown program'})"
-    if "different configuration" in message:
-        return "another connection of this process"
-    if "Could not set lock" in message or "being used by another process" in message:
-        return "another process"
-    return None
-
-
-def _state(path: Path) -> FileState:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            if is_damage(error):
+                raise
+            raise CacheError(f"{error}\nTo list the views and their columns: toolkit schema") from None

@@ -8,8 +8,9 @@ from uuid import UUID
 import duckdb
 
 from toolkit.core.errors import CacheBusyError
-from toolkit.store.file import CacheFile, FileState
+from toolkit.store.file import CacheFile
 from toolkit.store.key_index import KeyIndex
+from toolkit.store.opening import FileState
 from toolkit.store.rows import Row, insert_new, iterate_rows, key_table, stage_rows
 from toolkit.store.spool import Batch, Spool
 from toolkit.suites.suite import Suite

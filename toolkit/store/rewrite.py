@@ -5,7 +5,9 @@ throughout, so nobody commits to a file that is about to be replaced.
 """
 
 import os
+import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +23,8 @@ from toolkit.store.schema import STORAGE_VERSION
 LOCK_LINGER_SECONDS = 0.2
 """Time that the lock is held after the replacement, so that a process which has opened the old file but not locked it yet is
 refused, and opens the new file instead of writing to one that nobody will read."""
+YOUNG_SECONDS = 60.0
+"""Age below which a draft is not deleted: its process may not have locked it yet."""
 
 
 def rewrite(
@@ -41,7 +45,7 @@ def rewrite(
         CacheError: The copy differs from the original, or cannot be written. The original is unchanged.
     """
     path = path.resolve()  # a link to the file stays a link
-    draft = path.with_name(f".{path.name}.draft")  # one name is enough: the lock is held
+    draft = draft_files(path)[0]
     file = path.open("rb")  # closed after `con`: closing a file gives up the process's lock on it
     try:
         checkpoint(con, file, path)  # so that the backup contains the write-ahead log
@@ -73,6 +77,47 @@ def rewrite(
         file.close()
 
 
+def draft_files(path: Path) -> list[Path]:
+    """Return the paths of the new file that is about to replace a cache, first the file itself."""
+    path = path.resolve()
+    return database_files(path.with_name(f".{path.name}.draft"))  # one name is enough: the lock is held
+
+
+def database_files(path: Path) -> list[Path]:
+    """Return the file of a database and those that DuckDB keeps beside it."""
+    return [path.with_name(path.name + suffix) for suffix in ("", ".wal", ".wal.recovery", ".wal.checkpoint")]
+
+
+def remove_abandoned_drafts(path: Path) -> None:
+    """Delete what killed processes have left beside a cache: new files that were never given its name.
+
+    DuckDB locks a file while a process has it open; a draft without a lock that is no longer young belongs to nobody.
+    """
+    path = path.resolve()
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{8}}(\.wal)?|import-\w+)")
+    with suppress(OSError):
+        for draft in path.parent.iterdir():
+            if pattern.fullmatch(draft.name) and _is_abandoned(draft):
+                shutil.rmtree(draft, ignore_errors=True) if draft.is_dir() else draft.unlink(missing_ok=True)
+
+
+def _is_abandoned(draft: Path) -> bool:
+    if draft.is_symlink() or time.time() - draft.stat().st_mtime < YOUNG_SECONDS:
+        return False
+    if draft.is_dir():
+        return all(map(_is_abandoned, draft.iterdir()))
+    if sys.platform == "win32" or draft.stat().st_nlink > 1:
+        return True  # an open file cannot be deleted there; a second name of the cache is not opened, which would unlock it
+    import fcntl
+
+    try:
+        with draft.open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def digests(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, tuple[int, int]]:
     """Return number of rows and sum of row hashes of every table of a database; the order of rows does not matter."""
     tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [database]).fetchall()
@@ -91,7 +136,7 @@ def free_name(path: Path, content: Path) -> Path:
     return free
 
 
-def quoted(path: Path) -> str:
+def quoted(path: Path | str) -> str:
     """Write a path as a SQL literal."""
     return "'" + str(path).replace("'", "''") + "'"
 

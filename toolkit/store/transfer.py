@@ -5,7 +5,6 @@ merge is refused unless the caller says which to keep.
 """
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -15,22 +14,11 @@ import duckdb
 from toolkit.core.errors import CacheError
 from toolkit.core.files import atomic_path, content_sha256
 from toolkit.store.file import CacheFile, now
-from toolkit.store.migrations import upgrade_tables
+from toolkit.store.incoming import MANIFEST, TABLES, Source, open_source
 from toolkit.store.rewrite import quoted
-from toolkit.store.rows import KEYS, first_row
+from toolkit.store.rows import first_row
 from toolkit.store.schema import SCHEMA_VERSION
 
-MANIFEST = "manifest.json"
-TABLES = {
-    **KEYS,
-    "suites": ("suite",),
-    "suite_models": ("suite", "position"),
-    "suite_questions": ("suite", "position"),
-    "suite_paths": ("suite", "number"),
-    "evaluations": ("run", "split", "alpha", "policy", "benchmark"),
-    "decisions": ("run", "node", "action"),
-}
-"""The tables that are moved, with the columns that identify a row across caches."""
 CONTENT = {"generations": ("response", "prompt_tokens", "completion_tokens", "cost"), "scores": ("value",)}
 """Columns that must agree if the keys do."""
 
@@ -57,12 +45,14 @@ class Transfer:
         rows: dict[str, int] = {}
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(folder) as draft, self._file.read() as con:
+            with atomic_path(folder) as draft:
                 draft.mkdir()
-                for table, key in TABLES.items():
-                    target = quoted(draft / f"{table}.parquet")
-                    con.execute(f"COPY (FROM {table} ORDER BY {', '.join(key)}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
-                    rows[table] = _count(con, f"FROM {table}")
+                with self._file.read(folder=draft.resolve()) as con:
+                    for table, key in TABLES.items():
+                        target = quoted(draft.resolve() / f"{table}.parquet")
+                        rows_in_order = f"FROM {table} ORDER BY {', '.join(key)}"
+                        con.execute(f"COPY ({rows_in_order}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
+                        rows[table] = _count(con, f"FROM {table}")
                 manifest = {
                     "schema_version": SCHEMA_VERSION,
                     "exported": now().isoformat(timespec="seconds"),
@@ -85,36 +75,28 @@ class Transfer:
             prefer: Whose response or score to keep if both have one and they differ.
 
         Returns:
-            Rows added by table.
+            Rows added by table. The cache is created if it does not exist.
 
         Raises:
             CacheError: The source is damaged or incomplete, or both sides differ and `prefer` does not say which to keep.
         """
-        if source.is_dir():
-            version = _check_manifest(source)
-            if version < SCHEMA_VERSION:
-                path = self._file.path
-                with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.import-") as scratch:
-                    migrated = _migrated(source, version, Path(scratch) / "migrated.duckdb")
-                    return self._merge({table: f"theirs.{table}" for table in TABLES}, source, prefer, attach=migrated)
-            return self._merge({table: _parquet(source, table) for table in TABLES}, source, prefer)
         if source.resolve() == self._file.path.resolve():
             raise CacheError(f"{source} is the cache itself. Name another source.")
-        with CacheFile(source, self._file.wait).read():
-            pass  # refuses a foreign file before it is attached
-        return self._merge({table: f"theirs.{table}" for table in TABLES}, source, prefer, attach=source)
+        with open_source(source, self._file.wait, scratch=self._file.path) as checked:
+            self._file.create()
+            return self._merge(checked, prefer)
 
-    def _merge(self, theirs: dict[str, str], source: Path, prefer: Prefer | None, attach: Path | None = None) -> dict[str, int]:
+    def _merge(self, source: Source, prefer: Prefer | None) -> dict[str, int]:
         added: dict[str, int] = {}
-        with self._file.write() as con:
-            if attach:
-                con.execute(f"ATTACH {quoted(attach)} AS theirs (READ_ONLY)")
+        theirs = source.tables
+        with self._file.write(source=source.access) as con:
+            source.attach(con)
             con.execute(
                 f"DELETE FROM generations WHERE status = 'error'"
                 f" AND generation IN (SELECT generation FROM {theirs['generations']} WHERE status = 'ok')"
             )
             for table, columns in CONTENT.items():
-                self._settle(con, table, columns, theirs[table], source, prefer)
+                self._settle(con, table, columns, theirs[table], source.path, prefer)
             for table, key in TABLES.items():
                 same = " AND ".join(f"o.{column} = t.{column}" for column in key)
                 before = _count(con, f"FROM {table}")
@@ -149,50 +131,6 @@ class Transfer:
             )
         if prefer == "theirs":
             con.execute(f"DELETE FROM {table} AS o USING {theirs} AS t WHERE {same} AND {other}")
-
-
-def _check_manifest(folder: Path) -> int:
-    """Check that a folder is a complete export; return the version of its schema."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        version = int(manifest["schema_version"])
-        hashes = {table: content["sha256"] for table, content in manifest["tables"].items()}
-    except FileNotFoundError:
-        raise CacheError(
-            f"{folder} has no {MANIFEST}: it is not an export, or an unfinished one. "
-            "Export it again: toolkit export FOLDER --cache FILE"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{folder / MANIFEST} cannot be read ({error}). Export the folder again.") from None
-    if version > SCHEMA_VERSION:
-        raise CacheError(
-            f"{folder} was exported with schema version {version}; this toolkit knows up to {SCHEMA_VERSION}. "
-            "Update the toolkit: git pull in its clone, or install the newest release."
-        )
-    if lacking := sorted(set(TABLES) - set(hashes)):
-        raise CacheError(f"{folder / MANIFEST} does not list {', '.join(lacking)}. Export the folder again.")
-    if unknown := sorted(set(hashes) - set(TABLES)):
-        raise CacheError(f"{folder / MANIFEST} lists {unknown[0]!r}, which is no table of a cache. Nothing was imported.")
-    for table, digest in hashes.items():
-        file = folder / f"{table}.parquet"
-        if not file.exists() or content_sha256(file) != digest:
-            raise CacheError(
-                f"{file} does not match {MANIFEST}: it is missing or damaged. Nothing was imported; export the folder again."
-            )
-    return version
-
-
-def _parquet(folder: Path, table: str) -> str:
-    return f"read_parquet({quoted(folder / f'{table}.parquet')})"
-
-
-def _migrated(folder: Path, version: int, path: Path) -> Path:
-    """Write an exported folder of an older schema as a database with today's tables."""
-    with duckdb.connect(str(path)) as con:
-        for table in TABLES:  # names of files in a foreign folder never become SQL
-            con.execute(f"CREATE TABLE {table} AS FROM {_parquet(folder, table)}")
-        upgrade_tables(con, version)
-    return path
 
 
 def _count(con: duckdb.DuckDBPyConnection, source: str) -> int:

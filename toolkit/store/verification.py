@@ -27,7 +27,7 @@ def check_rows(file: CacheFile) -> Iterator[tuple[str, Violations]]:
 
 
 def _violations(file: CacheFile, query: str) -> Violations:
-    result = file.arrow(
+    result = file.fetch(
         f"SELECT count(*) AS rows, count(*) FILTER (wrong) AS wrong, min(key::VARCHAR) FILTER (wrong) AS example FROM ({query})"
     )
     return Violations(**result.to_pylist()[0])
