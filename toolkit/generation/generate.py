@@ -64,14 +64,8 @@ def generate(
             written. Commits are kept.
         CacheBusyError: Others hold the file to the end; finished batches are spooled beside it.
     """
-    cache.migrate()
-    if not cache.suites.count_nodes(suite).is_usable:
-        check_sandbox(suite.config, suite.questions)
-        check_metrics(suite.config, suite.questions)
     spending = Spending(budget, suite.config.engine)
-    cache.create()
-    cache.suites.add(suite)
-    cache.generations.drain()
+    _prepare(suite, cache)
     state = GenerationState(
         suite=suite,
         cache=cache,
@@ -94,6 +88,17 @@ def generate(
                     _generate_hop(state, questions, depth, model, config, open_hop)
         _complete_rows(state, encode)
     return state.finish()
+
+
+def _prepare(suite: Suite, cache: Cache) -> None:
+    """Check what can be checked before long work, and add the suite to the cache, not yet as the current one of its name."""
+    cache.migrate()
+    if not cache.suites.count_nodes(suite).is_usable:
+        check_sandbox(suite.config, suite.questions)
+        check_metrics(suite.config, suite.questions)
+    cache.create()
+    cache.suites.add(suite)
+    cache.generations.drain()
 
 
 def _check_and_open(check: Callable[[], None], open_runner: OpenRunner, *arguments: Any) -> BatchRunner:

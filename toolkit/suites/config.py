@@ -4,7 +4,6 @@ Everything here is plain validated data as the user wrote it. Nothing is fetched
 """
 
 from collections.abc import Mapping
-from math import isfinite
 from string import Formatter
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -281,15 +280,6 @@ class TrainConfig(ExtensibleSection):
     def extensions(cls) -> Mapping[str, Any]:
         """Return the registry of algorithms, whose names tables may have."""
         return ALGORITHMS
-
-    @field_validator("ppo", "exact", "sb3", mode="before")
-    @classmethod
-    def _arguments(cls, arguments: Any) -> Any:
-        for name, value in arguments.items() if isinstance(arguments, dict) else ():
-            whole_numbers = isinstance(value, list | tuple) and all(isinstance(number, int) for number in value)
-            if not (whole_numbers or isinstance(value, int | str) or (isinstance(value, float) and isfinite(value))):
-                raise ValueError(f"{name} must be a finite number, true or false, text, or a list of whole numbers")
-        return arguments
 
     @field_validator("algorithm")
     @classmethod

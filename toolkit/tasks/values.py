@@ -89,7 +89,7 @@ def render_chat(value: object) -> str:
 
 def _message_text(message: dict[str, Any]) -> str:
     content = message["content"]
-    others = [name for name, value in message.items() if name not in ("role", "content") and value]
+    others = [name for name, value in message.items() if name not in ("role", "content", "id") and value]
     if others:
         raise ValueError(f"is a chat in which a message has {others[0]!r}, which has no place in a text; leave it out")
     if isinstance(content, str):
