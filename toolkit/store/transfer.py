@@ -12,7 +12,7 @@ from uuid import UUID
 import duckdb
 
 from toolkit.core.errors import CacheError
-from toolkit.core.files import atomic_path, content_sha256
+from toolkit.core.files import atomic_path, content_sha256, kind_of
 from toolkit.store.file import CacheFile, now
 from toolkit.store.incoming import MANIFEST, TABLES, Source, open_source
 from toolkit.store.rewrite import quoted
@@ -40,7 +40,9 @@ class Transfer:
         Raises:
             CacheError: The folder is not empty, or cannot be written.
         """
-        if folder.exists() and any(folder.iterdir()):
+        if (kind := kind_of(folder)) not in ("a folder", "nothing"):
+            raise CacheError(f"{folder} is {kind}, not a new folder for the export. Name another one.")
+        if kind == "a folder" and any(folder.iterdir()):
             raise CacheError(f"The folder {folder} is not empty and is left as it is. Name a new folder.")
         rows: dict[str, int] = {}
         try:
