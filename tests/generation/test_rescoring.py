@@ -203,7 +203,7 @@ def test_a_suite_file_is_applied_on_request(cache: Cache, suite: Suite) -> None:
     assert not cache.scores.missing(applied.key, [(question.key, question.metric) for question in applied.questions])
     assert content(cache)["generations"] == generations
     assert rescoring.apply_suite_file(applied, config, cache) is applied
-    with pytest.raises(SuiteError, match="toolkit generate"):
+    with pytest.raises(SuiteError, match="Generate what is new first"):
         rescoring.apply_suite_file(applied, suite_config(horizon=3), cache)
     assert cache.suites.get("scripted") == applied
 

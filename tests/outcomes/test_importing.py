@@ -119,7 +119,7 @@ def test_missing_cells_are_counted_refused_or_excluded_and_filled_later(tmp_path
     summary, cache = import_rows(tmp_path, incomplete)
     assert summary.n_missing == 3
     assert summary.missing[0] == "gsm8k/i0: org/small"
-    with pytest.raises(IncompleteCacheError, match=r"3 of 72 nodes.*toolkit import TABLE --suite theirs.*--incomplete"):
+    with pytest.raises(IncompleteCacheError, match=r"(?s)3 of 72 nodes.*--incomplete.*toolkit import TABLE --suite theirs"):
         load_table(cache, summary.suite)
     summary, cache = import_rows(tmp_path, incomplete, incomplete="exclude question")
     assert set(np.flatnonzero(load_table(cache, summary.suite).split == "excluded")) == {

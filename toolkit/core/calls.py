@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from toolkit.core.text import well_formed
@@ -55,6 +56,13 @@ def portable(function: Callable[..., Any]) -> bytes:
         return bytes(cloudpickle.dumps(function))
     except Exception as error:
         raise TypeError(f"{type(error).__name__}: {error}") from error
+
+
+def send_by_value(module: ModuleType) -> None:
+    """Let functions of a module travel by value, because the other process cannot import it."""
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(module)
 
 
 def call_each(calls: Iterable[Call], cpu: float = CPU_SECONDS, wall: float = WALL_SECONDS) -> Iterator[Outcome]:

@@ -220,13 +220,14 @@ def _incomplete(cache: Cache, suite: Suite, total: int, missing: int, what: str)
     counts = cache.suites.count_nodes(suite)
     lines = [f"{missing} of {total} {what} of suite {suite.name} are missing from {cache.path}."]
     is_imported = suite.config.models[0].is_imported
-    if what == "nodes" and counts.failed:
-        setting = '--incomplete "exclude question"' if is_imported else 'incomplete = "exclude question" in the suite'
-        lines.append(f"{counts.failed} of them failed, and others follow those. To leave their questions out: {setting}.")
-        lines.append(f"To see why: {command('status', suite.name, cache=cache.path)}")
     if is_imported:
+        lines.append('To leave their questions out, import with --incomplete "exclude question".')
         fill = command("import", "TABLE", "--suite", suite.name, cache=cache.path)
         return IncompleteCacheError("\n".join([*lines, f"Import a table that has them: {fill}"]))
+    if what == "nodes" and counts.failed:
+        setting = 'incomplete = "exclude question" in the suite'
+        lines.append(f"{counts.failed} of them failed, and others follow those. To leave their questions out: {setting}.")
+        lines.append(f"To see why: {command('status', suite.name, cache=cache.path)}")
     retry = ["--retry"] if counts.permanent else []
     return IncompleteCacheError(
         "\n".join([*lines, f"Fill it with: {command('generate', suite.name, *retry, cache=cache.path)}"])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+from toolkit.core.calls import send_by_value
 from toolkit.core.errors import BenchmarkError, did_you_mean
 from toolkit.core.workspace import Workspace
 from toolkit.suites.config import BenchmarkConfig, SuiteConfig
@@ -106,6 +107,7 @@ def _execute(entry: BenchmarkConfig, path: Path, trust: Trust) -> ModuleType:
     assert spec
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their module up
+    send_by_value(module)  # its metrics are called in another process
     try:
         exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:

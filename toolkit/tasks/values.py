@@ -71,7 +71,7 @@ def is_chat(value: object) -> bool:
 
 
 def render_chat(value: object) -> str:
-    r"""Write a chat as one text: a single message as its content, several as `role: content`, a blank line between them.
+    r"""Write a chat as one text: a single user message as its content, others as `role: content`, a blank line between.
 
     A content may be a text or a list of parts `{"type": "text", "text": ...}`, which are joined by newlines.
 
@@ -82,13 +82,15 @@ def render_chat(value: object) -> str:
         raise ValueError("is not a chat: a list of messages with role and content")
     messages: Any = value
     contents = [_message_text(message) for message in messages]
-    if len(contents) == 1:
+    if [message["role"] for message in messages] == ["user"]:
         return contents[0]
     return "\n\n".join(f"{message['role']}: {content}" for message, content in zip(messages, contents, strict=True))
 
 
 def _message_text(message: dict[str, Any]) -> str:
     content = message["content"]
+    if not isinstance(message["role"], str):
+        raise ValueError(f"is a chat in which a role is {message['role']!r}, not a text")
     others = [name for name, value in message.items() if name not in ("role", "content", "id") and value]
     if others:
         raise ValueError(f"is a chat in which a message has {others[0]!r}, which has no place in a text; leave it out")
