@@ -17,7 +17,8 @@ from toolkit.store import Cache
 
 FOREIGN = {
     "macro": "CREATE MACRO sha256(x) AS 'forged'",
-    "table macro": "CREATE MACRO duckdb_views() AS TABLE SELECT 'none' AS view_name, '' AS sql, 'x' AS database_name",
+    "table macro": "CREATE MACRO duckdb_functions() AS TABLE SELECT 'none' AS function_name, false AS internal,"
+    " 'x' AS database_name WHERE false",
     "reading macro": "CREATE MACRO count_star() AS (SELECT max(content) FROM read_text('{secret}'))",
     "view": "CREATE VIEW mine AS FROM read_text('{secret}')",
     "redefined view": "CREATE OR REPLACE VIEW progress AS SELECT 'all' AS suite, content FROM read_text('{secret}')",

@@ -36,13 +36,25 @@ Objects = dict[tuple[str, str], list[str]]
 """Definition by kind and name, in the form of `_tokens`."""
 
 
-def objects_of(con: duckdb.DuckDBPyConnection, database: str) -> Objects:
-    """Return what a database holds, without reading any of it."""
+def objects_of(con: duckdb.DuckDBPyConnection, database: str | None = None) -> Objects:
+    """Return what a database holds, without running or reading any of it.
+
+    Args:
+        con: A connection that nothing has been read from.
+        database: Its current database; default: the only one.
+    """
     objects: Objects = {}
+    with suppress(duckdb.InvalidInputException):  # another connection of this process has checked it, and locked the settings
+        con.execute("SET search_path = 'temp.main'")  # DuckDB 1 finds macros of the current database by any name
+    if database is None:
+        query = "SELECT database_name FROM system.main.duckdb_databases() WHERE NOT internal"
+        database = str(con.execute(query).fetchall()[0][0])
     for kind, query in _CATALOG.items():
         with suppress(duckdb.CatalogException):
             rows = con.execute(query, {"database": database}).fetchall()
             objects |= {(kind, name): _tokens(definition or "") for name, definition in rows}
+    with suppress(duckdb.InvalidInputException):
+        con.execute('USE "' + database.replace('"', '""') + '"')
     return objects
 
 

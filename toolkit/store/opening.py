@@ -141,8 +141,7 @@ def _check(con: duckdb.DuckDBPyConnection, path: Path, rows_only: bool) -> int:
     if _CHECKED.get(file) == state and not _has_log(file):
         return SCHEMA_VERSION
     try:
-        databases = con.execute("SELECT database_name FROM system.main.duckdb_databases() WHERE NOT internal").fetchall()
-        objects = objects_of(con, databases[0][0])
+        objects = objects_of(con)
         check_tables(objects, path, of_today=False)
         version = _schema_version(con, path) if ("table", "meta") in objects else None
         if version is None:
