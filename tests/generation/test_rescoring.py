@@ -18,7 +18,7 @@ from tests.content import content
 from tests.generation.test_scoring import code_suite, needs_bubblewrap, respond_with_code
 from tests.scripted import encode, resolve_config, right_answers, scripted, suite_config
 from toolkit.cli import app
-from toolkit.core.errors import SandboxError, SuiteError
+from toolkit.core.errors import BenchmarkError, SandboxError, SuiteError
 from toolkit.core.progress import NoProgress
 from toolkit.core.workspace import Workspace
 from toolkit.generation import rescoring
@@ -245,6 +245,9 @@ def test_the_metric_of_a_benchmark_file_is_scored_if_the_suite_file_names_it(
         toolkit("score", "scripted", *arguments)
     with pytest.raises(SuiteError, match=r"no metric 'is_shot'.*name the suite file"):
         toolkit("score", "scripted", "--metric", "is_shot", *arguments)
+    with pytest.raises(BenchmarkError, match=r"loading it runs its code"):
+        toolkit("score", str(tmp_path / "scripted.toml"), *arguments)
+    monkeypatch.setenv("TOOLKIT_TRUST", "1")
     done = toolkit("score", str(tmp_path / "scripted.toml"), *arguments)
     assert "is_short@1,8,0,8" in done.stdout
     assert "exact_match@1,8,8,0" in done.stdout

@@ -94,7 +94,7 @@ def try_input(kind: str, number: int, seed: int, workbench: Path, folder: Path) 
 
 def run(arguments: list[str], folder: Path) -> tuple[int, str]:
     """Run a command in this process, within a folder; return its exit code and what it printed, a traceback included."""
-    output = io.StringIO()
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
     code = 0
     signal.signal(signal.SIGALRM, _raise_timeout)
     with (
@@ -113,7 +113,7 @@ def run(arguments: list[str], folder: Path) -> tuple[int, str]:
             traceback.print_exc()
         finally:
             signal.alarm(0)
-    return code, output.getvalue()
+    return code, output.buffer.getvalue().decode()
 
 
 def _faults(attempt: Attempt, code: int, output: str, before: dict[str, str], folder: Path, workbench: Path) -> list[str]:

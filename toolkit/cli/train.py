@@ -62,6 +62,7 @@ def train(
     options = {"alpha": alpha, "timesteps": timesteps, "algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
     config = train_config(resolved, settings, **options)
     trained = _train(resolved, opened, config, seed, runs_dir, force, sb3_zip)
+    opened.suites.record(resolved)  # with the training settings of its file, which have worked
     if trained.cached:
         typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
     else:

@@ -118,7 +118,7 @@ def apply_suite_file(recorded: Suite, config: SuiteConfig, cache: Cache) -> Suit
     """Apply what has changed in a suite file since the suite was recorded: prices, metrics, splits, training settings.
 
     Scores what a new quality metric has not scored yet, records the suite as the current one of its name, and computes its
-    cost unit. The commands that read a suite do this first. From Python, call it after editing a suite file and before
+    cost unit. Training settings alone are not recorded before a router has been trained with them. The commands that read a suite do this first. From Python, call it after editing a suite file and before
     `load_table`, `train` or `evaluate`: `cache.suites.get` returns the suite as it was recorded last.
 
     Args:
@@ -127,7 +127,7 @@ def apply_suite_file(recorded: Suite, config: SuiteConfig, cache: Cache) -> Suit
         cache: The cache.
 
     Returns:
-        The suite as recorded now; `recorded` itself if nothing has changed.
+        The suite as the file has it; `recorded` itself if nothing has changed.
 
     Raises:
         MetricError: The new quality metric failed on some responses; all others are scored.
@@ -138,6 +138,7 @@ def apply_suite_file(recorded: Suite, config: SuiteConfig, cache: Cache) -> Suit
     if config != recorded.config:
         suite = reread(recorded, config)
         rescore(suite, cache, recorded.key, quality_metrics(suite))
-        cache.suites.record(suite)
+        if config.model_copy(update={"train": recorded.config.train}) != recorded.config:
+            cache.suites.record(suite)
     cache.suites.compute_cost_unit(suite.key)
     return suite

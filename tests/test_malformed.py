@@ -1,0 +1,19 @@
+"""Malformed inputs end in one paragraph; `just malformed` draws ten times as many."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak.malformed import describe, try_inputs
+from tests.soak.malformed_inputs import KINDS
+
+SEED = 1
+INPUTS_PER_KIND = 40
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_malformed_input_ends_in_a_traceback_or_changes_a_file(kind: str, tmp_path: Path) -> None:
+    results = try_inputs(INPUTS_PER_KIND, SEED, tmp_path, (kind,))
+    assert len(results) == INPUTS_PER_KIND
+    assert any(result.code != 0 for result in results)
+    assert not [describe(result, SEED) for result in results if result.faults]
