@@ -65,6 +65,10 @@ soak kills="200" minutes="10": _venv
     {{bin}}/python -m tests.soak.workers
     {{bin}}/python -m tests.soak.crowd --minutes {{minutes}}
 
+# Feed malformed suites, tables, benchmark files, replies, command lines and files to the commands (docs/reliability.md)
+malformed *args: _venv
+    OMP_NUM_THREADS=1 {{bin}}/python -m tests.soak.malformed {{args}}
+
 # Fill a cache with synthetic nodes and time commits, `toolkit status` and the README's queries
 large nodes="1000000": _venv
     {{bin}}/python -m tests.soak.large --nodes {{nodes}}

@@ -55,7 +55,7 @@ def figures(cache: Cache, policy: Path) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("run", FIGURES)
 def test_an_old_policy_on_an_old_cache_has_its_old_figures(run: str, cache: Cache) -> None:
-    now = figures(cache, OLD / f"{run}.zip")
+    now = {key: values for key, values in figures(cache, OLD / f"{run}.zip").items() if not key.endswith("(questions)")}
     assert now.keys() == FIGURES[run].keys()
     for key, values in FIGURES[run].items():
         assert now[key] == pytest.approx(values, abs=1e-6), key

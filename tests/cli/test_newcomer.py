@@ -76,7 +76,6 @@ def test_every_step_works_as_printed(session: Session, monkeypatch: pytest.Monke
     session.succeeds(f"toolkit evaluate {folder}/mine.toml --cache merged/mine.duckdb")
 
 
-@pytest.mark.xfail(reason="evaluate looks for the policy at the path at which it was trained", strict=False)
 def test_a_cache_and_its_runs_move_together(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session.succeeds("toolkit init mine.toml")
     use_scripted_models(Path("mine.toml"))

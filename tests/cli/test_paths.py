@@ -62,11 +62,11 @@ def test_no_command_overwrites_a_file_or_starts_work_for_an_output_that_cannot_b
         "mine.csv": "--force",
         "results": "is a folder",
         "nowhere/rows.csv": "no folder nowhere",
-        "mine.csv/rows.csv": "not accessible",
-        "cache/scripted.duckdb": "is a cache",
-        "cache/new.duckdb": "named like one",
-        "cache/scripted.duckdb.wal": "is a cache",
-        "\udcff.csv": "no name",
+        "mine.csv/rows.csv": "is a file",
+        "cache/scripted.duckdb": "a cache",
+        "cache/new.duckdb": "named like a cache",
+        "cache/scripted.duckdb.wal": "a cache",
+        "\udcff.csv": "not UTF-8",
         "x" * 300: "too long",
     }.items():
         assert reason in refusal(*line(name, "--output", output)), output
@@ -83,7 +83,7 @@ def test_a_cache_is_not_overwritten_under_any_name(folder: Path, monkeypatch: py
     os.link(cache, folder / "hard.csv")
     shutil.copy(cache, folder / "copy.json")
     for output in ("link.csv", "hard.csv", "copy.json", "linked/scripted.duckdb", "cache/../cache/scripted.duckdb", str(cache)):
-        assert "is a cache" in refusal("sql", "SELECT 1", "--output", output, "--force", "--format", "csv")
+        assert "a cache" in refusal("sql", "SELECT 1", "--output", output, "--force", "--format", "csv")
     assert cache.read_bytes() == content
 
 

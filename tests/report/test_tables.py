@@ -146,7 +146,9 @@ def test_wide_characters_stay_aligned() -> None:
 
 
 def test_what_a_terminal_would_obey_is_escaped_in_a_table_and_kept_in_a_file(tmp_path: Path) -> None:
-    assert aligned(["\x1b[2J"], [["\x07bell"], ["\u202eevil"]]).splitlines()[::2] == [r"\x1b[2J", r"\x07bell"]
+    rows = [["\x07bell"], ["\u202eevil"]]
+    assert aligned(["\x1b[2J"], rows, escape=False).splitlines()[::2] == ["\x1b[2J", "\x07bell"]
+    assert aligned(["\x1b[2J"], rows, escape=True).splitlines()[::2] == [r"\x1b[2J", r"\x07bell"]
     write([{"name": "\x1b[2J"}], "csv", tmp_path / "rows.csv")
     assert (tmp_path / "rows.csv").read_text() == "name\n\x1b[2J\n"
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 from importlib import resources
 from pathlib import Path
@@ -27,12 +28,13 @@ def init(
     """
     from toolkit.suites.fields import check_suite_name
 
+    if path.suffix != ".toml":
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.")[:60] or "mine"
+        raise SuiteError(f"A suite file ends in .toml: {command('init', path.with_name(f'{name}.toml'))}")
     try:
         check_suite_name(path.stem)
     except ValueError as error:
         raise SuiteError(f"The file's name is the suite's name, and {path.stem!r} cannot be one: {error}.") from None
-    if path.suffix != ".toml":
-        raise SuiteError(f"A suite file ends in .toml: {command('init', path.with_suffix('.toml'))}")
     template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
     if os.path.exists(path) and not (force and path.is_file()):
         remedy = (

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
+from toolkit.core.commands import command
 from toolkit.core.errors import CacheError
 from toolkit.core.files import kind_of
 
@@ -68,7 +69,12 @@ def existing_cache(cache: Path) -> Path:
         CacheError: There is neither such a file nor a cache of that name.
     """
     file = cache_file(cache) or cache
-    if kind_of(file) == "nothing":
+    kind = kind_of(file)
+    if kind not in ("a file", "nothing"):
+        raise CacheError(f"{file} is {kind}, not a cache. Name another file.")
+    if kind == "nothing":
         beside = f", nor a file {file.stem}" if file == cache_folder() / f"{file.stem}.duckdb" else ""
-        raise CacheError(f"There is no cache {file}{beside}. To list the caches: toolkit cache list")
+        listing, making = command("cache", "list"), command("generate", "SUITE")
+        remedy = f"list the caches: {listing}" if cache_folder().is_dir() else f"make one: {making}"
+        raise CacheError(f"There is no cache {file}{beside}. To {remedy}")
     return file

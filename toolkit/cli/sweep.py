@@ -104,7 +104,6 @@ def sweep(
     runs = plan_runs(resolved, config, prices or _auto_alphas(table, config), seeds, runs_dir, conditioned)
     synthetic = synthetic_benchmarks(resolved.config.benchmarks)
     _train(resolved, opened, table, runs, synthetic, n_processes)
-    opened.suites.record(resolved)  # with the training settings of its file, which have worked
     rows, router = table.rows("test"), "router (greedy)" if greedy else "router"
     names = [run_name(resolved, run.config, run.seed) for run in runs]
     points, oracle = opened.runs.sweep_points(names), curve(table, rows, frontier(table, rows, config.allow_stop))
@@ -182,3 +181,4 @@ def _train(
     if bar.done < len(runs):
         typer.echo(f"{bar.done} of {len(runs)} routers are trained and evaluated; the same command continues.")
         raise typer.Exit(STOPPED)
+    cache.suites.record(suite)  # with the training settings of its file, which have worked

@@ -118,8 +118,9 @@ def apply_suite_file(recorded: Suite, config: SuiteConfig, cache: Cache) -> Suit
     """Apply what has changed in a suite file since the suite was recorded: prices, metrics, splits, training settings.
 
     Scores what a new quality metric has not scored yet, records the suite as the current one of its name, and computes its
-    cost unit. Training settings alone are not recorded before a router has been trained with them. The commands that read a suite do this first. From Python, call it after editing a suite file and before
-    `load_table`, `train` or `evaluate`: `cache.suites.get` returns the suite as it was recorded last.
+    cost unit. Training settings alone are not recorded before a router has been trained with them. The commands that read a
+    suite do this first. From Python, call it after editing a suite file and before `load_table`, `train` or `evaluate`:
+    `cache.suites.get` returns the suite as it was recorded last.
 
     Args:
         recorded: The suite as recorded.

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from toolkit.core.errors import ToolkitError
+from toolkit.core.text import is_well_formed
 
 CACHE_MAGIC = slice(8, 12), b"DUCK"
 """Where a DuckDB file says what it is."""
@@ -89,6 +90,8 @@ def _check_folder_of(path: Path, option: str) -> None:
 
 def _mode(path: Path, option: str) -> int | None:
     """Return the mode of a file or folder, None if there is none."""
+    if not is_well_formed(str(path)):
+        raise ToolkitError(f"{option} {path} is a name that is not UTF-8. Name another file.")
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -99,8 +102,10 @@ def _mode(path: Path, option: str) -> int | None:
 
 def _belongs_to_cache(path: Path) -> bool:
     """Return whether a path is that of a log or a copy of blocks beside a cache."""
+    if path.suffix not in (".wal", ".blocks"):
+        return False
     cache = path.with_suffix("")
-    return path.suffix in (".wal", ".blocks") and cache.is_file() and _begins(cache)[CACHE_MAGIC[0]] == CACHE_MAGIC[1]
+    return cache.is_file() and _begins(cache)[CACHE_MAGIC[0]] == CACHE_MAGIC[1]
 
 
 def _begins(path: Path) -> bytes:

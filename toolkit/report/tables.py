@@ -41,15 +41,20 @@ def format_bytes(count: int) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
 
 
-def aligned(columns: Sequence[str], rows: Sequence[Sequence[Any]], max_width: int = MAX_CELL_WIDTH) -> str:
+def aligned(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], max_width: int = MAX_CELL_WIDTH, escape: bool | None = None
+) -> str:
     """Lay out rows as an aligned table, numbers to the right; what a terminal would obey is escaped.
 
     Args:
         columns: Names of the columns.
         rows: Cells of each row.
         max_width: Longest cell, in columns of the terminal; longer ones are cut.
+        escape: Whether to escape what a terminal would obey; None for whether stdout is a terminal.
     """
-    lines = [list(map(_line, columns)), *([_cut(_line(_text(value)), max_width) for value in row] for row in rows)]
+    shown = printable if (sys.stdout.isatty() if escape is None else escape) else str
+    lines = [[shown(_line(name)) for name in columns]]
+    lines += [[_cut(shown(_line(_text(value))), max_width) for value in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     numeric = [bool(rows) and all(map(_is_numeric, column)) for column in list(zip(*lines[1:], strict=True)) or columns]
 
@@ -115,7 +120,7 @@ def _encode(table: "pa.Table", format: str, max_width: int) -> bytes:
             breaks = [[re.sub(r"\r\n?|\n", "<br>", cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
             text = markdown(table.column_names, breaks)
         else:
-            text = aligned(table.column_names, rows, max_width)
+            text = aligned(table.column_names, rows, max_width, escape=max_width < sys.maxsize)
     return (text + "\n").encode()
 
 
@@ -152,8 +157,8 @@ def _text(value: Any) -> str:
 
 
 def _line(text: str) -> str:
-    """Return text as one line in which every character has the width that `cell_len` counts."""
-    return printable(re.sub(r"\r\n?|\n", "⏎", text).replace("\t", "⇥"))
+    """Return text as one line."""
+    return re.sub(r"\r\n?|\n", "⏎", text).replace("\t", "⇥")
 
 
 def _escape_pipes(text: str) -> str:
