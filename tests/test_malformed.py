@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.soak.malformed import describe, try_inputs
-from tests.soak.malformed_inputs import KINDS
+from tests.soak.malformed_inputs import COMMANDS, KINDS
+from toolkit.cli import commands
 
 SEED = 1
 INPUTS_PER_KIND = 40
@@ -17,3 +18,8 @@ def test_no_malformed_input_ends_in_a_traceback_or_changes_a_file(kind: str, tmp
     assert len(results) == INPUTS_PER_KIND
     assert any(result.code != 0 for result in results)
     assert not [describe(result, SEED) for result in results if result.faults]
+
+
+def test_every_command_gets_malformed_lines() -> None:
+    lines = [line.split() for line in [*COMMANDS["line"], *COMMANDS["make"]]]
+    assert set(commands()) <= {words[0] for words in lines} | {" ".join(words[:2]) for words in lines}

@@ -92,7 +92,7 @@ def test_an_argument_of_a_wrong_kind_is_one_line(value: str) -> None:
     import tomllib
 
     argument = tomllib.loads(f"value = {value}")["value"]
-    with pytest.raises(SuiteError, match=r"^train\.ppo: learning_rate must be a finite number") as caught:
+    with pytest.raises(SuiteError, match=r"^train\.ppo\.learning_rate: should be a finite number") as caught:
         TrainConfig().changed({"ppo": {"learning_rate": argument}})
     assert "\n" not in str(caught.value)
 

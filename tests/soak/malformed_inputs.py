@@ -1,6 +1,7 @@
 """Malformed inputs, drawn from good ones: suites, tables, benchmark files, replies of servers, command lines, files."""
 
 import copy
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from random import Random
 from typing import Any
 
 from tests.soak.damage import NUMBERS, TEXTS, damage_bytes, damage_document, odd_value, write_table, write_toml
+from tests.soak.places import PLACES, make_places
+from toolkit.cli import commands
 
 Reply = tuple[int, bytes, dict[str, str]]
 """Status, body and headers of a server's reply."""
@@ -118,6 +121,7 @@ COMMANDS = {
     ],
 }
 
+FILES = ["cache/whole.duckdb", "cache", "whole.toml", "rows.jsonl", "exported", "runs", "new.csv", "whole", "imported"]
 ODD_WORDS = [
     "--limit",
     "0",
@@ -134,20 +138,6 @@ ODD_WORDS = [
     "--",
     "=",
     "a=b=c",
-]
-
-
-PATHS = [
-    "cache/whole.duckdb",
-    "cache",
-    "whole.toml",
-    "rows.jsonl",
-    "exported",
-    "runs",
-    "new.csv",
-    "whole",
-    "imported",
-    "missing/x.csv",
 ]
 
 
@@ -216,15 +206,21 @@ def malformed_reply(rng: Random, folder: Path) -> Attempt:
 
 def malformed_line(rng: Random, folder: Path) -> Attempt:
     """Draw a command line: words are replaced, dropped, repeated or added."""
-    words = [word.replace("+", " ") for word in rng.choice(COMMANDS["line"]).split()]
+    make_places(folder)
+    line = rng.choice(COMMANDS["line"])
+    words = [word.replace("+", " ") for word in line.split()]
     damage = []
-    for _ in range(rng.choice([1, 1, 2])):
+    if rng.random() < 0.4:
+        option = rng.choice(_options(line))
+        words += [option, str(rng.choice([*TEXTS, *ODD_WORDS, *PLACES, *NUMBERS]))]
+        damage.append(option)
+    for _ in range(0 if damage else rng.choice([1, 1, 2])):
         at = rng.randrange(len(words))
-        odd = rng.choice([*TEXTS, *ODD_WORDS])
+        odd = rng.choice([*TEXTS, *ODD_WORDS, *PLACES])
         match rng.choice(["value", "value", "replace", "drop", "add", "repeat"]):
             case "value" if values := [place for place in range(1, len(words)) if words[place - 1].startswith("--")]:
                 at = rng.choice(values)
-                words[at] = rng.choice([odd, *PATHS, *map(str, NUMBERS)])
+                words[at] = rng.choice([odd, *FILES, *map(str, NUMBERS)])
             case "replace":
                 words[at] = odd
             case "drop":
@@ -272,6 +268,19 @@ KINDS: dict[str, Callable[[Random, Path], Attempt]] = {
     "line": malformed_line,
     "file": malformed_file,
 }
+
+
+def _options(line: str) -> list[str]:
+    """Return every option of the command that a line calls."""
+    names = commands()
+    function = names.get(" ".join(line.split()[:2])) or names[line.split()[0]]
+    parameters = inspect.signature(function).parameters.values()
+    options = [
+        parameter.annotation.__metadata__[0] for parameter in parameters if hasattr(parameter.annotation, "__metadata__")
+    ]
+    declared = [name for option in options for name in getattr(option, "param_decls", None) or () if name.startswith("--")]
+    plain = [f"--{parameter.name.replace('_', '-')}" for parameter in parameters if parameter.default is not parameter.empty]
+    return sorted({name.split("/")[0] for name in [*declared, *plain]} - {"--executor", "--address"}) or ["--help"]
 
 
 def _cap(command: str) -> list[str]:

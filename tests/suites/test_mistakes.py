@@ -73,7 +73,7 @@ MISTAKES = {
     "argument of a library": (
         "[[benchmarks]]",
         "[train.ppo]\nlearning_rate = { a = 1 }\n\n[[benchmarks]]",
-        ["19: train.ppo.learning_rate: should be a number, a text, true or false"],
+        ["19: train.ppo.learning_rate: should be a finite number, a text, true or false, or a list of whole numbers"],
     ),
     "price of an unknown model": (
         "[[benchmarks]]",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_CELL_WIDTH = 60
 """Longest cell shown on a terminal."""
+_LINE_BREAK = re.compile("\r\n?|[\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -158,7 +159,7 @@ def _text(value: Any) -> str:
 
 def _line(text: str) -> str:
     """Return text as one line."""
-    return re.sub(r"\r\n?|\n", "⏎", text).replace("\t", "⇥")
+    return _LINE_BREAK.sub("⏎", text).replace("\t", "⇥")
 
 
 def _escape_pipes(text: str) -> str:

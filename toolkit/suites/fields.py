@@ -49,7 +49,9 @@ def _check_scalar(value: object) -> object:
 
 def _check_argument(value: object) -> object:
     is_list = isinstance(value, list | tuple) and all(isinstance(number, int) for number in value)
-    return value if is_list else _check_scalar(value)
+    if is_list or (isinstance(value, float) and math.isfinite(value)) or isinstance(value, str | int):
+        return value
+    raise PydanticCustomError("argument_type", "should be a finite number, a text, true or false, or a list of whole numbers")
 
 
 SuiteName = Annotated[str, AfterValidator(check_suite_name)]
