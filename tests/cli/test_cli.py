@@ -438,3 +438,12 @@ def test_a_missing_suite_is_distinguished_from_a_missing_cache(tmp_path: Path) -
         "shipped one: toolkit import reference --cache mine.duckdb\nTo make it: toolkit generate quickstart --cache mine"
         in missing
     )
+
+
+def test_questions_of_a_benchmark_are_shown_and_an_unknown_one_is_named(tmp_path: Path) -> None:
+    shown = toolkit(tmp_path, "benchmarks", "show", "addition", "--limit", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert "--- addition" in shown.stdout or "--- accepted" in shown.stdout
+    unknown = toolkit(tmp_path, "benchmarks", "show", "adition")
+    assert unknown.returncode == 2
+    assert "did you mean 'addition'?" in unknown.stderr

@@ -184,3 +184,18 @@ def test_numbers_and_sizes_are_written_for_people() -> None:
     assert [format_bytes(size) for size in (0, 999, 1000, 3_400_000, 5 * 10**15)] == [
         "0 bytes", "999 bytes", "1.0 kB", "3.4 MB", "5000.0 TB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "markdown", "parquet", "table"])
+def test_two_columns_of_one_name_are_refused(form: str, tmp_path: Path) -> None:
+    rows = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(ToolkitError, match="Two columns are named 'a'"):
+        write(rows, form, tmp_path / "rows")
+    assert not (tmp_path / "rows").exists()
+
+
+@pytest.mark.parametrize("form", ["json", "markdown", "table"])
+def test_a_value_that_python_does_not_have_is_one_message(form: str, tmp_path: Path) -> None:
+    rows = pa.table({"day": pa.array([2**30], pa.int32()).cast(pa.date32())})
+    with pytest.raises(ToolkitError, match=f"cannot be written as {form}"):
+        write(rows, form, tmp_path / "rows")

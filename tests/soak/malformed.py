@@ -133,7 +133,8 @@ def _faults(attempt: Attempt, code: int, output: str, before: dict[str, str], fo
         changed = {name for name in (written | gone) - new_caches if not _equal_caches(name, folder, workbench)}
     else:
         changed = {name for name in (written | gone) & set(before) if not name.startswith(attempt.may_change)}
-    changed = {name for name in changed if not name.startswith("cache/weights/")}
+    grown = {name for name in changed if name.endswith("profiles.jsonl")}  # measurements that succeeded are kept
+    changed = {name for name in changed - grown if not name.startswith("cache/weights/")}
     if changed:
         faults.append(f"changed: {', '.join(sorted(changed))}")
     hidden = {name for name in set(after) - set(before) if any(part.startswith(".") for part in Path(name).parts)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import duckdb
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from tests.content import content
 from toolkit.core.errors import CacheError
 from toolkit.generation.verify import verify
-from toolkit.store import Cache
+from toolkit.store import Cache, checkpoint
 
 FOREIGN = {
     "macro": "CREATE MACRO sha256(x) AS 'forged'",
@@ -145,3 +148,55 @@ def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path, monkeypat
     for use in (cache.suites.names, cache.create, cache.migrate, lambda: cache.transfer.export(tmp_path / "export")):
         with pytest.raises(CacheError):
             use()
+
+
+@pytest.mark.parametrize("name", ["{}.wal", "{}.wal.recovery", "{}.blocks", ".{}.blocks"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "device"])
+def test_what_lies_beside_a_cache_is_not_read_or_written_through(name: str, kind: str, cache: Cache, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("export A=1")
+    beside = cache.path.with_name(name.format(cache.path.name))
+    if kind == "pipe":
+        os.mkfifo(beside)
+    else:
+        beside.symlink_to({"link": precious, "dangling": tmp_path / "nowhere", "device": Path("/dev/zero")}[kind])
+    for use in (cache.suites.names, lambda: cache.suites.compute_cost_unit(UUID(int=0), recompute=True)):
+        with pytest.raises(CacheError, match=r"belongs to the cache .* delete it: rm "):
+            use()
+    assert precious.read_text() == "export A=1"
+    assert not (tmp_path / "nowhere").exists()
+    beside.unlink()
+    assert cache.suites.names()
+
+
+def test_a_copy_of_blocks_that_is_not_one_is_ignored(cache: Cache) -> None:
+    header = cache.path.read_bytes()[: checkpoint.HEADERS]
+    content = cache.path.read_bytes()
+    for blocks in (
+        b"junk",
+        struct.pack("<QQ", 1 << 62, 4) + b"evil",
+        struct.pack("<QQ", 0, 4) + b"evil",
+        struct.pack("<QQ", 20000, 99),
+    ):
+        copy = checkpoint.copy_of(cache.path)
+        copy.write_bytes(hashlib.sha256(header + blocks).digest() + header + blocks)
+        assert cache.suites.names()
+        assert not copy.exists()
+    assert cache.path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "(((m.rate_in * g.prompt_tokens) + m.rate_out) * g.completion_tokens)",
+        "((m.rate_in * (g.prompt_tokens + m.rate_out)) * g.completion_tokens)",
+    ],
+)
+def test_a_view_that_differs_in_parentheses_alone_is_refused(formula: str, cache: Cache) -> None:
+    with duckdb.connect(str(cache.path)) as con:
+        [(definition,)] = con.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'transitions'").fetchall()
+        ours = "((m.rate_in * g.prompt_tokens) + (m.rate_out * g.completion_tokens))"
+        assert ours in definition
+        con.execute(definition.replace("CREATE VIEW", "CREATE OR REPLACE VIEW").replace(ours, formula))
+    with pytest.raises(CacheError, match="the view transitions is defined in another way"):
+        cache.suites.names()

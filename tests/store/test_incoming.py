@@ -181,3 +181,19 @@ def test_a_folder_may_have_any_name(name: str, cache: Cache, tmp_path: Path) -> 
     new = Cache(tmp_path / name / "new.duckdb")
     new.transfer.merge(folder)
     assert content(new) == content(cache)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "device"])
+def test_a_manifest_that_leads_elsewhere_is_not_read(kind: str, cache: Cache, tmp_path: Path) -> None:
+    cache.transfer.export(tmp_path / "exported")
+    manifest = tmp_path / "exported" / "manifest.json"
+    content = manifest.read_text()
+    manifest.unlink()
+    if kind == "pipe":
+        os.mkfifo(manifest)
+    else:
+        (tmp_path / "elsewhere.json").write_text(content)
+        manifest.symlink_to(tmp_path / "elsewhere.json" if kind == "link" else "/dev/zero")
+    with pytest.raises(CacheError, match="leads elsewhere"):
+        Cache(tmp_path / "new.duckdb").transfer.merge(tmp_path / "exported")
+    assert not (tmp_path / "new.duckdb").exists()

@@ -70,6 +70,11 @@ MISTAKES = {
         ["20: benchmarks[1].prompt: it names its columns in braces"],
     ),
     "broken prompt": ("limit = 5", 'prompt = "{q"\ndata = "x.csv"', ["20: benchmarks[1].prompt: ", "written twice"]),
+    "prompt of any width": (
+        "limit = 5",
+        'prompt = "{q:>999999999}"\ndata = "x.csv"',
+        ["20: benchmarks[1].prompt: ", "at most 1000 wide"],
+    ),
     "argument of a library": (
         "[[benchmarks]]",
         "[train.ppo]\nlearning_rate = { a = 1 }\n\n[[benchmarks]]",

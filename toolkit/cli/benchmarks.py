@@ -29,7 +29,7 @@ def benchmarks(
 
     Example: toolkit benchmarks show general
     """
-    from toolkit.tasks import BENCHMARKS
+    from benchmarks import BENCHMARKS
 
     if what == "list" and name is None:
         _list(format, output)
@@ -42,9 +42,9 @@ def benchmarks(
 
 
 def _list(format: Format, output: Path | None) -> None:
+    from benchmarks import BENCHMARKS
     from benchmarks.mmlu import SUBJECTS
     from toolkit.report.tables import write
-    from toolkit.tasks import BENCHMARKS
 
     rows = [
         {
@@ -74,8 +74,8 @@ def _size(benchmark: "Benchmark") -> str:
 
 
 def _show(name: str, limit: int, shots: int, data: Path | None, format: Format, output: Path | None) -> None:
+    from benchmarks import BENCHMARKS
     from toolkit.report.tables import write
-    from toolkit.tasks import BENCHMARKS
 
     benchmark = BENCHMARKS[name]
     items = benchmark.items(limit, data=data, shots=shots)

@@ -316,6 +316,9 @@ def _missing_cache(reference: str, cache: "Cache", path: Path | None) -> CacheEr
     message, usual = f"There is no cache {cache.path}.", cache_path(reference, None)
     if path and usual.exists():
         return CacheError(f"{message} Suite {reference!r} has one: leave --cache out, or name it: --cache {quote(str(usual))}")
+    beside = Path(reference).parent / "cache" / cache.path.name
+    if not path and _is_file(reference) and beside.is_file():
+        return CacheError(f"{message} The folder of the suite file has one; name it: --cache {quote(str(beside))}")
     if _has_file(reference):
         if reference == SUITE:
             message += f"\nTo import the shipped one: {command('import', 'reference', cache=path)}"

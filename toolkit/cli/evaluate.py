@@ -195,6 +195,8 @@ def _find_run(name: str, cache: Path | None) -> "tuple[RecordedRun, Path]":
         listed = ", ".join(map(str, caches))
         raise PolicyError(f"Several caches have a run {printable(name)}: {listed}. Name one: --cache FILE")
     if not caches:
+        if not cache and not any(cache_folder().glob("*.duckdb")):
+            raise CacheError(f"There is no cache in {cache_folder()}. Make one: {command('generate', 'SUITE')}")
         where = f"The cache {cache}" if cache else f"No cache in {cache_folder()}"
         raise PolicyError(
             f"{where} has a suite or a run {printable(name)!r}: {did_you_mean(name, names)}. Train a router (toolkit train "

@@ -96,6 +96,9 @@ def generate(
             open_runner=runner,
         )
     _conclude(suite, cache, resolved, file.cache, report, parsed_budget)
+    if config != file.config and limit:
+        whole = command("generate", suite, cache=cache)
+        typer.echo(f"Suite {resolved.name} now has {len(resolved.questions)} questions. For all of them: {whole}")
 
 
 def _parse_shard(text: str | None) -> "Shard | None":

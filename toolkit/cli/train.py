@@ -64,6 +64,7 @@ def train(
     trained = _train(resolved, opened, config, seed, runs_dir, force, sb3_zip)
     opened.suites.record(resolved)  # with the training settings of its file, which have worked
     if trained.cached:
+        opened.runs.renew(trained.run)
         typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
     else:
         typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")

@@ -62,6 +62,8 @@ class BenchmarkError(ToolkitError):
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Return a hint for an unknown name: the closest allowed name, and all of them if there are few."""
     names = sorted(allowed)
+    if not names:
+        return "there are none"
     close = difflib.get_close_matches(word, names, n=1)
     listed = "allowed: " + ", ".join(names) if len(names) <= MAX_LISTED_NAMES else f"there are {len(names)}"
     return (f"did you mean {close[0]!r}? " if close else "") + listed

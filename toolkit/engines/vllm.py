@@ -30,6 +30,30 @@ MAX_QUOTED = 500
 """Longest quotation of vLLM's error message, in characters."""
 
 
+PERFORMANCE = frozenset(
+    [
+        "block_size",
+        "cpu_offload_gb",
+        "data_parallel_size",
+        "disable_custom_all_reduce",
+        "disable_log_stats",
+        "distributed_executor_backend",
+        "enable_chunked_prefill",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "max_parallel_loading_workers",
+        "num_gpu_blocks_override",
+        "pipeline_parallel_size",
+        "swap_space",
+        "tensor_parallel_size",
+    ]
+)
+"""Arguments of vllm.LLM that a suite may set: they change how fast responses come, and neither what they are nor what runs."""
+
+
 class VllmSettings(Section):
     """Further arguments of vllm.LLM, e.g. gpu_memory_utilization = 0.8.
 
@@ -139,6 +163,7 @@ class VllmEngine:
             "dtype": self.model.dtype,
             "max_model_len": self.context_length,
             "enable_prefix_caching": True,
+            "trust_remote_code": False,
             "generation_config": "vllm",  # the suite's settings apply, and none of the checkpoint's own
             "enable_lora": adapter is not None,
         }
@@ -156,11 +181,11 @@ class VllmEngine:
         import vllm
 
         arguments = config.settings(VllmSettings).arguments
-        accepted = {*inspect.signature(vllm.LLM).parameters, *inspect.signature(vllm.EngineArgs).parameters}
+        accepted = {*inspect.signature(vllm.LLM).parameters, *inspect.signature(vllm.EngineArgs).parameters} & PERFORMANCE
         if refused := arguments.keys() - (accepted - self._arguments.keys()):
             raise EngineError(
                 f"[engine.vllm] sets {', '.join(sorted(refused))}, which vllm.LLM of version {vllm.__version__} does not "
-                "accept, or which follows from the suite. Remove it."
+                f"accept, or which may affect responses or run code. Remove it; allowed: {', '.join(sorted(PERFORMANCE))}."
             )
         return arguments
 

@@ -26,7 +26,7 @@ def check_output(path: Path, option: str = "--output", *, overwrite: bool = True
         ToolkitError: It cannot be written.
     """
     mode = _mode(path, option)
-    if path.suffix == ".duckdb" or _belongs_to_cache(path):
+    if path.suffix.lower() == ".duckdb" or _belongs_to_cache(path):
         raise ToolkitError(f"{option} {path} is named like a cache, which no output replaces. Name another file.")
     if mode is None:
         _check_folder_of(path, option)
@@ -104,10 +104,13 @@ def _belongs_to_cache(path: Path) -> bool:
     """Return whether a path is that of a log or a copy of blocks beside a cache."""
     if path.suffix not in (".wal", ".blocks"):
         return False
-    cache = path.with_suffix("")
+    cache = path.with_name(path.name.removeprefix(".")).with_suffix("")
     return cache.is_file() and _begins(cache)[CACHE_MAGIC[0]] == CACHE_MAGIC[1]
 
 
 def _begins(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(16)
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError:  # not for reading, but perhaps for writing
+        return b""

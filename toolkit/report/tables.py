@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,16 @@ def write(rows: "pa.Table | list[dict[str, Any]]", format: str, output: Path | N
     if output:
         check_output(output)
     table = pa.Table.from_pylist(rows) if isinstance(rows, list) else rows
-    data = _encode(table, format, MAX_CELL_WIDTH if to_terminal else sys.maxsize)
+    doubled = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if doubled:
+        raise ToolkitError(f"Two columns are named {doubled[0]!r}. Give one another name, in SQL with AS.")
+    try:
+        data = _encode(table, format, MAX_CELL_WIDTH if to_terminal else sys.maxsize)
+    except Exception as error:  # DuckDB has values that Python, Arrow or the format do not have
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.200}"
+        raise ToolkitError(
+            f"The rows hold a value that cannot be written as {format} ({reason}). Convert it: CAST(... AS VARCHAR) in SQL."
+        ) from None
     if to_terminal:
         data = printable(data.decode()).encode()
     if output:

@@ -100,8 +100,8 @@ class Architecture(Section):
             extractor=Extractor.of(policy.features_extractor_class, policy.features_extractor_kwargs),
         )
 
-    def largest_tensor(self) -> int:
-        """Return a size that one of the policy's tensors has or exceeds, without building them."""
+    def n_weights(self) -> int:
+        """Return a number of values that the policy's tensors have or exceed together, without building them."""
         kwargs = self.extractor.kwargs()
         space = spaces.Box(-np.inf, np.inf, (self.observations,), np.float32)
         with torch.device("meta"):  # shapes without memory
@@ -111,7 +111,7 @@ class Architecture(Section):
             (extractor.features_dim, *layers, *([self.actions] if name == "pi" else ())) for name, layers in networks.items()
         ]
         sizes: list[int] = [inputs * outputs for chain in chains for inputs, outputs in pairwise(chain)]
-        return max(0, *sizes, *(buffer.numel() for buffer in extractor.buffers()))
+        return sum(sizes) + sum(buffer.numel() for buffer in extractor.buffers())
 
     def build(self, algorithm: Algorithm, arguments: Mapping[str, Any]) -> BaseAlgorithm:
         """Build an algorithm around a policy with random weights, to decide with; it has no environment to learn in.
@@ -146,10 +146,8 @@ def rebuild(
     """
     try:
         n_weights = sum(tensor.numel() for tensor in weights.values())
-        if architecture.largest_tensor() > n_weights:
-            raise ValueError(
-                f"that has a tensor of {architecture.largest_tensor()} values, and the file has {n_weights} in all"
-            )
+        if architecture.n_weights() > n_weights:
+            raise ValueError(f"that has at least {architecture.n_weights()} values, and the file has {n_weights}")
         model = architecture.build(algorithm, arguments)
         expected = model.policy.state_dict()
         differing = [name for name in {**expected, **weights} if _shape(expected.get(name)) != _shape(weights.get(name))]

@@ -137,9 +137,17 @@ def read_router(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], St
                 raise unusable(path, "it is a safetensors file of something else, without a card")
             card, checked = _parsed(path, text, StoredCard)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (SafetensorError, OSError, MemoryError, ValueError, TypeError, RuntimeError) as error:
+            bad = not_finite(weights)
+    except (
+        SafetensorError,
+        OSError,
+        MemoryError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # also unknown kinds of numbers
         raise unusable(path, error) from None
-    if bad := not_finite(weights):
+    if bad:
         raise unusable(path, f"its tensor {bad!r} holds values that are not finite numbers")
     return weights, card, checked
 

@@ -31,6 +31,11 @@ def copy_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.blocks")
 
 
+def draft_of(copy: Path) -> Path:
+    """Return the path at which a copy is written; one name is enough, because the file's lock is held."""
+    return copy.with_name(f".{copy.name}")
+
+
 def checkpoint(con: duckdb.DuckDBPyConnection, file: BinaryIO, path: Path) -> None:
     """Move committed data from the write-ahead log into the file.
 
@@ -43,9 +48,10 @@ def checkpoint(con: duckdb.DuckDBPyConnection, file: BinaryIO, path: Path) -> No
         CacheError: The copy cannot be written; committed data stays in the log.
     """
     copy = copy_of(path)
-    draft = copy.with_name(f".{copy.name}")  # one name is enough: the lock is held
+    draft = draft_of(copy)
     try:
-        with draft.open("wb") as out:
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as out:  # never through a link
             out.write(_metadata_copy(con, file))
             out.flush()
             os.fsync(out.fileno())
@@ -89,12 +95,21 @@ def repair(path: Path) -> None:
         content = saved[_DIGEST_SIZE:]
         intact = hashlib.sha256(content).digest() == saved[:_DIGEST_SIZE]
         if intact and file.read(HEADERS) == content[:HEADERS]:
-            place = HEADERS
-            while place < len(content):
-                at, size = _BLOCK_HEAD.unpack_from(content, place)
+            for at, block in _blocks(content, file.seek(0, os.SEEK_END)):
                 file.seek(at)
-                file.write(content[place + _BLOCK_HEAD.size : place + _BLOCK_HEAD.size + size])
-                place += _BLOCK_HEAD.size + size
+                file.write(block)
             file.flush()
             os.fsync(file.fileno())
         copy.unlink()
+
+
+def _blocks(content: bytes, end: int) -> list[tuple[int, bytes]]:
+    """Return place and bytes of the blocks of a copy; none unless all of them lie within the file."""
+    blocks, place = [], HEADERS
+    while place + _BLOCK_HEAD.size <= len(content):
+        at, size = _BLOCK_HEAD.unpack_from(content, place)
+        place += _BLOCK_HEAD.size + size
+        blocks.append((at, content[place - size : place]))
+        if place > len(content) or at < HEADERS or at + size > end:
+            return []
+    return blocks if place == len(content) else []

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import duckdb
 
 from toolkit.core.errors import CacheError
-from toolkit.core.files import content_sha256
+from toolkit.core.files import content_sha256, kind_of
 from toolkit.store.migrations import upgrade_tables
 from toolkit.store.opening import limit_files, open_cache
 from toolkit.store.rewrite import quoted
@@ -134,6 +134,8 @@ def open_source(path: Path, wait: float, scratch: Path) -> Iterator[Source]:
 def _check_manifest(folder: Path) -> int:
     """Check that a folder is a complete export, and that its files are those of the export; return its schema's version."""
     file = folder / MANIFEST
+    if file.is_symlink() or kind_of(file) not in ("a file", "nothing"):
+        raise CacheError(f"{file} is not a file of this folder, but leads elsewhere. Nothing was imported.")
     try:
         manifest = json.loads(file.read_text("utf-8"))
         version, tables = manifest["schema_version"], manifest["tables"]

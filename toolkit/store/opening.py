@@ -5,7 +5,10 @@ Knows nothing of transactions, and of the rows only the version of the schema.
 
 import glob
 import logging
+import os
 import re
+import shlex
+import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +20,7 @@ from toolkit import __version__
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheBusyError, CacheError
 from toolkit.core.files import kind_of
-from toolkit.store.checkpoint import repair
+from toolkit.store.checkpoint import copy_of, draft_of, repair
 from toolkit.store.foreign import check_objects, check_tables, objects_of
 from toolkit.store.rewrite import database_files, draft_files, quoted
 from toolkit.store.rows import first_row
@@ -73,6 +76,7 @@ def open_cache(
         raise CacheError(f"There is no cache {path}. Create it with: {command('generate', 'SUITE', cache=path)}")
     if kind != "a file":
         raise CacheError(f"{path} is {kind}, not a cache. Name another file with --cache FILE.")
+    _check_beside(path)
     con = _connect(path, wait, read_only)
     try:
         if not spills:
@@ -85,6 +89,24 @@ def open_cache(
     except BaseException:
         con.close()
         raise
+
+
+def _check_beside(path: Path) -> None:
+    """Check that what lies beside a cache and belongs to it are files of their own: a link would be written through.
+
+    Raises:
+        CacheError: One leads elsewhere, or is no file.
+    """
+    file = path.resolve()
+    copy = copy_of(file)
+    logs = [file.with_name(f"{file.name}.wal{suffix}") for suffix in ("", ".checkpoint", ".recovery")]
+    for beside in (*logs, copy, draft_of(copy)):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(beside).st_mode):
+                raise CacheError(
+                    f"{beside}, which belongs to the cache {path}, is a link or no file at all, and would be read or written "
+                    f"through. Somebody may have put it there; delete it: rm {shlex.quote(str(beside))}"
+                )
 
 
 def _connect(path: Path, wait: float, read_only: bool) -> duckdb.DuckDBPyConnection:

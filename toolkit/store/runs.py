@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from toolkit.store.file import CacheFile
+from toolkit.store.file import CacheFile, now
 from toolkit.store.rows import Row, append, first_row, key_table
 
 
@@ -57,6 +57,11 @@ class Runs:
                 con.execute(f"DELETE FROM {table} WHERE run = ?", [run["run"]])
             append(con, "runs", [run])
             append(con, "evaluations", evaluations)
+
+    def renew(self, run: str) -> None:
+        """Make a run the newest of its suite, because it has been asked for again."""
+        with self._file.write() as con:
+            con.execute("UPDATE runs SET trained = ? WHERE run = ?", [now(), run])
 
     def add_evaluation(self, run: str, split: str, evaluations: Iterable[Row], decisions: Iterable[Row]) -> None:
         """Record an evaluation of a run, replacing an earlier one on the same split and alpha.

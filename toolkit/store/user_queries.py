@@ -4,6 +4,7 @@ DuckDB's own switches hold that. A query is run where every file system is close
 statements it consists of only decides what the error says.
 """
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,8 @@ def read_tables(files: Sequence[str]) -> "dict[str, pa.Table]":
             raise CacheError(f"--read {file!r} is not a file. Name a CSV, JSON or Parquet file, or several: 'folder/*.csv'")
         with duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}) as con:
             try:
-                tables[file] = con.sql(f"FROM {quoted(file)}").to_arrow_table()
+                name = glob.escape(file) if path.exists() else file
+                tables[file] = con.sql(f"FROM {quoted(name)}").to_arrow_table()
             except duckdb.Error as error:
                 raise CacheError(
                     f"--read {file} cannot be read as a table: {str(error).splitlines()[0]} It takes .csv, .json, .jsonl and "

@@ -3,6 +3,7 @@
 Everything here is plain validated data as the user wrote it. Nothing is fetched, loaded or hashed.
 """
 
+import re
 from collections.abc import Mapping
 from string import Formatter
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -21,6 +22,8 @@ from toolkit.tasks.base import Field as BenchmarkField
 
 MAX_SAMPLES = 64
 """Largest number of trees per question."""
+MAX_WIDTH = 1000
+"""Widest column or longest number that the format of a column in a prompt may ask for."""
 MAX_NODES = 1_000_000
 """Most nodes of one question's tree; a larger pool or horizon cannot be generated in full, which is what a suite asks for."""
 Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -101,6 +104,8 @@ class BenchmarkConfig(Section):
                 raise ValueError(f"{error}; columns are in braces, and a brace of the text is written twice") from None
             if not fields or any(not field for field, _ in fields):
                 raise ValueError("it names its columns in braces, such as {question}; otherwise all questions are the same")
+            if any(number > MAX_WIDTH for _, spec in fields for number in map(int, re.findall(r"[0-9]+", spec or ""))):
+                raise ValueError(f"a format may be at most {MAX_WIDTH} wide")
             if any("{" in (spec or "") for _, spec in fields):
                 raise ValueError("a format has no column of its own")
         return prompt

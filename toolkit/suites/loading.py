@@ -20,6 +20,8 @@ from toolkit.tasks.formats import decode
 
 MAX_SHOWN = 80
 """Characters of a value that a message shows."""
+MAX_MESSAGE = 1000
+"""Characters of a message, which may quote a long name."""
 
 
 def shipped_suites() -> dict[str, Path]:
@@ -68,6 +70,8 @@ def load_config(path: Path) -> SuiteConfig:
         raise SuiteError(f"{path} is not valid TOML: {error}.") from None
     try:
         return SuiteConfig.model_validate(_with_tuples(document), strict=True)
+    except RecursionError:
+        raise SuiteError(f"{path} is nested too deeply for a suite.") from None
     except ValidationError as error:
         mistakes = [_explain(path, text, dict(detail)) for detail in error.errors(include_url=False)]
         raise SuiteError("\n".join(message for _, message in sorted(mistakes, key=lambda mistake: mistake[0]))) from None
@@ -145,7 +149,7 @@ def _explain(path: Path, text: str, detail: dict[str, Any]) -> tuple[int, str]:
     value = detail.get("input")
     is_shown = isinstance(value, str | int | float | bool) and not is_unknown
     shown = f" (given: {repr(value)[:MAX_SHOWN]})" if is_shown else ""
-    return line or 0, printable(f"{place}: {field + ': ' if field else ''}{message}{shown}")
+    return line or 0, printable(f"{place}: {f'{field:.{MAX_MESSAGE}}: ' if field else ''}{message:.{MAX_MESSAGE}}{shown}")
 
 
 def _fields_at(loc: Loc) -> list[str]:

@@ -62,6 +62,7 @@ def confine(uid: int, cpu: int, memory: int, file: int, files: int, scratch_file
         ("RLIMIT_CORE", 0, 0),
         ("RLIMIT_MEMLOCK", 0, 0),
         ("RLIMIT_MSGQUEUE", 0, 0),
+        ("RLIMIT_SIGPENDING", 64, 64),  # timers count too
     ):
         resource.setrlimit(getattr(resource, name), (value, hard))
     _check(library.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))  # so that no other process of this user opens its descriptors
