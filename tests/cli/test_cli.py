@@ -250,7 +250,7 @@ def test_sql_speaks_every_format(folder: Path, tmp_path: Path) -> None:
     ("arguments", "fragment"),
     [
         (["sql", ""], "not a query that returns rows"),
-        (["schema", "--format", "csv", "--output", "nowhere/o.csv"], "cannot be written"),
+        (["schema", "--format", "csv", "--output", "nowhere/o.csv"], "no folder nowhere"),
         (["init", "a b.toml"], "letters, digits"),
         (["sql", "SELEC 1"], "syntax error"),
         (["sql", "SELECT nothing FROM transitions"], "toolkit schema"),

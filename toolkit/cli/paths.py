@@ -74,7 +74,7 @@ def existing_cache(cache: Path) -> Path:
         raise CacheError(f"{file} is {kind}, not a cache. Name another file.")
     if kind == "nothing":
         beside = f", nor a file {file.stem}" if file == cache_folder() / f"{file.stem}.duckdb" else ""
-        listing, making = command("cache", "list"), command("generate", "SUITE")
+        listing, making = command("cache", "list"), command("generate", "SUITE", cache=file)
         remedy = f"list the caches: {listing}" if cache_folder().is_dir() else f"make one: {making}"
         raise CacheError(f"There is no cache {file}{beside}. To {remedy}")
     return file
