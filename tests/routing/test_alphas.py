@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.toy import make_table
@@ -134,6 +134,7 @@ def test_three_questions_give_some_alphas() -> None:
 
 
 @settings(max_examples=15, deadline=None)
+@example(prices=[0.0, 1.0, 2.2250738585072014e-308], n=2, rows=31, allow_stop=False)
 @given(
     st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=4),
     st.integers(2, 12),

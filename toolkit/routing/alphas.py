@@ -17,6 +17,8 @@ MIN_VALIDATION_QUESTIONS = 30
 """With fewer validation questions, alphas are placed on the training split."""
 LAST_LEVEL = 0.99
 """Part of the whole fall in cost that the last alpha reaches; what remains may need an alpha without any limit."""
+MAX_ALPHA = 1e100
+"""Prices above come from differences of costs that are nothing but rounding."""
 SAME_COST = 1e-9
 """Costs that differ by at most this, relative to the highest, are equal."""
 
@@ -48,7 +50,7 @@ def auto_alphas(table: TransitionTable, n: int = DEFAULT_ALPHAS, allow_stop: boo
     """
     starts, cost = predicted_costs(table, allow_stop)
     lowest = np.minimum.accumulate(cost)
-    falls = np.diff(lowest, prepend=np.inf) < -SAME_COST * max(float(cost.max()), 1e-300)
+    falls = (np.diff(lowest, prepend=np.inf) < -SAME_COST * max(float(cost.max()), 1e-300)) & (starts < MAX_ALPHA)
     starts, lowest = starts[falls], lowest[falls]
     if len(starts) < 2:
         return [0.0]
