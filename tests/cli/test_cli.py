@@ -109,43 +109,6 @@ def test_a_limit_gives_a_first_look_that_the_whole_suite_contains(folder: Path) 
     assert content(Cache(folder / "few.duckdb"))["generations"] == content(Cache(folder / "cache/small.duckdb"))["generations"]
 
 
-@pytest.mark.parametrize("subset", ["fewer questions", "one model", "one hop", "one benchmark"])
-def test_a_subset_of_what_is_cached_can_be_trained_on_at_once(subset: str, folder: Path) -> None:
-    text = (folder / "small.toml").read_text().replace('name = "small"', 'name = "part"')
-    benchmarks = re.findall(r"\[\[benchmarks\]\]\n[^\[]*", text)
-    second_model = text[text.index('[[models]]\nname = "two"') : text.index("[[benchmarks]]")]
-    parts = {
-        "fewer questions": text.replace("limit = 6", "limit = 5"),
-        "one model": text.replace(second_model, ""),
-        "one hop": text.replace("horizon = 2", "horizon = 1"),
-        "one benchmark": text.replace(benchmarks[1], ""),
-    }
-    (folder / "part.toml").write_text(parts[subset])
-    cache = f"{subset.replace(' ', '-')}.duckdb"
-    shutil.copy(folder / "cache/small.duckdb", folder / cache)
-    generated = toolkit(folder, "generate", "part.toml", "--cache", cache)
-    assert "Nothing to do" in generated.stdout, generated.stderr
-    trained = toolkit(folder, "train", "part.toml", "--cache", cache)
-    assert trained.returncode == 0, trained.stderr
-
-
-def test_a_failed_command_leaves_the_suite_that_works_current(folder: Path) -> None:
-    shutil.copy(folder / "cache/small.duckdb", folder / "failed.duckdb")
-    text = (folder / "small.toml").read_text()
-    (folder / "broken.toml").write_text(text.replace("max_tokens = 6", "max_tokens = 7").replace('"cpu"', '"cuda:7"'))
-    failed = toolkit(folder, "generate", "broken.toml", "--cache", "failed.duckdb")
-    assert failed.returncode == 2
-    assert "device 'cuda:7'" in failed.stderr
-    trained = toolkit(folder, "train", "small.toml", "--cache", "failed.duckdb")
-    assert trained.returncode == 0, trained.stderr
-    assert "Nothing to do" in toolkit(folder, "generate", "small", "--cache", "failed.duckdb").stdout
-    (folder / "fixed.toml").write_text(text.replace("max_tokens = 6", "max_tokens = 7"))
-    assert toolkit(folder, "generate", "fixed.toml", "--cache", "failed.duckdb").returncode == 0
-    suite = Cache(folder / "failed.duckdb").suites.get("small")
-    assert suite
-    assert [model.max_tokens for model in suite.config.models] == [7, 7]
-
-
 def test_a_suite_is_usable_by_name_alone_where_its_file_is_not(folder: Path) -> None:
     text = (folder / "small.toml").read_text()
     (folder / "small.toml").unlink()

@@ -64,7 +64,7 @@ def complete_by_benchmark(suite: Suite, cache: Cache) -> Counter[str]:
     return Counter(question.benchmark for question in suite.questions if question.key in complete)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.2, 0.9])
 def test_a_budget_in_tokens_is_kept_and_spent_on_complete_questions_of_every_benchmark(
     suite: Suite, tmp_path: Path, share: float
 ) -> None:

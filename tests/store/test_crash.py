@@ -32,10 +32,10 @@ def run(suite: Suite, path: Path, files: Path) -> Cache:
     return cache
 
 
-def test_killed_twenty_times_at_random_moments_it_continues_to_the_same_content(tmp_path: Path) -> None:
-    killed = kill(tmp_path, 20)
-    assert killed.kills >= 20
-    assert sum(1 for count in killed.moments if count) >= 3  # all over the work, not at one point of it
+def test_killed_ten_times_at_random_moments_it_continues_to_the_same_content(tmp_path: Path) -> None:
+    killed = kill(tmp_path, 10)
+    assert killed.kills >= 10
+    assert sum(1 for count in killed.moments if count) >= 2  # all over the work, not at one point of it
 
 
 @contextmanager
