@@ -250,3 +250,12 @@ def test_compacting_while_another_process_generates_loses_no_row(tmp_path: Path)
     suite, undisturbed = make_suite(tmp_path, 8), Cache(tmp_path / "whole.duckdb")
     generate(suite, undisturbed, Workspace(tmp_path, tmp_path), engine=scripted(right_answers(suite)), encode=encode)
     assert content(Cache(path)) == content(undisturbed)
+
+
+@pytest.mark.parametrize("name", ["theirs", "draft", "cache", "main", "temp", "system", "memory", "select"])
+def test_a_cache_may_have_any_name(name: str, cache: Cache, tmp_path: Path) -> None:
+    named = Cache(tmp_path / f"{name}.duckdb")
+    named.transfer.merge(cache.path)
+    assert not any(named.transfer.merge(cache.path).values())
+    named.housekeeping.vacuum()
+    assert content(named) == content(cache)

@@ -25,6 +25,8 @@ from toolkit.store.rows import KEYS
 from toolkit.store.schema import SCHEMA_VERSION, schema
 
 MANIFEST = "manifest.json"
+THEIRS = '"/theirs"'
+"""Name of the attached database; DuckDB names a cache by its file, and no file has a slash in its name."""
 TABLES = {
     **KEYS,
     "suites": ("suite",),
@@ -84,7 +86,7 @@ class Source(NamedTuple):
     Attributes:
         path: What the user has named.
         access: The folder or database that a connection needs access to.
-        database: The database that is to be attached as `theirs`, or None if the tables are files.
+        database: The database that is to be attached as `THEIRS`, or None if the tables are files.
         tables: SQL of every table.
     """
 
@@ -96,7 +98,7 @@ class Source(NamedTuple):
     def attach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Attach the database, if there is one."""
         if self.database:
-            con.execute(f"ATTACH {quoted(self.database)} AS theirs (READ_ONLY)")
+            con.execute(f"ATTACH {quoted(self.database)} AS {THEIRS} (READ_ONLY)")
 
     def place(self, table: str) -> str:
         """Return where a table lies, for messages."""
@@ -122,7 +124,7 @@ def open_source(path: Path, wait: float, scratch: Path) -> Iterator[Source]:
         else:
             con, version = open_cache(path, wait, rows_only=True)
             con.close()
-            source = Source(path, path.resolve(), path.resolve(), {table: f"theirs.main.{table}" for table in TABLES})
+            source = Source(path, path.resolve(), path.resolve(), {table: f"{THEIRS}.main.{table}" for table in TABLES})
         if version < SCHEMA_VERSION:
             place = scratch.parent if scratch.parent.is_dir() else None
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place, prefix=f".{scratch.name}.import-")))
@@ -258,4 +260,4 @@ def _migrated(source: Source, version: int, path: Path) -> Source:
                 f"{source.path} does not have the columns of schema version {version}: {str(error).splitlines()[0]} "
                 "Nothing was imported."
             ) from None
-    return Source(source.path, path, path, {table: f"theirs.main.{table}" for table in TABLES})
+    return Source(source.path, path, path, {table: f"{THEIRS}.main.{table}" for table in TABLES})
