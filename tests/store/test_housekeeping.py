@@ -252,7 +252,7 @@ def test_compacting_while_another_process_generates_loses_no_row(tmp_path: Path)
     assert content(Cache(path)) == content(undisturbed)
 
 
-@pytest.mark.parametrize("name", ["theirs", "draft", "cache", "main", "temp", "system", "memory", "select"])
+@pytest.mark.parametrize("name", ["theirs", "cache", "main", "temp", "system", "memory", "select"])
 def test_a_cache_may_have_any_name(name: str, cache: Cache, tmp_path: Path) -> None:
     named = Cache(tmp_path / f"{name}.duckdb")
     named.transfer.merge(cache.path)

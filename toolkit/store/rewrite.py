@@ -25,8 +25,6 @@ LOCK_LINGER_SECONDS = 0.2
 refused, and opens the new file instead of writing to one that nobody will read."""
 YOUNG_SECONDS = 60.0
 """Age below which a draft is not deleted: its process may not have locked it yet."""
-DRAFT = "/draft"
-"""Name of the new database while both are open; DuckDB names a cache by its file, and no file has a slash in its name."""
 
 
 def rewrite(
@@ -52,14 +50,14 @@ def rewrite(
     try:
         checkpoint(con, file, path)  # so that the backup contains the write-ahead log
         _clear(draft)
-        con.execute(f"ATTACH {quoted(draft)} AS \"{DRAFT}\" (STORAGE_VERSION '{STORAGE_VERSION}')")
+        con.execute(f"ATTACH {quoted(draft)} AS draft (STORAGE_VERSION '{STORAGE_VERSION}')")
         old = str(con.execute("SELECT current_database()").fetchall()[0][0])
-        con.execute(f'COPY FROM DATABASE "{old}" TO "{DRAFT}"')
-        if digests(con, old) != digests(con, DRAFT):
+        con.execute(f'COPY FROM DATABASE "{old}" TO draft')
+        if digests(con, old) != digests(con, "draft"):
             raise CacheError(f"The copy of {path} differs from the original, which is unchanged. Try again.")
-        con.execute(f'USE "{DRAFT}"')
+        con.execute("USE draft")
         change(con)
-        con.execute(f'CHECKPOINT "{DRAFT}"; USE "{old}"; DETACH "{DRAFT}"')
+        con.execute(f'CHECKPOINT draft; USE "{old}"; DETACH draft')
         shutil.copymode(path, draft)
         sync_to_disk(draft)
         if backup:
