@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -259,3 +260,10 @@ def test_a_cache_may_have_any_name(name: str, cache: Cache, tmp_path: Path) -> N
     assert not any(named.transfer.merge(cache.path).values())
     named.housekeeping.vacuum()
     assert content(named) == content(cache)
+
+
+@pytest.mark.skipif(os.sep != "/", reason="there, a backslash separates folders")
+def test_a_name_with_a_backslash_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="backslash"):
+        Cache(tmp_path / "a\\b.duckdb").create()
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ turns. Every wait is bounded, and the error names the process that holds the fil
 """
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -79,6 +80,8 @@ class CacheFile:
         if exists:
             self.migrate()
             return
+        if os.sep == "/" and "\\" in str(self.path):
+            raise CacheError(f"{self.path} has a backslash, which DuckDB takes for a folder. Name another file.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             copy_of(self.path).unlink(missing_ok=True)
