@@ -1,6 +1,5 @@
 """`toolkit train`: train a router over a cache."""
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,21 +81,17 @@ def train(
 def _train(
     suite: "Suite", cache: "Cache", config: "TrainConfig", seed: int, runs_dir: Path, force: bool, sb3_zip: bool
 ) -> "TrainedRun":
-    """Train with a progress bar, if stderr is a terminal; SIGTERM cleans up like Ctrl-C."""
+    """Train with a progress bar, if stderr is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
     from toolkit.routing.train import train as run
 
     console = Console(stderr=True)
-    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
-            task = progress.add_task("training", total=None)
+    with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
+        task = progress.add_task("training", total=None)
 
-            def report(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total)
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
 
-            return run(suite, cache, config, seed, runs_dir, report=report, force=force, sb3_zip=sb3_zip)
-    finally:
-        signal.signal(signal.SIGTERM, terminate)
+        return run(suite, cache, config, seed, runs_dir, report=report, force=force, sb3_zip=sb3_zip)
