@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit.core.errors import BenchmarkError
 from toolkit.core.text import printable
+from toolkit.tasks.formats import first_repeated
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -190,9 +191,7 @@ def _integer(digits: str) -> int | float:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it has the column {printable(repeated)} twice")
+        raise ValueError(f"it has the column {printable(str(first_repeated(name for name, _ in pairs)))} twice")
     return values
 
 

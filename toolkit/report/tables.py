@@ -5,7 +5,6 @@ import json
 import math
 import re
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from toolkit.core.errors import ToolkitError
 from toolkit.core.text import printable
 from toolkit.report.output import check_output
+from toolkit.tasks.formats import first_repeated
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,9 +98,8 @@ def write(rows: "pa.Table | list[dict[str, Any]]", format: str, output: Path | N
     if output:
         check_output(output)
     table = pa.Table.from_pylist(rows) if isinstance(rows, list) else rows
-    doubled = [name for name, count in Counter(table.column_names).items() if count > 1]
-    if doubled:
-        raise ToolkitError(f"Two columns are named {doubled[0]!r}. Give one another name, in SQL with AS.")
+    if (doubled := first_repeated(table.column_names)) is not None:
+        raise ToolkitError(f"Two columns are named {doubled!r}. Give one another name, in SQL with AS.")
     try:
         data = _encode(table, format, MAX_CELL_WIDTH if to_terminal else sys.maxsize)
     except Exception as error:  # DuckDB has values that Python, Arrow or the format do not have

@@ -154,9 +154,13 @@ def _csv(name: str, text: str, layout: Layout) -> Iterator[Record]:
 
 
 def _check_columns(name: str, columns: Sequence[str]) -> None:
-    repeated = [column for column, count in Counter(columns).items() if count > 1]
-    if repeated:
-        raise BenchmarkError(f"{name} has two columns {repeated[0]!r}. Rename or remove one.")
+    if (repeated := first_repeated(columns)) is not None:
+        raise BenchmarkError(f"{name} has two columns {repeated!r}. Rename or remove one.")
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs more than once, or None."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _json(name: str, text: str, layout: Layout) -> Iterator[Record]:
@@ -206,7 +210,5 @@ def _integer(digits: str) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {repeated!r} occurs twice in one object")
+        raise ValueError(f"the name {first_repeated(name for name, _ in pairs)!r} occurs twice in one object")
     return values
