@@ -203,6 +203,8 @@ def _read_arrow(path: Path, columns: Collection[str]) -> RawTable:
         _check_magic(path, file.read(8))
     try:
         table = parquet.ParquetFile(path).read() if path.name.lower().endswith(".parquet") else feather.read_table(path)
+    except pa.ArrowNotImplementedError:  # it lacks types that polars writes, such as integers of 128 bits
+        return _read_polars(path, columns)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise BenchmarkError(f"{path} cannot be read: {reason} Is it complete, and is it what its name says?") from None
@@ -211,6 +213,18 @@ def _read_arrow(path: Path, columns: Collection[str]) -> RawTable:
     rows = zip(*values.values(), strict=True) if values else ()
     placed = [PlacedRow(f"row {number}", dict(zip(values, row, strict=True))) for number, row in enumerate(rows, 1)]
     return RawTable(tuple(names), placed)
+
+
+def _read_polars(path: Path, columns: Collection[str]) -> RawTable:
+    import polars as pl
+
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BenchmarkError(f"{path} cannot be read: {reason}. Is it complete, and is it what its name says?") from None
+    rows = frame.select(name for name in frame.columns if name in columns).iter_rows(named=True)
+    return RawTable(tuple(frame.columns), [PlacedRow(f"row {number}", row) for number, row in enumerate(rows, 1)])
 
 
 def _values(path: Path, name: str, column: "pa.ChunkedArray") -> list[Any]:
