@@ -1,7 +1,7 @@
 """The transition table: read-only arrays of one suite, loaded from a cache in a few queries.
 
 Rows are trees (a question and a sample of it); columns are nodes, numbered as a complete heap (see `toolkit.core.tree`).
-Knows nothing of text: texts are rows of a matrix of embeddings.
+Responses are rows of a matrix of embeddings; of text it has the questions alone.
 """
 
 import logging
@@ -56,6 +56,7 @@ class TransitionTable:
         vectors: Embeddings of the distinct texts, `(texts, dimensions)`; row 0 is all zeros and stands for no text.
         texts: Rows of `vectors` that each decision node observes, `(rows, D, parts)`; the parts are the question and the
             newest response, or the whole context alone.
+        questions: The text of each row's question, `(rows,)`; empty if the table was made without texts.
     """
 
     models: tuple[str, ...]
@@ -67,6 +68,7 @@ class TransitionTable:
     hop_cost: Floats
     vectors: npt.NDArray[np.float32]
     texts: npt.NDArray[np.int32]
+    questions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for value in vars(self).values():
@@ -162,6 +164,7 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
         hop_cost=hop_costs,
         vectors=vectors,
         texts=texts,
+        questions=tuple(trees["prompt"].to_pylist()),
     )
     return table.hold_out(holdout) if holdout else table
 

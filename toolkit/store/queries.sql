@@ -3,7 +3,7 @@
 
 -- name: trees
 -- The trees of a suite, in the order of the replay table.
-SELECT q.position, i.benchmark, q.split
+SELECT q.position, i.benchmark, q.split, i.prompt
 FROM suite_questions AS q JOIN questions AS i USING (question)
 WHERE q.suite = $suite ORDER BY q.position;
 
