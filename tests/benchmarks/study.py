@@ -1,142 +1,178 @@
-"""Study how routers generalise from few questions, and which settings are best: `just study`.
+"""Study which settings of training work: `just study`. docs/design/learning.md has the result and what follows from it.
 
-Settings are compared on a table's validation split, which neither a learner nor the test sees. For early stopping, a learner
-gets a seventh as many questions as for training, from the training split. Test rewards are reported only for the defaults and
-the best settings, after these are chosen.
+Settings are compared on the validation split of several tables: the reference, synthetic ones, and caches of other people's
+results. A seventh of the training split takes the place of the validation split in training, so that what is compared is
+neither learned from nor selected on; the test split is not used at all.
 """
 
 import argparse
-from collections.abc import Mapping
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import cache
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import t
+from scipy.stats import t as student
 
 from tests.synthetic import synthetic_table
 from toolkit.cli.common import open_suite
 from toolkit.replay import exact
 from toolkit.replay.table import Floats, Ints, TransitionTable, load_table
 from toolkit.report.tables import markdown
-from toolkit.routing.baselines.knn import knn
-from toolkit.routing.baselines.linear import linear
-from toolkit.routing.router import Router
+from toolkit.routing.baselines.knn import choose as knn
+from toolkit.routing.decide import action_probabilities, most_probable
 from toolkit.routing.train import fit_router
+from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig
 
-ALPHA = 0.05
-SIZES = (100, 300, 1000)
-TOPICS = (4, 8, 16, 32)
-NOISE = (0.5, 1.0)
-"""Noise of the synthetic tables, in turn."""
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+ALPHAS = (0.0, 0.05, 0.2)
+"""Prices of cost at which routers are trained."""
+SYNTHETIC: dict[str, dict[str, Any]] = {
+    "synthetic, 8 topics": {"rows": 3000, "noise": 0.5, "seed": 31, "topics": 8},
+    "synthetic, 16 topics": {"rows": 3000, "noise": 1.0, "seed": 32, "topics": 16},
+    "synthetic, one hop": {"rows": 3000, "noise": 1.0, "seed": 33, "topics": 12, "n_models": 5, "horizon": 1},
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "no terms": {"terms": False},
+    "blind": {"blind": True},
+    "first layer of each hop": {"first_layer": "hop"},
+    "first layer shared": {"first_layer": "shared"},
+    "16 components": {"projection": 16},
+    "64 components": {"projection": 64},
+    "layers 64, 64": {"net_arch": (64, 64)},
+    "linear": {"net_arch": ()},
+    "linear, whole embeddings": {"net_arch": (), "projection": 0},
+}
+OWN_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
-        "defaults": {},
-        "projection 8": {"projection": 8},
-        "projection 16": {"projection": 16},
-        "projection 16, entropy 0.003": {"projection": 16, "ppo": {"ent_coef": 0.003}},
-        "projection 16, learning rate 1e-3": {"projection": 16, "ppo": {"learning_rate": 1e-3}},
-        "projection 16, 300,000 steps": {"projection": 16, "timesteps": 300_000},
-        "linear policy, whole embeddings": {"projection": 0, "net_arch": ()},
-        "linear policy per hop, whole embeddings": {"projection": 0, "net_arch": (), "per_hop": True},
+        "8 epochs": {"ppo": {"n_epochs": 8}},
+        "learning rate 1e-3": {"ppo": {"learning_rate": 1e-3}},
+        "constant entropy bonus 0.01": {"ppo": {"ent_start": 0.01, "ent_coef": 0.01}},
+        "300,000 steps": {"timesteps": 300_000},
     },
     "exact": {
-        "defaults": {},
-        "projection 8": {"projection": 8},
-        "projection 16": {"projection": 16},
-        "projection 8, dropout 0.3": {"projection": 8, "exact": {"dropout": 0.3}},
-        "projection 16, dropout 0.3": {"projection": 16, "exact": {"dropout": 0.3}},
-        "projection 8, minibatches of 16": {"projection": 8, "exact": {"batch_size": 16}},
-        "projection 16, minibatches of 16": {"projection": 16, "exact": {"batch_size": 16}},
-        "projection 16, 80 passes, patience 12": {"projection": 16, "exact": {"n_epochs": 80, "patience": 12}},
-        "projection 16, entropy 0.003": {"projection": 16, "exact": {"ent_coef": 0.003}},
-        "linear policy, whole embeddings": {"projection": 0, "net_arch": ()},
-        "linear policy per hop, whole embeddings": {"projection": 0, "net_arch": (), "per_hop": True},
-        "linear policy, projection 32": {"net_arch": ()},
+        "dropout 0.1": {"exact": {"dropout": 0.1}},
+        "dropout 0.5": {"exact": {"dropout": 0.5}},
+        "moving average 0.99": {"exact": {"averaging": 0.99}},
+        "weight decay 1": {"exact": {"weight_decay": 1.0}},
     },
 }
 
 
-def few(table: TransitionTable, size: int, seed: int) -> TransitionTable:
-    """Keep `size` training questions and a seventh as many for early stopping, and set the validation split aside."""
-    train = np.random.default_rng(seed).permutation(table.rows("train"))
-    size = min(size, len(train) * 7 // 8)
-    split = np.where(table.split == "validation", "selection", np.where(table.split == "train", "unused", table.split))
-    split[train[:size]] = "train"
-    split[train[size : size + size // 7]] = "validation"
+class Case(NamedTuple):
+    """A table, loaded by name, and one training on it."""
+
+    table: str
+    algorithm: str
+    setting: str
+    alpha: float
+    seed: int
+
+
+def load(name: str) -> TransitionTable:
+    """Load the reference, a synthetic table, or the only suite of a cache file."""
+    if name in SYNTHETIC:
+        return synthetic_table(**SYNTHETIC[name])
+    if name == "reference":
+        suite, opened = open_suite("quickstart", None)
+        return load_table(opened, suite)
+    opened = Cache(name)
+    recorded = opened.suites.get(opened.suites.names()[0])
+    assert recorded is not None
+    return load_table(opened, recorded)
+
+
+@cache
+def nested(name: str) -> TransitionTable:
+    """Return a table that tests on its validation split and validates on a seventh of its training split."""
+    table = load(name)
+    train = np.random.default_rng(0).permutation(table.rows("train"))
+    split = np.where(table.split == "test", "unused", np.where(table.split == "validation", "test", table.split))
+    split[train[: len(train) // 7]] = "validation"
     return replace(table, split=split)
 
 
-def mean(table: TransitionTable, rows: Ints, reward: Floats) -> float:
-    """Return the unweighted mean of the rewards over benchmarks."""
-    return float(exact.benchmark_weights(table, rows) @ reward)
+def mean_reward(table: TransitionTable, outcome: exact.Outcome, alpha: float) -> float:
+    """Return the mean over benchmarks of the rewards on the rows of the test split."""
+    return float(exact.benchmark_weights(table, table.rows("test")) @ outcome.reward(alpha))
 
 
-def routed(table: TransitionTable, changes: Mapping[str, Any], algorithm: str, seed: int) -> tuple[float, float]:
-    """Train a router; return its exact reward on the validation split and on the test split."""
-    config = TrainConfig(algorithm=algorithm, alpha=ALPHA).changed(dict(changes))
-    router = Router(fit_router(table, config, seed), {"run": "", "models": list(table.models), "horizon": table.horizon})
+def train_and_evaluate(case: Case) -> tuple[float, float]:
+    """Return the greedy reward of a trained policy, and the processor seconds that training took."""
+    torch.set_num_threads(1)
+    table = nested(case.table)
+    rows = table.rows("test")
+    config = TrainConfig(algorithm=case.algorithm, alpha=case.alpha, allow_stop=table.horizon > 1)
+    config = config.changed({**SETTINGS, **OWN_SETTINGS[case.algorithm]}[case.setting])
+    started = time.process_time()
+    model = fit_router(table, config, case.seed)
+    seconds = time.process_time() - started
+    observer = model.get_env().observer  # type: ignore[union-attr]
+    probabilities = most_probable(action_probabilities(model, observer, rows, case.alpha))
+    return mean_reward(table, exact.outcome(table, rows, exact.path_shares(table, probabilities)), case.alpha), seconds
 
-    def reward(rows: Ints) -> float:
-        shares = exact.path_shares(table, router.probabilities(table, rows))
-        return mean(table, rows, exact.outcome(table, rows, shares).reward(ALPHA))
 
-    return reward(np.flatnonzero(table.split == "selection")), reward(table.rows("test"))
-
-
-def baselines(table: TransitionTable) -> dict[str, float]:
-    """Return the test rewards of the baselines, which do not depend on a seed."""
-    rows, train = table.rows("test"), table.rows("train")
-    ends: dict[str, int | Ints] = {
-        "kNN": knn(table, "test", False).choose(ALPHA),
-        "linear": linear(table, "test", False).choose(ALPHA),
-        "best fixed path": int(exact.best_fixed_path(table, train, ALPHA)),
-        "oracle": exact.oracle(table, rows, ALPHA),
+def baselines(name: str, alpha: float) -> dict[str, float]:
+    """Return the rewards of the baselines that routers are measured against."""
+    table = nested(name)
+    rows, stop = table.rows("test"), table.horizon > 1
+    nodes: dict[str, int | Ints] = {
+        "best fixed path": int(exact.best_fixed_path(table, table.rows("train"), alpha, stop)),
+        "kNN": knn(table, "test", alpha, stop),
+        "oracle": exact.oracle(table, rows, alpha, stop),
     }
-    return {name: mean(table, rows, exact.node_outcome(table, rows, end).reward(ALPHA)) for name, end in ends.items()}
+    return {policy: mean_reward(table, exact.node_outcome(table, rows, node), alpha) for policy, node in nodes.items()}
 
 
 def interval(values: Floats) -> str:
-    """Format the mean over tables and seeds with its 95% interval (Student's t)."""
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    """Format a mean over tables, alphas and seeds with its 95% interval, tables being independent (Student's t)."""
+    half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     return f"{values.mean():+.4f} ± {half:.4f}"
 
 
 def main() -> None:
-    """Print the comparison of the settings on validation, and the test rewards of the best ones."""
+    """Print the rewards of the defaults on every table, and the gain of every other setting over them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--algorithms", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--tables", type=int, default=4, help="number of synthetic tables beside the reference cache")
+    parser.add_argument("--results", nargs="*", default=[], help="caches of one-hop results: files of toolkit import")
+    parser.add_argument("--algorithms", nargs="+", choices=OWN_SETTINGS, default=list(OWN_SETTINGS))
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    suite, cache = open_suite("quickstart", None)
-    tables = {"reference": load_table(cache, suite)}
-    for n in range(options.tables):  # seeds on which nothing was chosen before
-        topics, noise = TOPICS[n % len(TOPICS)], NOISE[n % len(NOISE)]
-        tables[f"synthetic {n}"] = synthetic_table(3000, seed=10 + n, noise=noise, topics=topics)
-    small = {(n, size, s): few(table, size, s) for (n, table), size, s in product(tables.items(), SIZES, range(options.seeds))}
-    kinds = {size: np.array([key[1] == size for key in small]) for size in SIZES}
-    reference = np.array([key[0] == "reference" for key in small])
-    report = []
+    tables = ["reference", *SYNTHETIC, *options.results]
+    titles = [Path(table).stem for table in tables]
+    shape = (len(tables), len(ALPHAS), options.seeds)
+    by_name = [[baselines(table, alpha) for alpha in ALPHAS] for table in tables]
+    rewards = {
+        policy: np.array([np.mean([values[policy] for values in per_alpha]) for per_alpha in by_name])
+        for policy in by_name[0][0]
+    }
+    gains, seconds = {}, {}
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for algorithm in options.algorithms:
+            for setting in {**SETTINGS, **OWN_SETTINGS[algorithm]}:
+                cases = [
+                    Case(table, algorithm, setting, alpha, seed)
+                    for table, alpha, seed in product(tables, ALPHAS, range(options.seeds))
+                ]
+                results = np.array(list(pool.map(train_and_evaluate, cases)))
+                reward = results[:, 0].reshape(shape).mean((1, 2))
+                rewards.setdefault(algorithm, reward)  # the defaults come first
+                gains[algorithm, setting] = reward - rewards[algorithm]
+                seconds[algorithm, setting] = results[:, 1].mean()
+                print(algorithm, setting, reward.round(4), f"{seconds[algorithm, setting]:.1f} s", flush=True)
+    print(markdown(["R, mean of alphas", *titles], [[name, *(f"{x:.3f}" for x in row)] for name, row in rewards.items()]))
     for algorithm in options.algorithms:
-        rewards = {}
-        for name, changes in SETTINGS[algorithm].items():
-            rewards[name] = np.array([routed(table, changes, algorithm, key[2]) for key, table in small.items()]).T
-            print(algorithm, name, rewards[name].mean(1).round(4), flush=True)
-        gain = {name: values[0] - rewards["defaults"][0] for name, values in rewards.items()}
-        parts = [np.ones(len(small), bool), *kinds.values(), reference]
-        rows = [[name, *(interval(values[part]) for part in parts)] for name, values in gain.items() if name != "defaults"]
-        print(markdown([f"{algorithm}, gain on validation", "all", *map(str, SIZES), "reference"], rows))
-        best = max(gain, key=lambda name: gain[name].mean())
-        report += [(f"{algorithm}, {name}", rewards[name][1]) for name in dict.fromkeys(("defaults", best))]
-    baseline_rewards = [baselines(table) for table in small.values()]
-    report += [(name, np.array([by_name[name] for by_name in baseline_rewards])) for name in baseline_rewards[0]]
-    for source, mask in (("reference cache", reference), ("synthetic tables", ~reference)):
-        rows = [[name, *(f"{values[mask & kind].mean():.3f}" for kind in kinds.values())] for name, values in report]
-        print(markdown([f"test reward, {source}", *map(str, SIZES)], rows))
+        rows = [
+            [setting, interval(gain), *(f"{x:+.3f}" for x in gain), f"{seconds[kind, setting]:.1f} s"]
+            for (kind, setting), gain in gains.items()
+            if kind == algorithm
+        ]
+        print(markdown([f"{algorithm}: gain over the defaults", "all tables", *titles, "processor time"], rows))
 
 
 if __name__ == "__main__":

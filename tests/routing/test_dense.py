@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.synthetic import synthetic_table
-from toolkit.routing.dense import Dense, FlatGradient
+from toolkit.routing.dense import Dense, FlatGradient, node_segments
 from toolkit.routing.train import fit_router
 from toolkit.suites.config import TrainConfig
 
@@ -38,6 +38,25 @@ def test_both_passes_equal_autograd(sizes: tuple[int, ...]) -> None:
         flat_gradient.clip(limit)
         halved = [gradient * 0.5 for gradient in expected]
         torch.testing.assert_close([p.grad for p in chain.parameters()], halved, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(5, 2), (4, 8, 1)])
+def test_groups_have_weights_of_their_own_on_their_own_rows(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    groups, n = torch.tensor([0, 1, 1, 2]), 11
+    chain = nn.Sequential(*layers(sizes[0] * 4, *sizes[1:]))
+    nodes = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2])  # the last node is nowhere
+    features, output_gradient = torch.randn(n, sizes[0]), torch.randn(n, sizes[-1])
+    repeated = torch.zeros(n, 4, sizes[0])
+    repeated[:, 0] = features
+    repeated[torch.arange(n), 1 + groups[nodes]] = features
+    outputs = chain(repeated.flatten(1))
+    expected = torch.autograd.grad(outputs, list(chain.parameters()), output_gradient)
+    dense = Dense(chain)
+    FlatGradient(dense).vector.fill_(7)  # what was there before is overwritten
+    torch.testing.assert_close(dense.forward(features, node_segments(groups, nodes)), outputs)
+    dense.backward(output_gradient)
+    torch.testing.assert_close([p.grad for p in chain.parameters()], list(expected))
 
 
 def test_another_activation_is_refused() -> None:

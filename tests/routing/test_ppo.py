@@ -24,9 +24,9 @@ def test_the_entropy_bonus_of_ppo_falls_to_its_final_value(
     kind, name = (ReplayPPO, "_update") if extracts else (PPO, "train")
     update = getattr(kind, name)
 
-    def recorded(self: ReplayPPO, *features: torch.Tensor) -> None:
+    def recorded(self: ReplayPPO) -> None:
         bonuses.append(self.ent_coef)
-        update(self, *features)
+        update(self)
 
     monkeypatch.setattr(kind, name, recorded)
     if not extracts:
@@ -39,19 +39,22 @@ def test_the_entropy_bonus_of_ppo_falls_to_its_final_value(
     assert (loaded.ent_coef, loaded.ent_start) == (0.01, 0.5)
 
 
-def test_ppo_over_indices_equals_stable_baselines3_s_ppo(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("alphas", [(), (0.0, 0.1, 0.2)], ids=["one alpha", "conditioned"])
+def test_ppo_over_indices_equals_stable_baselines3_s_ppo(alphas: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Both make the same update of the same network from the same rollout."""
     table = known_table()
-    config = TrainConfig(timesteps=64, n_envs=16, ppo={"n_steps": 4, "n_epochs": 3, "batch_size": 64, "learning_rate": 1e-2})
+    arguments = {"n_steps": 4, "n_epochs": 3, "batch_size": 64, "learning_rate": 1e-2}
+    config = TrainConfig(timesteps=64, n_envs=16, alphas=alphas, ppo=arguments)
     ours = fit_router(table, config, 0)
     theirs = fit_router(table, TrainConfig(**config.model_dump()), 0)
     assert isinstance(ours, ReplayPPO)
     assert isinstance(theirs, ReplayPPO)
     theirs.set_parameters(copy.deepcopy(ours.get_parameters()))  # type: ignore[arg-type]  # SB3 declares less than it takes
     _, callback = ours._setup_learn(64, None)
-    ours.collect_rollouts(RoutingVecEnv(table, 16), callback, ours.rollout_buffer, 4)
+    ours.collect_rollouts(RoutingVecEnv(table, 16, alphas=alphas), callback, ours.rollout_buffer, 4)
     rollout = ours._rollout
-    observations = RoutingVecEnv(table, 16).observer(*np.divmod(rollout.indices.numpy(), table.n_decision_nodes))
+    nodes, rows = np.divmod(rollout.indices.numpy(), len(table.split))
+    observations = RoutingVecEnv(table, 16, alphas=alphas).observer(rows, nodes, rollout.alphas.numpy())
     buffer = theirs.rollout_buffer
     buffer.reset()
     shape = (4, 16)

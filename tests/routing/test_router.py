@@ -37,11 +37,12 @@ CONFIGS = {
     "ppo": TrainConfig.model_validate(STEPS),
     "exact": TrainConfig.model_validate({"algorithm": "exact", "exact": {"n_epochs": 1}}),
     "conditioned": TrainConfig.model_validate(
-        {"algorithm": "exact", "alphas": (0.0, 0.1, 1.0), "per_hop": True, "exact": {"n_epochs": 1}}
+        {"algorithm": "exact", "alphas": (0.0, 0.1, 1.0), "first_layer": "hop", "exact": {"n_epochs": 1}}
     ),
     "conditioned ppo": TrainConfig.model_validate(STEPS | {"alphas": (0.0, 0.2), "net_arch": ()}),
     "stop, whole embeddings": TrainConfig.model_validate(STEPS | {"allow_stop": True, "projection": 0, "net_arch": (5,)}),
-    "per hop": TrainConfig.model_validate(STEPS | {"per_hop": True, "projection": 3}),
+    "per hop": TrainConfig.model_validate(STEPS | {"first_layer": "hop", "projection": 3}),
+    "shared, blind": TrainConfig.model_validate(STEPS | {"first_layer": "shared", "blind": True, "terms": False}),
     "DQN": TrainConfig.model_validate(STEPS | {"algorithm": "DQN", "allow_stop": True}),
     "A2C": TrainConfig.model_validate(STEPS | {"algorithm": "A2C", "projection": 4}),
 }
@@ -165,7 +166,10 @@ WRONG_ARCHITECTURES: dict[str, object] = {
     "observations": 2**23,
     "net_arch": {"pi": [60_000, 60_000], "vf": []},
     "activation": "system",
-    "extractor": {"name": "Projection", "numbers": {"parts": 10**6, "dimensions": 10**6, "rank": 10**6}},
+    "extractor": {
+        "name": "RouterFeatures",
+        "numbers": {"parts": 10**6, "dimensions": 10**6, "terms": 0, "horizon": 2, "models": 2, "rank": 10**6},
+    },
 }
 
 

@@ -81,27 +81,30 @@ def test_a_conditioned_policy_depends_on_the_alpha_it_observes(config: TrainConf
     assert (loaded.algorithm.predict(np.asarray(observations), deterministic=True)[0] == 0).all()
 
 
-def swapped_table() -> TransitionTable:
-    """Make a table in which every other question needs the two models in the other order, by its embedding alone."""
-    quality = np.zeros((8, 7))
-    quality[::2, tree.node_of((0, 1), 2)] = quality[1::2, tree.node_of((1, 0), 2)] = 1
-    return make_table(quality, np.zeros((8, 7)), 2, ["first", "second"], np.tile(np.eye(2, 16, dtype=np.float32), (4, 1)))
+def exclusive_table() -> TransitionTable:
+    """Make a table whose questions have two properties: the first says which model is right at first, and their XOR at last."""
+    quality, vectors = np.zeros((16, 7)), np.zeros((16, 16), np.float32)
+    for row in range(16):
+        first, second = row % 2, row // 2 % 2
+        quality[row, tree.node_of((first, first ^ second), 2)] = 1
+        vectors[row, [first, 2 + second]] = 1
+    return make_table(quality, np.zeros((16, 7)), 2, ["first", "second"], vectors)
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "ppo"])
 @pytest.mark.parametrize("alphas", [(), (0.0, 0.1)], ids=["one alpha", "conditioned"])
-@pytest.mark.parametrize("projection", [0, 2])
-def test_a_linear_policy_of_each_hop_learns_an_order_that_one_for_all_hops_cannot(
+@pytest.mark.parametrize("projection", [0, 3])
+def test_a_linear_policy_of_each_node_learns_what_one_for_all_nodes_cannot(
     algorithm: str, alphas: tuple[float, ...], projection: int
 ) -> None:
-    table = swapped_table()
+    table = exclusive_table()
     rows = table.rows("train")
     settings = {"exact": {"dropout": 0.0, "learning_rate": 0.1, "weight_decay": 0.0}, "ppo": {"learning_rate": 0.03}}
     config = TrainConfig(
         algorithm=algorithm, alpha=0.0, alphas=alphas, projection=projection, net_arch=(), timesteps=20_000, n_envs=64
     ).changed({algorithm: settings[algorithm]})
-    for per_hop, low, high in ((False, 0.4, 0.6), (True, 0.95, 1)):
-        learned = router(fit_router(table, config.changed({"per_hop": per_hop}), 0), table, 0.0, alphas)
+    for first_layer, low, high in (("shared", 0.4, 0.8), ("hop", 0.4, 0.8), ("node", 0.95, 1)):
+        learned = router(fit_router(table, config.changed({"first_layer": first_layer}), 0), table, 0.0, alphas)
         shares = path_shares(table, learned.probabilities(table, rows, 0.0))
         assert low < outcome(table, rows, shares).quality.mean() <= high
 

@@ -67,6 +67,7 @@ def train(
         typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
     else:
         typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
+        _echo_guard(trained, suite, cache)
     if sb3_zip:
         typer.echo(
             f"For stable-baselines3 (it holds pickles: open only those of people you trust): {trained.path.parent}/sb3.zip"
@@ -76,6 +77,15 @@ def train(
 
     trust = () if installed_algorithm(config.algorithm) else ("--trust",)
     typer.echo(f"Next: {command('evaluate', trained.path, *trust, cache=cache)}")
+
+
+def _echo_guard(trained: "TrainedRun", suite: str, cache: Path | None) -> None:
+    """Say how the router compares with the best fixed path, if there are validation questions."""
+    from toolkit.report.training import guard_sentence
+
+    if trained.guard:
+        remedy = command("train", suite, "--set", "fallback=true", cache=cache)
+        typer.echo(guard_sentence(trained.guard, trained.falls_back, remedy))
 
 
 def _train(

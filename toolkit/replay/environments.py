@@ -30,8 +30,9 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
 
     ## Observation Space
     `Box` of float32: the embeddings of the question and of the newest response (zeros at the first hop) or, with
-    `features.text = "context"`, of the whole context; the hop as one-hot, `(L,)`; the cost so far in cost units; with `alphas`,
-    the alpha of the episode.
+    `features.text = "context"`, of the whole context; which of `terms` the question contains; the hop as one-hot, `(L,)`; the
+    path so far as one-hot, `((L - 1) * M,)`; the cost so far in cost units; with `alphas`, the alpha of the episode. See
+    `toolkit.replay.observations.Layout`.
 
     ## Starting State
     The root of a question drawn uniformly from the split; `reset(options={"row": n})` picks row `n` of the table. With
@@ -45,7 +46,8 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
     Hop L and stopping terminate the episode; no episode is truncated.
 
     ## Arguments
-    `table`, or `cache` and `suite` (the name of a recorded suite) to load it; `alpha`; `split`; `allow_stop`; `alphas`.
+    `table`, or `cache` and `suite` (the name of a recorded suite) to load it; `alpha`; `split`; `allow_stop`; `alphas`;
+    `terms`, e.g. `frequent_terms(table)` of `toolkit.replay.terms`; `blind`, to hide the responses and what they have cost.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's own declaration
@@ -57,6 +59,8 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         split: Split = "train",
         allow_stop: bool = False,
         alphas: Sequence[float] = (),
+        terms: Sequence[str] = (),
+        blind: bool = False,
         *,
         cache: str | None = None,
         suite: str | None = None,
@@ -65,7 +69,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         self.alpha = alpha
         self.alphas = tuple(alphas)
         self.rows = _rows(self.table, split)
-        self.observer = Observer(self.table, with_alpha=bool(self.alphas))
+        self.observer = Observer(self.table, terms, blind, with_alpha=bool(self.alphas))
         self.observation_space: spaces.Space[Observations] = self.observer.space
         self.action_space = spaces.Discrete(self.table.n_models + allow_stop)
         self._n_actions = self.table.n_models + allow_stop
@@ -124,6 +128,8 @@ class RoutingVecEnv(VecEnv):
         seed: Seed of the order of the questions.
         allow_stop: Whether the last action ends the episode with the current response.
         alphas: If there are any, each episode draws its alpha from them and observes it.
+        terms: Terms of which a policy observes whether the question contains them.
+        blind: Whether responses, and what they have cost, are hidden.
     """
 
     def __init__(
@@ -135,13 +141,15 @@ class RoutingVecEnv(VecEnv):
         seed: int = 0,
         allow_stop: bool = False,
         alphas: Sequence[float] = (),
+        terms: Sequence[str] = (),
+        blind: bool = False,
     ) -> None:
         self.table = table
         self.allow_stop = allow_stop
         self.alphas: Floats = np.array(alphas, dtype=np.float64)
         self.alpha = alpha
         self.rows = _rows(table, split)
-        self.observer = Observer(table, with_alpha=bool(len(self.alphas)))
+        self.observer = Observer(table, terms, blind, with_alpha=bool(len(self.alphas)))
         self.render_mode = None
         super().__init__(n_envs, self.observer.space, spaces.Discrete(table.n_models + allow_stop))
         self._rng = np.random.default_rng(seed)

@@ -1,32 +1,94 @@
 """What a policy observes at a decision node. Knows nothing of episodes."""
 
-from typing import Any
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from toolkit.core import tree
 from toolkit.replay.table import Floats, Ints, TransitionTable
+from toolkit.replay.terms import contained_terms
 
 Observations = npt.NDArray[np.float32]
 
 
+class Layout(NamedTuple):
+    """The parts of an observation, in this order; with `with_alpha`, alpha follows as the last number.
+
+    Attributes:
+        parts: Number of embeddings.
+        dimensions: Size of each.
+        terms: Number of terms, each 1 if the question contains it.
+        horizon: Number of hops L: one-hot, how many models have responded.
+        models: Size of the pool M: for each of the first L - 1 hops, one-hot, which model responded; zeros if none has.
+
+    The cost so far is the last number of these.
+    """
+
+    parts: int
+    dimensions: int
+    terms: int
+    horizon: int
+    models: int
+
+    @property
+    def embeddings(self) -> int:
+        """Size of all embeddings together."""
+        return self.parts * self.dimensions
+
+    @property
+    def path(self) -> int:
+        """Size of the path: hop and models."""
+        return self.horizon + (self.horizon - 1) * self.models
+
+    @property
+    def size(self) -> int:
+        """Size of an observation without alpha."""
+        return self.embeddings + self.terms + self.path + 1
+
+
 class Observer:
-    """Turns (row, decision node) into observations, `(n, features)`: embeddings, hop one-hot, cost so far, and maybe alpha.
+    """Turns (row, decision node) into observations, `(n, features)`, laid out as in `Layout`.
+
+    The path is part of it, because two nodes with equal responses can still have different futures: only with the path are
+    observations the states of a Markov decision process.
 
     Args:
         table: The table.
+        terms: Terms of which the policy observes whether the question contains them.
+        blind: Whether the policy sees neither the responses nor what they have cost: an ablation, to measure what reading
+            them is worth.
         with_alpha: Whether alpha is observed too, as the last feature.
     """
 
-    def __init__(self, table: TransitionTable, with_alpha: bool = False) -> None:
+    def __init__(
+        self, table: TransitionTable, terms: Sequence[str] = (), blind: bool = False, with_alpha: bool = False
+    ) -> None:
         self.table = table
+        self.terms = tuple(terms)
+        self.blind = blind
         self.with_alpha = with_alpha
-        hop = np.repeat(np.arange(table.horizon), [table.n_models**depth for depth in range(table.horizon)])
-        self.one_hot = np.eye(table.horizon, dtype=np.float32)[hop]
-        self.cost = table.cost[:, : table.n_decision_nodes].astype(np.float32)
-        self.width = table.texts.shape[2] * table.vectors.shape[1]
-        self.size = self.width + table.horizon + 1 + with_alpha
+        parts, dimensions = table.texts.shape[2], table.vectors.shape[1]
+        self.layout = Layout(parts, dimensions, len(self.terms), table.horizon, table.n_models)
+        self.path = _paths(table)
+        nodes = table.n_decision_nodes
+        self.cost = np.zeros((len(table.split), nodes), np.float32) if blind else table.cost[:, :nodes].astype(np.float32)
+        self.size = self.layout.size + with_alpha
+
+    @cached_property
+    def texts(self) -> npt.NDArray[np.int32]:
+        """Rows of the table's vectors that each decision node observes, `(rows, D, parts)`; if blind, those of the root."""
+        texts = self.table.texts
+        return np.broadcast_to(texts[:, :1], texts.shape) if self.blind else texts
+
+    @cached_property
+    def contained(self) -> npt.NDArray[np.float32]:
+        """Which terms each row's question contains, `(rows, terms)`."""
+        questions = self.table.questions or ("",) * len(self.table.split)
+        return contained_terms(self.terms, questions)
 
     @property
     def space(self) -> "spaces.Box[np.floating[Any]]":
@@ -39,20 +101,33 @@ class Observer:
         if len(ended):
             nodes = nodes.copy()
             nodes[ended] = 0
-        observations: Observations = np.empty((len(rows), self.size), dtype=np.float32)
-        dimensions, texts = self.table.vectors.shape[1], self.table.texts[rows, nodes]
-        for part in range(texts.shape[1]):
-            embedding = observations[:, part * dimensions : (part + 1) * dimensions]
+        layout, observations = self.layout, np.empty((len(rows), self.size), dtype=np.float32)
+        texts = self.texts[rows, nodes]
+        for part in range(layout.parts):
+            embedding = observations[:, part * layout.dimensions : (part + 1) * layout.dimensions]
             np.take(self.table.vectors, texts[:, part], axis=0, out=embedding, mode="clip")  # other modes copy once more
-        hops = self.width + self.table.horizon
-        observations[:, self.width : hops] = self.one_hot[nodes]
-        observations[:, hops] = self.cost[rows, nodes]
+        path = layout.embeddings + layout.terms
+        if layout.terms:
+            observations[:, layout.embeddings : path] = self.contained[rows]
+        observations[:, path : path + layout.path] = self.path[nodes]
+        observations[:, layout.size - 1] = self.cost[rows, nodes]
         if self.with_alpha:
             observations[:, -1] = alpha
         observations[ended] = 0
         return observations
 
     def all_nodes(self, rows: Ints, alpha: float = 0.0) -> Observations:
-        """Observe every decision node of some rows at an alpha, `(rows * D, features)`."""
+        """Observe every decision node of some rows at an alpha, `(D * rows, features)`: the first node on all rows, ..."""
         nodes = np.arange(self.table.n_decision_nodes)
-        return self(np.repeat(rows, len(nodes)), np.tile(nodes, len(rows)), alpha)
+        return self(np.tile(rows, len(nodes)), np.repeat(nodes, len(rows)), alpha)
+
+
+def _paths(table: TransitionTable) -> npt.NDArray[np.float32]:
+    """Return hop and path of every decision node, one-hot, `(D, L + (L - 1) * M)`."""
+    paths = tree.paths(table.n_models, table.horizon - 1)
+    encoded = np.zeros((len(paths), table.horizon + (table.horizon - 1) * table.n_models), dtype=np.float32)
+    for node, path in enumerate(paths):
+        encoded[node, len(path)] = 1
+        for hop, action in enumerate(path):
+            encoded[node, table.horizon + hop * table.n_models + action] = 1
+    return encoded

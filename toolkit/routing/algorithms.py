@@ -46,6 +46,7 @@ class Algorithm:
         table_defaults: Returns further such arguments, which depend on the table.
         net_arch: Turns hidden layers into the `net_arch` of `policy_kwargs`.
         uses_timesteps: Whether `[train] timesteps` limits a run; otherwise its own arguments do.
+        patience: Default of `[train] patience`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Algorithm:
     table_defaults: Callable[[TransitionTable], Mapping[str, Any]] = lambda _: {}
     net_arch: Callable[[Sequence[int]], Any] = actor_and_critic
     uses_timesteps: bool = True
+    patience: int = 0
 
     def defaults_for(self, config: TrainConfig) -> dict[str, Any]:
         """Return the arguments that apply if a suite does not give them, without those that depend on the table."""

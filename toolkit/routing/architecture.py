@@ -18,12 +18,12 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from toolkit.routing.algorithms import Algorithm
-from toolkit.routing.networks import Conditioned, PerHop, Projection
+from toolkit.routing.networks import RouterFeatures
 from toolkit.suites.config import Width
 from toolkit.suites.section import Section
 
 EXTRACTORS: dict[str, type[BaseFeaturesExtractor]] = {
-    extractor.__name__: extractor for extractor in (FlattenExtractor, Projection, PerHop, Conditioned)
+    extractor.__name__: extractor for extractor in (FlattenExtractor, RouterFeatures)
 }
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     activation.__name__: activation for activation in (nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Sigmoid)
@@ -35,32 +35,27 @@ Layers = Annotated[tuple[Width, ...], Field(max_length=64)]
 
 
 class Extractor(Section):
-    """A features extractor of `toolkit.routing.networks`: its class and its arguments."""
+    """A features extractor: its class and its arguments."""
 
     name: str
     numbers: dict[str, int] = Field(default_factory=dict)
     knots: tuple[float, ...] | None = Field(None, max_length=64)
-    base: "Extractor | None" = None
 
     def kwargs(self) -> dict[str, Any]:
-        """Return it as arguments of an extractor around it, or of a policy."""
+        """Return it as arguments of a policy."""
         own: dict[str, Any] = dict(self.numbers)
         if self.knots is not None:
             own["knots"] = list(self.knots)
-        if self.base is not None:
-            inner = self.base.kwargs()
-            own |= {"base": inner["features_extractor_class"], "base_kwargs": inner["features_extractor_kwargs"]}
         return {"features_extractor_class": EXTRACTORS[self.name], "features_extractor_kwargs": own}
 
     @classmethod
     def of(cls, extractor: type[BaseFeaturesExtractor], kwargs: Mapping[str, Any] | None) -> "Extractor":
         """Describe an extractor that is given as in the arguments of a policy."""
         own = dict(kwargs or {})
-        base, base_kwargs, knots = own.pop("base", None), own.pop("base_kwargs", None), own.pop("knots", None)
+        knots = own.pop("knots", None)
         if EXTRACTORS.get(extractor.__name__) is not extractor:
             raise ValueError(f"its features extractor is {extractor.__name__}, not one of {', '.join(EXTRACTORS)}")
-        inner = cls.of(base, base_kwargs) if base is not None else None
-        return cls(name=extractor.__name__, numbers=own, knots=knots, base=inner)
+        return cls(name=extractor.__name__, numbers=own, knots=knots)
 
 
 class Architecture(Section):

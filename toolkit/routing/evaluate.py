@@ -15,6 +15,7 @@ from toolkit.core.errors import SuiteError
 from toolkit.replay.exact import Outcome, ends, node_outcome, outcome, path_shares
 from toolkit.replay.table import ABSTAINED, Floats, Ints, TransitionTable
 from toolkit.routing.baselines import Choice, registered_baselines
+from toolkit.routing.decide import most_probable
 from toolkit.routing.overhead import Overhead, decisions
 from toolkit.routing.router import Router
 from toolkit.routing.statistics import Estimate, Resampled, estimates_of, macro_average, quotient, resample, superiority
@@ -200,12 +201,6 @@ def _chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float) -> 
         paths=tuple(table.path_name(node) for node in chosen.tolist()),
         shares=np.eye(len(chosen))[index],
     )
-
-
-def most_probable(probabilities: Floats) -> Floats:
-    """Put all probability on the most probable action, like `predict(deterministic=True)`."""
-    greedy: Floats = np.eye(probabilities.shape[-1])[probabilities.argmax(-1)]
-    return greedy
 
 
 def compare(

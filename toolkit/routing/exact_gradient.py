@@ -3,10 +3,10 @@
 All children of every node are cached, so the value of a policy on a question is a polynomial of its action probabilities. One
 forward pass computes them at every decision node, they are backed up the tree, and the exact gradient is carried down. There is
 no sampling, no critic and no advantage. With hundreds of questions, generalisation is the bottleneck: projection, weight decay,
-dropout on the features and early stopping on the validation split are part of the method.
+dropout on the texts' features and the choice of the best pass on the validation split (`toolkit.routing.selection`) are part of
+the method.
 """
 
-import copy
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
@@ -19,16 +19,12 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from toolkit.core import tree
 from toolkit.replay.environments import RoutingVecEnv
-from toolkit.replay.exact import benchmark_weights, ends
+from toolkit.replay.exact import ends
 from toolkit.replay.table import Ints
 from toolkit.routing.algorithms import Algorithm
-from toolkit.routing.dense import Dense, FlatGradient
-from toolkit.routing.networks import Conditioned, all_node_features
+from toolkit.routing.dense import Dense, FlatGradient, tree_segments
+from toolkit.routing.networks import RouterFeatures, all_node_features, node_groups
 
-CHUNK_QUESTIONS = 1024
-"""Questions whose logits are computed together where no gradient is needed."""
-ALPHA_STRIDE = 4
-"""Every `ALPHA_STRIDE`-th of a conditioned policy's alphas is evaluated on each validation question."""
 MAX_GRADIENT_NORM = 0.5
 
 
@@ -111,13 +107,12 @@ class ExactGradient(BaseAlgorithm):
         learning_rate: Step size of AdamW.
         batch_size: Questions per step; a step uses their whole trees.
         n_epochs: Largest number of passes over the training split.
-        patience: Passes without a better validation reward after which training stops; the best policy is kept.
         ent_coef: Final value of a nat of entropy in the objective.
         ent_start: Its initial value. Without it, a policy becomes deterministic before it has found the better actions, and
             its gradient vanishes.
         ent_epochs: Passes over which it falls linearly from `ent_start` to `ent_coef`; 0 for `ent_coef` from the start.
         weight_decay: Weight decay of AdamW.
-        dropout: Share of the features that a training step sets to zero.
+        dropout: Share of the features of texts that a training step sets to zero.
         averaging: Decay per step of the moving average of the weights; the policy is that average. 0 turns averaging off.
         policy_kwargs: Arguments of the policy class.
         tensorboard_log: Folder of the TensorBoard log.
@@ -136,12 +131,11 @@ class ExactGradient(BaseAlgorithm):
         learning_rate: float = 3e-3,
         batch_size: int = 64,
         n_epochs: int = 40,
-        patience: int = 6,
         ent_coef: float = 0.01,
         ent_start: float = 0.1,
         ent_epochs: int = 10,
         weight_decay: float = 0.1,
-        dropout: float = 0.1,
+        dropout: float = 0.3,
         averaging: float = 0.0,
         policy_kwargs: dict[str, Any] | None = None,
         tensorboard_log: str | None = None,
@@ -165,7 +159,6 @@ class ExactGradient(BaseAlgorithm):
             raise ValueError(f"dropout and averaging are shares from 0 to below 1; these are {dropout} and {averaging}")
         self.batch_size = batch_size
         self.n_epochs = n_epochs
-        self.patience = patience
         self.ent_coef = ent_coef
         self.ent_start = ent_start
         self.ent_epochs = ent_epochs
@@ -195,48 +188,37 @@ class ExactGradient(BaseAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Train until the validation reward stops improving, for at most `n_epochs` passes.
+        """Train for `n_epochs` passes over the training split.
 
         Args:
             total_timesteps: Largest number of decisions, summed over questions, nodes and passes; 0 for `n_epochs` passes.
-            callback: Called after each pass.
+            callback: Called after each pass, with the averaged weights in place; may end the training.
             log_interval: Passes between two entries of the log.
             tb_log_name: Name of the log.
             reset_num_timesteps: Whether to count decisions from 0.
             progress_bar: Whether to show SB3's progress bar.
         """
         assert isinstance(self.env, RoutingVecEnv), "ExactGradient learns over a RoutingVecEnv"
-        rows, validation_rows = self.env.rows, self.env.table.rows("validation")
-        steps_per_pass = len(rows) * self.env.table.n_decision_nodes
+        steps_per_pass = len(self.env.rows) * self.env.table.n_decision_nodes
         total, callback = self._setup_learn(
             total_timesteps or steps_per_pass * self.n_epochs, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         callback.on_training_start(locals(), globals())
-        training = _Questions(self, rows)
-        validation = _Questions(self, validation_rows) if len(validation_rows) else None
-        average = MovingAverage(training.actor.parameters, self.averaging) if self.averaging else None
-        best_reward, best_state, passes_since_best = -np.inf, None, 0
+        questions = _Questions(self, self.env.rows)
+        average = MovingAverage(questions.actor.parameters, self.averaging) if self.averaging else None
         for epoch in range(1, self.n_epochs + 1):
-            value = self._pass(training, average)
+            self.logger.record("train/value", self._pass(questions, average))
             self.num_timesteps += steps_per_pass
             self._update_current_progress_remaining(self.num_timesteps, total)
-            self.logger.record("train/value", value)
             if average:
                 average.swap()
-            if validation:
-                reward = validation.mean_value()
-                self.logger.record("validation/reward", reward)
-                passes_since_best += 1
-                if reward > best_reward:
-                    best_reward, best_state, passes_since_best = reward, copy.deepcopy(self.policy.state_dict()), 0
+            proceed = callback.on_step() and self.num_timesteps < total
             if epoch % log_interval == 0:
                 self.logger.dump(self.num_timesteps)
-            if not callback.on_step() or passes_since_best >= self.patience or self.num_timesteps >= total:
+            if not proceed:
                 break
             if average and epoch < self.n_epochs:
                 average.swap()
-        if best_state is not None:
-            self.policy.load_state_dict(best_state)
         callback.on_training_end()
         return self
 
@@ -250,15 +232,16 @@ class ExactGradient(BaseAlgorithm):
         flat_gradient = FlatGradient(questions.actor)
         total = 0.0
         for batch in torch.split(order, self.batch_size):
-            features = questions.features[batch]
+            features = questions.features[:, batch]
             if self.dropout:  # torch's own Bernoulli sampling takes several times as long
-                features = features * (torch.rand_like(features) >= self.dropout) / (1 - self.dropout)
+                texts = features[..., : questions.text_size]
+                texts *= (torch.rand_like(texts) >= self.dropout) / (1 - self.dropout)
             alphas = questions.sample_alphas(len(batch))
             logits = questions.logits(features, alphas)
             value, gradient = back_up(questions.rewards(batch, alphas), logits, questions.n_models, questions.horizon, ent_coef)
             if questions.conditioned:  # otherwise the largest alphas dominate
                 gradient = gradient / (1 + alphas[:, None, None])
-            questions.actor.backward(gradient.flatten(0, 1).div_(-len(batch)))
+            questions.actor.backward(gradient.transpose(0, 1).flatten(0, 1).div_(-len(batch)))
             flat_gradient.clip(MAX_GRADIENT_NORM)
             self.policy.optimizer.step()
             if average:
@@ -270,15 +253,16 @@ class ExactGradient(BaseAlgorithm):
 
 
 class _Questions:
-    """The questions of a split, as a learner needs them.
+    """The training questions, as the learner needs them.
 
     Attributes:
-        features: Features of all decision nodes, `(questions, D, features)`.
+        features: Base features of all decision nodes, `(D, questions, features)`.
+        text_size: Number of those features that come from texts, the first ones.
         quality: Q of all ends, `(questions, ends)`.
         cost: C of all ends, `(questions, ends)`.
         alphas: The alphas that the policy is trained for, `(alphas,)`.
         actor: The policy's network.
-        conditioned: The extractor of a policy that observes alpha, else None; `features` are those of its base.
+        conditioned: The features of a policy that observes alpha, else None.
     """
 
     def __init__(self, learner: ExactGradient, rows: Ints) -> None:
@@ -286,15 +270,14 @@ class _Questions:
         assert isinstance(env, RoutingVecEnv)
         table, at = env.table, ends(env.table, env.allow_stop)
         extractor = learner.policy.pi_features_extractor
-        self.conditioned = extractor if isinstance(extractor, Conditioned) else None
-        base = extractor.base if isinstance(extractor, Conditioned) else extractor
-        self.actor = Dense.actor(learner.policy)
+        self.conditioned = extractor if isinstance(extractor, RouterFeatures) and len(extractor.knots) else None
+        self.actor, self.groups = Dense.actor(learner.policy), node_groups(extractor)
         self.n_models, self.horizon = table.n_models, table.horizon
         self.alphas = torch.from_numpy(env.alphas if len(env.alphas) else np.array([env.alpha])).float().to(device)
-        self.features = all_node_features(base, env.observer, rows, device)
+        self.features = all_node_features(extractor, env.observer, rows, device)
+        self.text_size = extractor.text_size if isinstance(extractor, RouterFeatures) else self.features.shape[2]
         self.quality = torch.from_numpy(table.quality[rows, at]).float().to(device)
         self.cost = torch.from_numpy(table.cost[rows, at]).float().to(device)
-        self._weights = torch.from_numpy(benchmark_weights(table, rows))
         if self.conditioned:  # all knots get equally many questions, though an end knot has alphas on one side only
             weights = self.conditioned.knot_weights(self.alphas)
             self._cumulative = (weights / weights.sum(0)).sum(1).cumsum(0) / weights.shape[1]
@@ -314,24 +297,9 @@ class _Questions:
         """Return the logits at some questions' decision nodes, `(questions, D, actions)`, from their features and alphas."""
         if self.conditioned:
             features = self.conditioned.at(features, alphas)
-        return self.actor.forward(features.flatten(0, 1)).view(*features.shape[:2], -1)
-
-    def mean_value(self) -> float:
-        """Return the policy's exact value: the unweighted mean of benchmark means, averaged over some of its alphas.
-
-        All alphas have the same weight: of A alphas, question n is evaluated at number n, n + 4, n + 8 ... modulo A.
-        """
-        questions = torch.arange(len(self.quality), device=self.alphas.device)
-        values = [
-            torch.cat([self._value(chunk, first) for chunk in torch.split(questions, CHUNK_QUESTIONS)])
-            for first in range(0, len(self.alphas), ALPHA_STRIDE)
-        ]
-        return float((self._weights * torch.stack(values).mean(0).cpu()).sum())
-
-    def _value(self, questions: torch.Tensor, first: int) -> torch.Tensor:
-        alphas = self.alphas[(questions + first) % len(self.alphas)]
-        logits = self.logits(self.features[questions], alphas)
-        return back_up(self.rewards(questions, alphas), logits, self.n_models, self.horizon).value
+        nodes, questions = features.shape[:2]
+        logits = self.actor.forward(features.flatten(0, 1), tree_segments(self.groups, questions))
+        return logits.view(nodes, questions, -1).transpose(0, 1)
 
 
 ALGORITHM = Algorithm(
@@ -341,6 +309,7 @@ ALGORITHM = Algorithm(
     conditioned_defaults={"dropout": 0.2, "averaging": 0.99},
     net_arch=lambda hidden: {"pi": list(hidden), "vf": []},
     uses_timesteps=False,
+    patience=8,
 )
 """The defaults are those of `ExactGradient`. A conditioned policy's first layer has weights for every knot, which need more
 regularisation (both chosen in docs/design/learning.md).

@@ -1,21 +1,26 @@
-"""Features extractors for stable-baselines3 policies: fixed transformations of an observation, with nothing to learn.
+"""The features of a policy: a fixed transformation of an observation, fitted to the training split, with nothing to learn.
 
-They are part of the policy and saved with it, so a policy still takes whole observations. Each has a method `node_features`,
-which returns the features of all decision nodes of a table's rows and computes what the nodes share only once.
+Embeddings may be projected on their principal components; a first layer may have weights of its own for each decision node.
+It is part of the policy and saved with it, so a policy still takes whole observations. `node_features` returns the features of
+all decision nodes of a table's rows, and computes once what the nodes share.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
-from toolkit.replay.observations import Observer
-from toolkit.replay.table import Ints, TransitionTable
+from toolkit.core import tree
+from toolkit.replay.observations import Layout, Observer
+from toolkit.replay.table import Ints
 
 Device = torch.device | str
+FirstLayer = Literal["shared", "hop", "node"]
 
 CHUNK_ROWS = 64
 """Rows whose nodes are observed together: few enough for the processor's cache."""
@@ -23,145 +28,110 @@ MAX_KNOTS = 5
 """Alphas between which a conditioned policy's first layer is interpolated (docs/design/learning.md)."""
 MAX_FITTED_TEXTS = 4096
 """Texts that components are fitted on: more do not change the axes, and would take longer than learning."""
+MAX_FITTED_ROWS = 256
+"""Rows whose decision nodes the first layer is scaled by."""
+MAX_NODE_GROUPS = 64
+"""Decision nodes up to which each has weights of its own; in larger trees, each hop with each last model has."""
 
 
-class Projection(BaseFeaturesExtractor):
-    """Projects each embedding of an observation on its principal components, and scales everything to unit variance.
+class RouterFeatures(BaseFeaturesExtractor):
+    """Turns observations into features, for a first layer that is shared by all decision nodes or has a part for each group.
+
+    The *base* features are the embeddings (or their principal components), the terms, the path and the cost, scaled. With
+    knots, they are repeated for each knot, weighted by how near alpha is to it: a knot's weight is 1 at the knot and falls
+    linearly to 0 at its neighbours, so that a linear layer has its own weights at each knot and interpolated ones in between.
+    With groups of nodes, they are repeated once more: the first copy is for all nodes alike, and each further one is zero
+    except for the nodes of its group. `toolkit.routing.dense` never makes these zeros.
 
     Args:
         observation_space: The environment's.
-        parts: Number of embeddings at the head of an observation.
-        dimensions: Size of each.
-        rank: Number of components kept of each.
+        parts: As in `Layout`, like the next four.
+        dimensions: See `Layout`.
+        terms: See `Layout`.
+        horizon: See `Layout`.
+        models: See `Layout`.
+        rank: Number of principal components kept of each embedding; 0 keeps it as it is.
+        groups: Number of groups of nodes: 0 (all nodes share the first layer), L (one for each hop), the number of decision
+            nodes, or that of hops and last models.
+        knots: Alphas, ascending, for a policy that observes alpha.
     """
 
-    def __init__(self, observation_space: "spaces.Box[Any]", parts: int, dimensions: int, rank: int) -> None:
-        rest = observation_space.shape[0] - parts * dimensions
-        super().__init__(observation_space, parts * rank + rest)
-        self.parts, self.dimensions, self.rank = parts, dimensions, rank
+    def __init__(
+        self,
+        observation_space: "spaces.Box[Any]",
+        parts: int,
+        dimensions: int,
+        terms: int,
+        horizon: int,
+        models: int,
+        rank: int = 0,
+        groups: int = 0,
+        knots: Sequence[float] = (),
+    ) -> None:
+        layout = Layout(parts, dimensions, terms, horizon, models)
+        (size,) = observation_space.shape
+        if size != layout.size + bool(len(knots)):
+            raise ValueError(f"observations have {size} numbers, and the features are of {layout.size + bool(len(knots))}")
+        base_size = parts * (rank or dimensions) + terms + layout.path + 1
+        super().__init__(observation_space, (1 + groups) * max(1, len(knots)) * base_size)
+        self.layout, self.rank, self.groups, self.base_size = layout, rank, groups, base_size
         self.components: torch.Tensor
         self.offset: torch.Tensor
         self.scale: torch.Tensor
-        self.register_buffer("components", torch.zeros(parts, dimensions, rank))
-        self.register_buffer("offset", torch.zeros(parts * rank))
-        self.register_buffer("scale", torch.ones(rest))
-
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Return the features of observations, `(n, features)`, as `(n, parts * rank + rest)`."""
-        texts, rest = torch.split(observations, [self.parts * self.dimensions, len(self.scale)], dim=1)
-        projected = [self.project(vectors, part) for part, vectors in enumerate(torch.split(texts, self.dimensions, dim=1))]
-        return torch.cat([*projected, rest * self.scale], 1)
-
-    def project(self, vectors: torch.Tensor, part: int) -> torch.Tensor:
-        """Project embeddings, `(n, dimensions)`, that are the given part of an observation to `(n, rank)`."""
-        return vectors @ self.components[part] - self.offset[part * self.rank : (part + 1) * self.rank]
-
-    def node_features(self, observer: Observer, rows: Ints, alpha: float = 0.0, device: Device = "cpu") -> torch.Tensor:
-        """Return the features of all decision nodes, `(rows, D, features)`; a text that they all observe is projected once."""
-        table, rank, n_nodes = observer.table, self.rank, observer.table.n_decision_nodes
-        features = torch.empty(len(rows), n_nodes, self.features_dim, device=device)
-        for part in range(self.parts):
-            texts = table.texts[rows, :, part]
-            if (texts == texts[:, :1]).all():
-                texts = texts[:, :1]
-            vectors = torch.from_numpy(table.vectors[texts.ravel()]).to(device)
-            features[..., part * rank : (part + 1) * rank] = self.project(vectors, part).view(*texts.shape, rank)
-        hops = np.broadcast_to(observer.one_hot, (len(rows), n_nodes, table.horizon))
-        rest = torch.from_numpy(np.concatenate([hops, observer.cost[rows, :, None]], 2)).to(device)
-        features[..., self.parts * rank :] = rest * self.scale
-        return features
-
-    def fit(self, table: TransitionTable) -> None:
-        """Fit the components on the training split's texts, on every n-th if there are more than `MAX_FITTED_TEXTS`."""
-        train = table.rows("train")
-        for part in range(self.parts):
-            texts = np.unique(table.texts[train, :, part])
-            texts = texts[texts > 0]
-            if not len(texts):  # with one hop, no response is ever observed
-                continue
-            vectors = table.vectors[texts[:: -(-len(texts) // MAX_FITTED_TEXTS)]]
-            mean = vectors.mean(0, dtype=np.float64)
-            centred = vectors - mean.astype(np.float32)
-            variances, axes = np.linalg.eigh((centred.T @ centred / len(centred)).astype(np.float64))
-            top = np.argsort(-variances)[: self.rank]
-            size = np.sqrt(max(variances[top].mean(), 1e-12))
-            components = torch.from_numpy(axes[:, top] / size)
-            self.components[part] = components
-            self.offset[part * self.rank : (part + 1) * self.rank] = torch.from_numpy(mean) @ components
-        self.scale[-1] = 1 / max(float(table.cost[train, : table.n_decision_nodes].std()), 1e-6)
-
-
-class PerHop(BaseFeaturesExtractor):
-    """Gives each hop a first layer of its own: features are repeated for each hop, and zero except for the observation's hop.
-
-    Args:
-        observation_space: The environment's, without alpha; the hop is one-hot before the last number, the cost.
-        horizon: Number of hops.
-        base: The features extractor of an observation.
-        base_kwargs: Its arguments.
-    """
-
-    def __init__(
-        self,
-        observation_space: "spaces.Box[Any]",
-        horizon: int,
-        base: type[BaseFeaturesExtractor] = FlattenExtractor,
-        base_kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        extractor = base(observation_space, **base_kwargs or {})
-        super().__init__(observation_space, horizon * extractor.features_dim)
-        self.base = extractor
-        self.horizon = horizon
-
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Return the features of observations, `(n, features)`, as `(n, horizon * features)`."""
-        return self.at(self.base(observations), observations[:, -1 - self.horizon : -1])
-
-    def at(self, features: torch.Tensor, hops: torch.Tensor) -> torch.Tensor:
-        """Place features of `base`, `(..., n, features)`, at hops, `(n, horizon)`: `(..., n, horizon * features)`."""
-        return torch.einsum("nh,...nf->...nhf", hops, features).flatten(-2)
-
-    def node_features(self, observer: Observer, rows: Ints, alpha: float = 0.0, device: Device = "cpu") -> torch.Tensor:
-        """Return the features of all decision nodes, `(rows, D, features)`."""
-        features = node_features(self.base, observer, rows, alpha, device)
-        return self.at(features, torch.from_numpy(observer.one_hot).to(device))
-
-
-class Conditioned(BaseFeaturesExtractor):
-    """Makes a policy depend on alpha, the last number of an observation, by interpolation between knots.
-
-    The features of the rest of the observation are repeated for each knot, weighted by how near alpha is to it: a knot's weight
-    is 1 at the knot and falls linearly to 0 at its neighbours. A linear layer over these features thus has its own weights at
-    each knot, and interpolated ones in between. Alphas outside the knots are treated as the nearest knot.
-
-    Args:
-        observation_space: The environment's.
-        knots: Alphas, ascending.
-        base: The features extractor of the rest of an observation.
-        base_kwargs: Its arguments.
-    """
-
-    def __init__(
-        self,
-        observation_space: "spaces.Box[Any]",
-        knots: Sequence[float],
-        base: type[BaseFeaturesExtractor] = FlattenExtractor,
-        base_kwargs: dict[str, Any] | None = None,
-    ) -> None:
-        rest = spaces.Box(-np.inf, np.inf, (observation_space.shape[0] - 1,), np.float32)
-        extractor = base(rest, **base_kwargs or {})
-        super().__init__(observation_space, extractor.features_dim * len(knots))
-        self.base = extractor
         self.knots: torch.Tensor
+        self.register_buffer("components", torch.zeros(parts, dimensions, rank))
+        self.register_buffer("offset", torch.zeros(base_size))
+        self.register_buffer("scale", torch.ones(base_size))
         self.register_buffer("knots", torch.tensor(knots, dtype=torch.float32))
 
+    @property
+    def grouped_size(self) -> int:
+        """Number of features of one group: the base features at every knot."""
+        return self.base_size * max(1, len(self.knots))
+
+    @property
+    def text_size(self) -> int:
+        """Number of base features that come from texts: embeddings and terms, the first ones."""
+        return self.base_size - self.layout.path - 1
+
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Return the features of observations, `(n, features + 1)`, as `(n, knots * features)`."""
-        return self.at(self.base(observations[:, :-1]), observations[:, -1])
+        """Return the features of observations, `(n, features)`, zeros included."""
+        texts, rest = torch.split(observations[:, : self.layout.size], [self.layout.embeddings, self._rest], dim=1)
+        parts = torch.split(texts, self.layout.dimensions, dim=1)
+        base = torch.cat([*(self._project(vectors, part) for part, vectors in enumerate(parts)), rest], 1)
+        features = self.at((base - self.offset) * self.scale, observations[:, -1])
+        if not self.groups:
+            return features
+        path = observations[:, self.layout.embeddings + self.layout.terms : self.layout.size - 1]
+        one_hot = nn.functional.one_hot(self.group_of(path), self.groups).to(features.dtype)
+        return torch.cat([features, torch.einsum("ng,nf->ngf", one_hot, features).flatten(1)], 1)
+
+    @property
+    def _rest(self) -> int:
+        return self.layout.size - self.layout.embeddings
+
+    def _project(self, vectors: torch.Tensor, part: int) -> torch.Tensor:
+        """Project embeddings, `(n, dimensions)`, that are the given part of an observation to `(n, rank)`."""
+        return vectors @ self.components[part] if self.rank else vectors
+
+    def group_of(self, path: torch.Tensor) -> torch.Tensor:
+        """Return the group of paths that are encoded as in an observation, `(n, path)`, as `(n,)`."""
+        hop = path[:, : self.layout.horizon].argmax(1)
+        if self.groups == self.layout.horizon:
+            return hop
+        models = path[:, self.layout.horizon :].reshape(len(path), self.layout.horizon - 1, self.layout.models)
+        actions, node = models.argmax(2), torch.zeros_like(hop)
+        last_models = self.groups != tree.n_decision_nodes(self.layout.models, self.layout.horizon)
+        for depth in range(1, self.layout.horizon):
+            parent = (depth - 1) * self.layout.models if last_models else node * self.layout.models
+            node = torch.where(hop >= depth, parent + 1 + actions[:, depth - 1], node)
+        return node
 
     def at(self, features: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
-        """Weight features of `base`, `(n, ..., features)`, by the knots near alphas, `(n,)`: `(n, ..., knots * features)`."""
-        return torch.einsum("nk,n...f->n...kf", self.knot_weights(alphas), features).flatten(-2)
+        """Weight base features, `(..., n, base)`, by the knots near alphas, `(n,)`: `(..., n, knots * base)`."""
+        if not len(self.knots):
+            return features
+        return torch.einsum("nk,...nf->...nkf", self.knot_weights(alphas), features).flatten(-2)
 
     def knot_weights(self, alphas: torch.Tensor) -> torch.Tensor:
         """Return the weight of every knot at alphas, `(n,)`, as `(n, knots)`; each row sums to 1."""
@@ -175,71 +145,143 @@ class Conditioned(BaseFeaturesExtractor):
         weights.scatter_(1, left[:, None], 1 - share[:, None])
         return weights.scatter_(1, left[:, None] + 1, share[:, None])
 
-    def node_features(self, observer: Observer, rows: Ints, alpha: float = 0.0, device: Device = "cpu") -> torch.Tensor:
-        """Return the features of all decision nodes, `(rows, D, features)`."""
-        features = node_features(self.base, observer, rows, alpha, device)
-        return self.at(features, self.knots.new_full((len(rows),), alpha))
+    def node_groups(self) -> torch.Tensor:
+        """Return the group of every decision node, `(D,)`; none if all nodes share the first layer."""
+        layout = self.layout
+        if not self.groups:
+            return torch.empty(0, dtype=torch.int64)
+        paths = tree.paths(layout.models, layout.horizon - 1)
+        if self.groups == len(paths):
+            return torch.arange(len(paths))
+        if self.groups == layout.horizon:
+            return torch.tensor([len(path) for path in paths])
+        return torch.tensor([(len(path) - 1) * layout.models + 1 + path[-1] if path else 0 for path in paths])
+
+    def node_features(self, observer: Observer, rows: Ints, device: Device = "cpu") -> torch.Tensor:
+        """Return the base features of all decision nodes, `(D, rows, base)`; a text that they all observe is projected once."""
+        table, width, layout = observer.table, self.rank or self.layout.dimensions, self.layout
+        features = torch.empty(table.n_decision_nodes, len(rows), self.base_size, device=device)
+        for part in range(layout.parts):
+            texts = observer.texts[rows, :, part].T
+            if (texts == texts[:1]).all():
+                texts = texts[:1]
+            vectors = torch.from_numpy(table.vectors[texts.ravel()]).to(device)
+            features[..., part * width : (part + 1) * width] = self._project(vectors, part).view(*texts.shape, width)
+        terms = layout.parts * width
+        path = terms + layout.terms
+        if layout.terms:
+            features[..., terms:path] = torch.from_numpy(observer.contained[rows]).to(device)
+        features[..., path:-1] = torch.from_numpy(observer.path).to(device)[:, None]
+        features[..., -1] = torch.from_numpy(observer.cost[rows].T).to(device)
+        return features.sub_(self.offset).mul_(self.scale)
+
+    @torch.no_grad()
+    def fit(self, observer: Observer) -> None:
+        """Fit components, and the scales of terms and cost, on the training split."""
+        table, layout = observer.table, self.layout
+        train = table.rows("train")
+        width = self.rank or layout.dimensions
+        for part in range(layout.parts) if self.rank else ():
+            texts = np.unique(observer.texts[train, :, part])
+            texts = texts[texts > 0]
+            if not len(texts):  # with one hop, no response is ever observed
+                continue
+            vectors = table.vectors[texts[:: -(-len(texts) // MAX_FITTED_TEXTS)]]
+            mean = vectors.mean(0, dtype=np.float64)
+            centred = vectors - mean.astype(np.float32)
+            variances, axes = np.linalg.eigh((centred.T @ centred / len(centred)).astype(np.float64))
+            top = np.argsort(-variances)[: self.rank]
+            components = torch.from_numpy(axes[:, top] / np.sqrt(max(variances[top].mean(), 1e-12)))
+            self.components[part] = components
+            self.offset[part * width : (part + 1) * width] = torch.from_numpy(mean) @ components
+        if layout.terms:
+            contained, terms = observer.contained[train], slice(layout.parts * width, layout.parts * width + layout.terms)
+            self.offset[terms] = torch.from_numpy(contained.mean(0))
+            norm = np.sqrt(contained.var(0).sum())  # all terms together weigh as much as one component
+            self.scale[terms] = 1 / max(float(norm), 1e-6)
+        self.scale[-1] = 1 / max(float(observer.cost[train].std()), 1e-6)
+
+
+def node_groups(extractor: BaseFeaturesExtractor) -> torch.Tensor:
+    """Return the group of every decision node, `(D,)`; none for features without groups."""
+    return extractor.node_groups() if isinstance(extractor, RouterFeatures) else torch.empty(0, dtype=torch.int64)
+
+
+def group_size(extractor: BaseFeaturesExtractor) -> int:
+    """Return the number of features of one group; all features, if there are no groups."""
+    return extractor.grouped_size if isinstance(extractor, RouterFeatures) else extractor.features_dim
 
 
 @torch.no_grad()
 def node_features(
-    extractor: BaseFeaturesExtractor, observer: Observer, rows: Ints, alpha: float = 0.0, device: Device = "cpu"
+    extractor: BaseFeaturesExtractor, observer: Observer, rows: Ints, alpha: float | None = None, device: Device = "cpu"
 ) -> torch.Tensor:
-    """Return the features of all decision nodes of some rows, `(rows, D, features)`.
-
-    They equal the extractor's features of the observations. An extractor without a method `node_features` gets these.
+    """Return the features of one group for all decision nodes of some rows, `(D, rows, features)`.
 
     Args:
         extractor: A policy's features extractor.
         observer: The table's observer.
         rows: Rows of the table.
-        alpha: The alpha that a conditioned policy observes.
+        alpha: The alpha that a conditioned policy observes; None for base features, without alpha.
         device: The policy's device.
     """
-    own_method = getattr(extractor, "node_features", None)
-    if own_method is not None:
-        features: torch.Tensor = own_method(observer, rows, alpha, device)
-        return features
-    (size,) = extractor._observation_space.shape or ()  # an extractor inside of `Conditioned` does not see alpha
-    features = extractor(torch.from_numpy(observer.all_nodes(rows, alpha)[:, :size]).to(device))
-    return features.view(len(rows), observer.table.n_decision_nodes, -1)
+    if not isinstance(extractor, RouterFeatures):
+        features: torch.Tensor = extractor(torch.from_numpy(observer.all_nodes(rows, alpha or 0.0)).to(device))
+        return features.view(observer.table.n_decision_nodes, len(rows), -1)
+    features = extractor.node_features(observer, rows, device)
+    return features if alpha is None else extractor.at(features, features.new_full((len(rows),), alpha))
 
 
 def all_node_features(extractor: BaseFeaturesExtractor, observer: Observer, rows: Ints, device: Device = "cpu") -> torch.Tensor:
-    """Return the same for many rows, `CHUNK_ROWS` at a time."""
-    features = torch.empty(len(rows), observer.table.n_decision_nodes, extractor.features_dim, device=device)
-    for start in range(0, len(rows), CHUNK_ROWS):
-        chunk = slice(start, start + CHUNK_ROWS)
-        features[chunk] = node_features(extractor, observer, rows[chunk], device=device)
-    return features
+    """Return base features for many rows, `CHUNK_ROWS` at a time."""
+    chunks = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
+    return torch.cat([node_features(extractor, observer, chunk, device=device) for chunk in chunks], 1)
 
 
-def extractor_kwargs(table: TransitionTable, rank: int, per_hop: bool = False, alphas: Sequence[float] = ()) -> dict[str, Any]:
-    """Return the `policy_kwargs` of a policy's features extractor; call `fit_projections` once the policy exists.
+def features_kwargs(observer: Observer, rank: int, first_layer: FirstLayer, alphas: Sequence[float] = ()) -> dict[str, Any]:
+    """Return the `policy_kwargs` of a policy's features; call `fit_features` once the policy exists.
 
     Args:
-        table: The table.
+        observer: The observer of the table.
         rank: Number of components kept of each embedding; 0 keeps the whole embedding.
-        per_hop: Whether each hop has a first layer of its own.
+        first_layer: Whether decision nodes share the first layer, or each hop or each node has weights of its own too.
         alphas: The alphas that the policy is conditioned on, if any.
     """
-    parts, dimensions = table.texts.shape[2], table.vectors.shape[1]
-    base: type[BaseFeaturesExtractor] = FlattenExtractor
-    kwargs: dict[str, Any] = {}
-    if rank:
-        base = Projection
-        kwargs = {"parts": parts, "dimensions": dimensions, "rank": min(rank, dimensions, len(table.vectors) - 1)}
-    if per_hop:
-        base, kwargs = PerHop, {"horizon": table.horizon, "base": base, "base_kwargs": kwargs}
+    layout, table = observer.layout, observer.table
+    kwargs: dict[str, Any] = layout._asdict()
+    kwargs["rank"] = min(rank, layout.dimensions, len(table.vectors) - 1)
+    by_last_model = 1 + (table.horizon - 1) * table.n_models
+    by_node = table.n_decision_nodes if table.n_decision_nodes <= MAX_NODE_GROUPS else by_last_model
+    kwargs["groups"] = {"shared": 0, "hop": table.horizon, "node": by_node}[first_layer] if table.horizon > 1 else 0
     if alphas:
         distinct = sorted(set(alphas))
         places = np.unique(np.linspace(0, len(distinct) - 1, min(MAX_KNOTS, len(distinct))).round().astype(int))
-        base, kwargs = Conditioned, {"knots": [distinct[place] for place in places], "base": base, "base_kwargs": kwargs}
-    return {"features_extractor_class": base, "features_extractor_kwargs": kwargs}
+        kwargs["knots"] = [distinct[place] for place in places]
+    return {"features_extractor_class": RouterFeatures, "features_extractor_kwargs": kwargs}
 
 
-def fit_projections(policy: torch.nn.Module, table: TransitionTable) -> None:
-    """Fit every projection within a policy."""
+@torch.no_grad()
+def fit_features(policy: nn.Module, observer: Observer) -> None:
+    """Fit the features of a policy to the training split, and scale its first hidden layers to them.
+
+    After scaling, a hidden unit's input has unit variance over decision nodes, as with layer-sequential unit-variance
+    initialisation (Mishkin and Matas 2016): with most of a grouped layer's inputs 0, it would else start almost linear.
+    """
     for module in policy.modules():
-        if isinstance(module, Projection):
-            module.fit(table)
+        if isinstance(module, RouterFeatures):
+            module.fit(observer)
+    if not isinstance(policy, ActorCriticPolicy):
+        return
+    rows = observer.table.rows("train")
+    rows = rows[:: -(-len(rows) // MAX_FITTED_ROWS)]
+    for extractor, layers in (
+        (policy.pi_features_extractor, policy.mlp_extractor.policy_net),
+        (policy.vf_features_extractor, policy.mlp_extractor.value_net),
+    ):
+        first = next((layer for layer in layers if isinstance(layer, nn.Linear)), None)
+        if first is None or not isinstance(extractor, RouterFeatures):
+            continue
+        features = node_features(extractor, observer, rows, float(extractor.knots.mean()) if len(extractor.knots) else None)
+        shared = first.weight[:, : extractor.grouped_size]
+        shared /= max(float((features.flatten(0, 1) @ shared.t()).std()), 1e-6)
+        first.weight[:, extractor.grouped_size :] *= 0  # groups start from what all nodes share

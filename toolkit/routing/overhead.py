@@ -10,7 +10,6 @@ from toolkit.core import tree
 from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
 from toolkit.replay.exact import ends
-from toolkit.replay.observations import Observer
 from toolkit.replay.table import Floats, TransitionTable
 from toolkit.routing.router import Router
 from toolkit.store import Cache
@@ -76,7 +75,7 @@ def measure(router: Router, suite: Suite, cache: Cache, table: TransitionTable, 
     texts = cache.embeddings.texts_by_hop(suite, rows.tolist(), SAMPLES_PER_HOP)
     levels = [tree.level(table.n_models, depth) for depth in range(table.horizon)]
     nodes = np.concatenate([rng.integers(level.start, level.stop, SAMPLES_PER_HOP) for level in levels])
-    observations = Observer(table, with_alpha=router.conditioned)(rng.choice(rows, len(nodes)), nodes)
+    observations = router.observer(table)(rng.choice(rows, len(nodes)), nodes)
     return Overhead(
         encoder=_mean_seconds(lambda text: encode([text]), texts),
         network=_mean_seconds(

@@ -20,17 +20,18 @@ from stable_baselines3.common.vec_env import VecEnv
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import Ints
 from toolkit.routing.algorithms import Algorithm
-from toolkit.routing.dense import Dense, FlatGradient
-from toolkit.routing.networks import all_node_features
+from toolkit.routing.dense import Dense, FlatGradient, node_segments
+from toolkit.routing.networks import RouterFeatures, all_node_features, group_size, node_groups
 
 MAX_FEATURE_BYTES = 2**31
 """Size of the features that are kept in memory; above it, SB3 observes nodes as it replays them."""
 
 
 class Rollout(NamedTuple):
-    """A rollout, one entry per hop, `(steps * n_envs,)`; `indices` are rows of the features."""
+    """A rollout, one entry per hop, `(steps * n_envs,)`; `indices` are rows of the features, and `alphas` the episodes' own."""
 
     indices: torch.Tensor
+    alphas: torch.Tensor
     actions: torch.Tensor
     values: torch.Tensor
     log_probs: torch.Tensor
@@ -40,9 +41,10 @@ class Rollout(NamedTuple):
     dones: torch.Tensor
 
     def shuffled(self, batch_size: int) -> Iterator["Rollout"]:
-        """Split the rollout into minibatches, in a new order."""
-        order = torch.randperm(len(self.indices))
-        return map(Rollout, *(torch.split(column.index_select(0, order), batch_size) for column in self))
+        """Split the rollout into random minibatches, each in ascending order of indices, so that nodes are together."""
+        for part in torch.split(torch.randperm(len(self.indices)), batch_size):
+            order = part[self.indices[part].argsort()]
+            yield Rollout(*(column[order] for column in self))
 
 
 class LossTerms(NamedTuple):
@@ -84,7 +86,7 @@ class ReplayPPO(PPO):
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_features", "_index", "_rollout", "_actor", "_critic"]
+        return [*super()._excluded_save_params(), "_features", "_index", "_groups", "_rollout", "_actor", "_critic"]
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._setup_learn(*args, **kwargs)
@@ -92,18 +94,19 @@ class ReplayPPO(PPO):
         return result
 
     def _node_features(self) -> torch.Tensor | None:
-        """Return the features of the training rows' decision nodes, `(rows * D, features)`; None if they cannot be reused."""
+        """Return the base features of the training rows' nodes, `(D * rows, features)`; None if they cannot be reused."""
         env, policy = self.env, self.policy
-        if not isinstance(env, RoutingVecEnv) or len(env.alphas) or self.use_sde or self.clip_range_vf is not None:
+        if not isinstance(env, RoutingVecEnv) or self.use_sde or self.clip_range_vf is not None:
             return None
         extractor = policy.features_extractor
         fixed = policy.share_features_extractor and not any(True for _ in extractor.parameters())
+        self._groups = node_groups(extractor)
         count = len(env.rows) * env.table.n_decision_nodes
         try:
             self._actor, self._critic = Dense.actor(policy), Dense.critic(policy)
         except ValueError:
             return None
-        if not fixed or count * policy.features_dim * 4 > MAX_FEATURE_BYTES:
+        if not fixed or count * group_size(extractor) * 4 > MAX_FEATURE_BYTES:
             return None
         self._index: Ints = np.full(len(env.table.split), -1, dtype=np.int64)
         self._index[env.rows] = np.arange(len(env.rows))
@@ -119,13 +122,14 @@ class ReplayPPO(PPO):
         self.policy.set_training_mode(False)
         callback.on_rollout_start()
         shape = (n_rollout_steps, env.num_envs)
+        alphas = torch.empty(shape)
         indices, actions = torch.empty(shape, dtype=torch.int64), torch.empty(shape, dtype=torch.int64)
         values, log_probs, rewards = torch.empty(shape), torch.empty(shape), torch.empty(shape)
         dones = torch.zeros(shape, dtype=torch.bool)
         with torch.inference_mode():
             for step in range(n_rollout_steps):
-                indices[step] = self._indices(env)
-                logits, values[step] = self._forward(self._features[indices[step]])
+                indices[step], alphas[step] = self._indices(env), torch.from_numpy(env.episode_alphas)
+                logits, values[step] = self._forward_unsorted(indices[step], alphas[step])
                 log_probabilities = torch.log_softmax(logits, -1)
                 noise = torch.empty_like(logits).exponential_()
                 actions[step] = (log_probabilities.exp() / noise).argmax(-1)  # samples the categorical distribution
@@ -135,11 +139,12 @@ class ReplayPPO(PPO):
                 callback.update_locals(locals())
                 if not callback.on_step():
                     return False
-            last_values = self._forward(self._features[self._indices(env)])[1]
+            last_values = self._forward_unsorted(self._indices(env), torch.from_numpy(env.episode_alphas).float())[1]
             self._last_episode_starts = dones[-1].numpy()
             advantages = self._advantages(rewards, dones, values, last_values)
             self._rollout = Rollout(
                 indices=indices.flatten(),
+                alphas=alphas.flatten(),
                 actions=actions.flatten(),
                 values=values.flatten(),
                 log_probs=log_probs.flatten(),
@@ -154,11 +159,24 @@ class ReplayPPO(PPO):
 
     def _indices(self, env: RoutingVecEnv) -> torch.Tensor:
         """Return the rows of the features that belong to the episodes' current nodes, `(n_envs,)`."""
-        return torch.from_numpy(self._index[env.row] * env.table.n_decision_nodes + env.node)
+        return torch.from_numpy(env.node * len(env.rows) + self._index[env.row])
 
-    def _forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits, `(n, actions)`, and values, `(n,)`."""
-        return self._actor.forward(features), self._critic.forward(features)[:, 0]
+    def _forward(self, indices: torch.Tensor, alphas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits, `(n, actions)`, and values, `(n,)`, at rows of the features in ascending order."""
+        assert self._features is not None
+        assert isinstance(self.env, RoutingVecEnv)
+        features, extractor = self._features.index_select(0, indices), self.policy.features_extractor
+        if isinstance(extractor, RouterFeatures):
+            features = extractor.at(features, alphas)
+        segments = node_segments(self._groups, indices // len(self.env.rows))
+        return self._actor.forward(features, segments), self._critic.forward(features, segments)[:, 0]
+
+    def _forward_unsorted(self, indices: torch.Tensor, alphas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the same for rows of the features in any order."""
+        order = indices.argsort()
+        logits, values = self._forward(indices[order], alphas[order])
+        back = order.argsort()
+        return logits[back], values[back]
 
     def _advantages(
         self, rewards: torch.Tensor, dones: torch.Tensor, values: torch.Tensor, last_values: torch.Tensor
@@ -181,11 +199,11 @@ class ReplayPPO(PPO):
             if self._features is None:
                 super().train()
             else:
-                self._update(self._features)
+                self._update()
         finally:
             self.ent_coef = final
 
-    def _update(self, features: torch.Tensor) -> None:
+    def _update(self) -> None:
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range: float = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
@@ -194,7 +212,7 @@ class ReplayPPO(PPO):
         for _ in range(self.n_epochs):
             diverged = False
             for batch in self._rollout.shuffled(self.batch_size):
-                logits, values = self._forward(features.index_select(0, batch.indices))
+                logits, values = self._forward(batch.indices, batch.alphas)
                 logit_gradients, value_gradients, terms = self._gradients(batch, logits, values, clip_range)
                 batches.append(terms)
                 diverged = self.target_kl is not None and terms.kl.item() > 1.5 * self.target_kl
@@ -263,15 +281,14 @@ ALGORITHM = Algorithm(
     model=ReplayPPO,
     help="PPO, the paper's algorithm",
     defaults={
-        "n_epochs": 8,
+        "n_epochs": 4,
         "batch_size": 256,
         "learning_rate": 3e-4,
         "gamma": 1.0,
         "gae_lambda": 1.0,
-        "ent_coef": 0.01,
+        "ent_coef": 0.001,
+        "ent_start": 0.1,
     },
     table_defaults=lambda table: {"n_steps": table.horizon * 2},
 )
-"""An episode has at most L steps and an undiscounted return: hence gamma 1. Fewer, larger updates end at a worse policy: on a
-table with a known optimum, 4 epochs of one minibatch at 1e-3 reached 0.87 of it, these settings 0.997.
-"""
+"""An episode has at most L steps and an undiscounted return: hence gamma 1. The rest is chosen in docs/design/learning.md."""

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy
 
 from toolkit.core.errors import PolicyError, ToolkitError
 from toolkit.core.files import atomic_path
@@ -19,8 +17,8 @@ from toolkit.replay.observations import Observer
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.routing.algorithms import Algorithm, find_algorithm, known_algorithm
 from toolkit.routing.architecture import check_storable, rebuild
-from toolkit.routing.dense import Dense
-from toolkit.routing.networks import CHUNK_ROWS, node_features
+from toolkit.routing.decide import action_probabilities
+from toolkit.routing.guard import along_path
 from toolkit.routing.router_file import (
     CARD_MEMBER,
     OLD_FILE,
@@ -55,6 +53,12 @@ class Router:
         """Whether the policy observes alpha, so that it can route at others than its run's."""
         return bool(self.card.get("settings", {}).get("alphas"))
 
+    @property
+    def fixed_path(self) -> tuple[int, ...] | None:
+        """The path that is taken on every question, instead of the policy's decisions; None if there is none."""
+        names, models = self.card.get("fixed_path"), list(self.card["models"])
+        return None if names is None else tuple(models.index(name) for name in names)
+
     def probabilities(self, table: TransitionTable, rows: Ints, alpha: float | None = None) -> Floats:
         """Return the action probabilities at every decision node of some rows, `(rows, D, actions)`; they sum to 1 in float64.
 
@@ -70,21 +74,23 @@ class Router:
             PolicyError: The policy was trained for another pool or horizon, or on embeddings of another size.
         """
         self.check_table(table)
-        observer = Observer(table, with_alpha=self.conditioned)
+        if self.fixed_path is not None:
+            n_actions = int(self.algorithm.action_space.n)  # type: ignore[attr-defined]
+            return np.tile(along_path(table, self.fixed_path, n_actions), (len(rows), 1, 1))
         if alpha is None:
             alpha = float(self.card.get("alpha", 0.0))
-        n_actions = int(self.algorithm.action_space.n)  # type: ignore[attr-defined]
-        probabilities = np.empty((len(rows), table.n_decision_nodes, n_actions))
         try:
-            with torch.inference_mode():
-                for start in range(0, len(rows), CHUNK_ROWS):
-                    chunk = slice(start, start + CHUNK_ROWS)
-                    probabilities[chunk] = self._decide(observer, rows[chunk], alpha, n_actions)
+            probabilities = action_probabilities(self.algorithm, self.observer(table), rows, alpha)
         except (RuntimeError, IndexError, ValueError) as error:
             raise self._misfit(f"its parts do not fit the observations of this suite ({error})") from error
         if not np.isfinite(probabilities).all():
             raise self._misfit("its weights are so large that its probabilities are not numbers")
         return probabilities
+
+    def observer(self, table: TransitionTable) -> Observer:
+        """Return what the router observes of a table: the same terms as in training, whatever the table's own are."""
+        blind = bool(self.card.get("settings", {}).get("blind"))
+        return Observer(table, self.card.get("terms", ()), blind, with_alpha=self.conditioned)
 
     def check_table(self, table: TransitionTable) -> None:
         """Check that the router decides between a table's models, from what the table lets it observe.
@@ -93,7 +99,7 @@ class Router:
             PolicyError: It was trained for another pool or horizon, or on embeddings of another size.
         """
         self.check_pool(table.models, table.horizon)
-        space = Observer(table, with_alpha=self.conditioned).space
+        space = self.observer(table).space
         n_actions = int(self.algorithm.action_space.n)  # type: ignore[attr-defined]
         if self.algorithm.observation_space != space or n_actions - table.n_models not in (0, 1):
             raise self._misfit(
@@ -118,21 +124,6 @@ class Router:
             f"The router {printable(self.card['run'])} cannot be used here: {printable(reason)}. Train one for this suite: "
             f"toolkit train {printable(str(self.card.get('suite', 'SUITE')))}"
         )
-
-    def _decide(self, observer: Observer, rows: Ints, alpha: float, n_actions: int) -> Floats:
-        policy = self.algorithm.policy
-        if not isinstance(policy, ActorCriticPolicy):
-            actions, _ = self.algorithm.predict(observer.all_nodes(rows, alpha), deterministic=True)
-            greedy: Floats = np.eye(n_actions)[actions].reshape(len(rows), -1, n_actions)
-            return greedy
-        features = node_features(policy.pi_features_extractor, observer, rows, alpha, policy.device)
-        flat = features.flatten(0, 1)
-        try:
-            logits = Dense.actor(policy).forward(flat)
-        except ValueError:
-            logits = policy.action_net(policy.mlp_extractor.forward_actor(flat))
-        probabilities: Floats = torch.softmax(logits.double(), -1).cpu().numpy()
-        return probabilities.reshape(*features.shape[:2], n_actions)
 
     def save(self, path: Path) -> None:
         """Write the router's file, whole or not at all: the policy's weights and the card. Optimizer state is not kept.

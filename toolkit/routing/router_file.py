@@ -44,6 +44,7 @@ class TrainedWith(Section):
 
     alphas: tuple[Annotated[float, Field(ge=0)], ...] = ()
     holdout: str | None = None
+    blind: bool = False
 
 
 class Card(Section):
@@ -59,6 +60,8 @@ class Card(Section):
     horizon: int = Field(ge=1)
     models: tuple[str, ...] = Field(min_length=1)
     settings: TrainedWith
+    terms: tuple[str, ...] = Field((), max_length=2**16)
+    fixed_path: tuple[str, ...] | None = None
 
 
 class StoredCard(Card):

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,22 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from toolkit import __version__
+from toolkit.core import tree
 from toolkit.core.errors import PolicyError, SuiteError, ToolkitError
 from toolkit.core.files import atomic_path, content_sha256
 from toolkit.core.hashing import canonical_json
 from toolkit.core.registry import ALGORITHMS
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import TransitionTable, load_table
+from toolkit.replay.terms import frequent_terms
 from toolkit.routing.algorithms import Algorithm, find_algorithm
 from toolkit.routing.architecture import check_storable
 from toolkit.routing.checks import check_training, fitted_settings
-from toolkit.routing.networks import extractor_kwargs, fit_projections
+from toolkit.routing.guard import Guard, compare_with_best_path
+from toolkit.routing.networks import features_kwargs, fit_features
 from toolkit.routing.router import Router, load_router
 from toolkit.routing.router_file import ROUTER_FILE, ZIP_FILE, not_finite
+from toolkit.routing.selection import BestPolicy
 from toolkit.store import Cache, Row, now
 from toolkit.suites.config import TrainConfig
 from toolkit.suites.suite import Suite
@@ -46,13 +50,26 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: its name, its policy file, the seconds it took, and the steps made now, 0 if it existed (`cached`)."""
+    """A finished run.
+
+    Attributes:
+        run: Its name.
+        path: Its router's file.
+        seconds: How long training took.
+        steps: The steps made now; 0 if the run existed.
+        cached: Whether it existed.
+        guard: How the router compares with the best fixed path; None if it was not trained now, or there are no validation
+            questions.
+        falls_back: Whether the router takes that path.
+    """
 
     run: str
     path: Path
     seconds: float
     steps: int
     cached: bool
+    guard: Guard | None = None
+    falls_back: bool = False
 
 
 class ProgressCallback(BaseCallback):
@@ -99,10 +116,14 @@ def fit_router(
     """
     algorithm, config = check_training(table, config, seed)
     model = _build(table, algorithm, config, seed, log)
+    env = model.get_env()
+    assert isinstance(env, RoutingVecEnv)
+    patience = algorithm.patience if config.patience is None else config.patience
+    callbacks = [BestPolicy(env.observer, config.alphas or [config.alpha], patience), *([callback] if callback else [])]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a step is too little work to share: two threads are no faster, and slow other runs down
     try:
-        model.learn(config.timesteps if algorithm.uses_timesteps else 0, callback, tb_log_name=algorithm.name)
+        model.learn(config.timesteps if algorithm.uses_timesteps else 0, callbacks, tb_log_name=algorithm.name)
     except ToolkitError:
         raise
     except Exception as error:
@@ -114,6 +135,11 @@ def fit_router(
     return model
 
 
+def observed_terms(table: TransitionTable, config: TrainConfig) -> tuple[str, ...]:
+    """Return the terms that a router observes; none if the settings say so."""
+    return frequent_terms(table) if config.terms else ()
+
+
 def _build(table: TransitionTable, algorithm: Algorithm, config: TrainConfig, seed: int, log: Path | None) -> BaseAlgorithm:
     """Build an algorithm, and check that its policy can be stored.
 
@@ -121,21 +147,32 @@ def _build(table: TransitionTable, algorithm: Algorithm, config: TrainConfig, se
         SuiteError: The algorithm does not accept an argument, or its policy has parts that are more than data.
     """
     arguments = algorithm.arguments(table, config)
-    extractor = extractor_kwargs(table, config.projection, config.per_hop, config.alphas)
+    env = RoutingVecEnv(
+        table,
+        config.n_envs,
+        config.alpha,
+        "train",
+        seed,
+        config.allow_stop,
+        config.alphas,
+        terms=observed_terms(table, config),
+        blind=config.blind,
+    )
+    features = features_kwargs(env.observer, config.projection, config.first_layer, config.alphas)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")  # a smaller last minibatch is no mistake
             model = algorithm.model(
                 policy="MlpPolicy",
-                env=RoutingVecEnv(table, config.n_envs, config.alpha, "train", seed, config.allow_stop, config.alphas),
+                env=env,
                 seed=seed,
                 device="cpu",
                 verbose=0,
                 tensorboard_log=str(log) if log else None,
-                policy_kwargs={"net_arch": algorithm.net_arch(config.net_arch)} | extractor,
+                policy_kwargs={"net_arch": algorithm.net_arch(config.net_arch)} | features,
                 **arguments,
             )
-        fit_projections(model.policy, table)
+        fit_features(model.policy, env.observer)
     except Exception as error:
         raise SuiteError(
             f"{config.algorithm} does not accept its arguments ({', '.join(arguments) or 'there are none'}) or its actions: "
@@ -158,6 +195,30 @@ def _failure(algorithm: Algorithm, config: TrainConfig, what: str) -> SuiteError
         f"{arguments or 'no arguments'}. Nothing is kept. Try a smaller learning rate (--set "
         f"{algorithm.name}.learning_rate=1e-4) or smaller alphas, and check [train.{algorithm.name}]."
     )
+
+
+def build_router(
+    suite: Suite, table: TransitionTable, unit: float | None, config: TrainConfig, seed: int, model: BaseAlgorithm
+) -> tuple[Router, Guard | None]:
+    """Return the router of a trained policy, and how it compares with the best fixed path, on which it may fall back.
+
+    Args:
+        suite: The suite.
+        table: The table that the policy was trained on.
+        unit: The suite's cost unit.
+        config: The settings of the run.
+        seed: The seed of the run.
+        model: The trained algorithm.
+    """
+    router = Router(model, card(suite, table, unit, config, seed))
+    rows = table.rows("validation")
+    if config.alphas or not len(rows):
+        return router, None
+    guard = compare_with_best_path(table, router.probabilities(table, rows), config.alpha)
+    if guard and config.fallback and not guard.is_better:
+        path = tree.path_of(guard.node, table.n_models)
+        router = replace(router, card=router.card | {"fixed_path": [table.models[action] for action in path]})
+    return router, guard
 
 
 def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
@@ -186,6 +247,7 @@ def card(suite: Suite, table: TransitionTable, unit: float | None, config: Train
         "alpha": config.alpha,
         "seed": seed,
         "settings": settings_of(table, config),
+        "terms": list(observed_terms(table, config)),
         "versions": versions(),
         "suite": suite.name,
         "suite_key": str(suite.key),
@@ -265,14 +327,22 @@ def train(
     with _run_folder(path.parent) as log:
         model = fit_router(table, config, seed, log, ProgressCallback(report))
         seconds = time.monotonic() - started
-        router = Router(model, card(suite, table, cache.suites.cost_unit(suite.key), config, seed))
+        router, guard = build_router(suite, table, cache.suites.cost_unit(suite.key), config, seed, model)
         with atomic_path(path) as draft:  # an older file of the run stays until the new one is recorded
             router.save(draft)
             row = run_row(suite, table, config, seed, draft, seconds)
             cache.runs.add({**row, "policy": str(path.resolve())})
         if sb3_zip:
             router.save_sb3(path.parent / ZIP_FILE)
-    return TrainedRun(run=run, path=path, seconds=seconds, steps=model.num_timesteps, cached=False)
+    return TrainedRun(
+        run=run,
+        path=path,
+        seconds=seconds,
+        steps=model.num_timesteps,
+        cached=False,
+        guard=guard,
+        falls_back=router.fixed_path is not None,
+    )
 
 
 @contextmanager

@@ -266,11 +266,33 @@ class TrainConfig(ExtensibleSection):
     holdout: str | None = Field(None, description="A benchmark to leave out of training; the router is evaluated on all of it.")
     timesteps: Count = Field(100_000, description="Environment steps (hops) replayed in training; not for exact.")
     n_envs: Count = Field(512, le=2**20, description="Episodes replayed side by side; not for exact.")
-    net_arch: tuple[Width, ...] = Field((64, 64), max_length=64, description="Hidden layers of the policy's network.")
+    net_arch: tuple[Width, ...] = Field((64,), max_length=64, description="Hidden layers of the policy's network.")
     projection: int = Field(
         32, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
     )
-    per_hop: bool = Field(False, description="Each hop has a first layer of its own, like the paper's stages.")
+    first_layer: Literal["shared", "hop", "node"] = Field(
+        "node",
+        description="Weights of the first layer: shared by all decision nodes; and more of its own for each hop, like the "
+        "paper's stages; or for each node (each hop and last model, in trees of more than 64 decision nodes).",
+    )
+    terms: bool = Field(
+        True,
+        description="The policy observes which words and pairs of words, frequent in training questions, the question has.",
+    )
+    blind: bool = Field(
+        False, description="Hides the responses, and what they have cost, from the policy: what is reading them worth?"
+    )
+    patience: int | None = Field(
+        None,
+        ge=0,
+        description="Evaluations on the validation split, of 40 in a run, without a better policy after which training stops; "
+        "0: never. The best policy is kept in any case. Default: the algorithm's.",
+    )
+    fallback: bool = Field(
+        False,
+        description="Where the router is not significantly better than the best fixed path on the validation split, it takes "
+        "that path instead. Not with `alphas`.",
+    )
     ppo: dict[str, Argument] = Field(
         {},
         description="Arguments of stable_baselines3.PPO, e.g. { learning_rate = 3e-4 }, and ent_start, from which ent_coef "
@@ -285,6 +307,12 @@ class TrainConfig(ExtensibleSection):
     def extensions(cls) -> Mapping[str, Any]:
         """Return the registry of algorithms, whose names tables may have."""
         return ALGORITHMS
+
+    @model_validator(mode="after")
+    def _check_fallback(self) -> Self:
+        if self.fallback and self.alphas:
+            raise ValueError("fallback is for a router of one alpha; leave alphas empty")
+        return self
 
     @field_validator("algorithm")
     @classmethod

@@ -116,6 +116,7 @@ def recorded_config(text: str) -> SuiteConfig:
         document = json.loads(text)
         engine = document.get("engine", {})
         document["engine"] = {name: value for name, value in engine.items() if not _is_default_table(name, value)}
+        document["train"] = _todays_training(document.get("train", {}))
     except (ValueError, AttributeError, TypeError, RecursionError):
         raise CacheError("The cache has a damaged suite: its settings are not a JSON object.") from None
     try:
@@ -126,6 +127,17 @@ def recorded_config(text: str) -> SuiteConfig:
             f"The cache has a suite that this version of the toolkit does not understand ({unknown}); most likely a newer one "
             "recorded it. Update the toolkit: git pull in its clone, or install the newest release."
         ) from None
+
+
+def _todays_training(train: dict[str, Any]) -> dict[str, Any]:
+    """Return training settings that version 0.1 may have recorded under the names of today's."""
+    train = dict(train)
+    if "per_hop" in train:
+        train["first_layer"] = "hop" if train.pop("per_hop") else "shared"
+    exact = dict(train.get("exact", {}))
+    if "patience" in exact:
+        train |= {"patience": exact.pop("patience"), "exact": exact}
+    return train
 
 
 def _is_default_table(name: str, value: object) -> bool:

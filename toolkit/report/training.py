@@ -1,0 +1,26 @@
+"""Text about a trained router: rendering only."""
+
+from toolkit.core.text import printable
+from toolkit.report.evaluation import with_interval
+from toolkit.report.tables import count
+from toolkit.routing.guard import Guard
+
+
+def guard_sentence(guard: Guard, falls_back: bool, remedy: str) -> str:
+    """Say how a router compares with the best fixed path on the validation split.
+
+    Args:
+        guard: The comparison.
+        falls_back: Whether the router takes the path instead.
+        remedy: The command that trains a router which falls back on the path.
+    """
+    path, questions = printable(guard.path), count(guard.questions, "validation question")
+    if guard.is_better:
+        return f"On {questions}, its R is ahead of the best fixed path ({path}) by {with_interval(guard.lead)}."
+    sentence = (
+        f"On {questions}, it is not significantly better than the best fixed path ({path}): it is ahead by "
+        f"{with_interval(guard.lead)}."
+    )
+    if falls_back:
+        return f"{sentence} The router takes that path, because the settings say so (fallback = true)."
+    return f"{sentence} To take that path instead: {remedy}"
