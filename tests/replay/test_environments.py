@@ -81,10 +81,10 @@ def test_returns_by_hand() -> None:
     costs = np.array([[0, 1, 2, 3, 4, 5, 6.0]])
     env = RoutingEnv(make_table(quality, costs, 2, ["a", "b"]), alpha=0.1)
     first, _ = env.reset()
-    assert first[1:].tolist() == [1, 0, 0]  # after the embedding: hop one-hot, cost so far
+    assert first[1:].tolist() == [1, 0, 0, 0, 0]  # after the embedding: hop one-hot, path one-hot, cost so far
     second, reward, terminated, _, _ = env.step(1)
     assert (round(reward, 12), terminated) == (-0.2, False)
-    assert second[1:].tolist() == [0, 1, 2]
+    assert second[1:].tolist() == [0, 1, 0, 1, 2]
     _, reward, terminated, _, _ = env.step(0)  # node 2 * 2 + 1 = 5
     assert (round(reward, 12), terminated) == (round(0.5 - 0.5, 12), True)
 
@@ -98,7 +98,7 @@ def test_an_episode_s_alpha_is_observed_and_is_the_price_of_its_cost() -> None:
         first, _ = env.reset(seed=seed)
         alpha = float(first[-1])
         sampled_alphas.add(alpha)
-        assert first[1:-1].tolist() == [1, 0, 0]
+        assert first[1:-1].tolist() == [1, 0, 0, 0, 0]
         assert env.step(1)[1] == -2 * alpha
         last, reward, *_ = env.step(0)
         assert reward == 0.5 - 5 * alpha

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from tests.toy import known_table, make_table
 from toolkit.core.errors import PolicyError, SuiteError, ToolkitError
@@ -12,6 +14,7 @@ from toolkit.replay.table import TransitionTable
 from toolkit.routing.algorithms import find_algorithm
 from toolkit.routing.checks import MAX_EXCESS, check_training
 from toolkit.routing.router import load_router
+from toolkit.routing.router_file import UntrustedError
 from toolkit.routing.run_files import locate
 from toolkit.routing.train import fit_router, run_name, train
 from toolkit.store import Cache
@@ -190,6 +193,57 @@ def test_a_class_in_the_current_folder_is_trained_and_loaded(
     assert "-myppo-" in trained.run
     assert load_router(trained.path).card["algorithm"] == f"{module}.MyPPO"
     assert sys.path == path
+
+
+POLICIES = """
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+
+class Doubled(ActorCriticPolicy):
+    def _get_action_dist_from_latent(self, latent):
+        return self.action_dist.proba_distribution(action_logits=2 * self.action_net(latent))
+
+
+class Unrelated:
+    pass
+"""
+
+
+def test_classes_of_files_are_trained_and_opened_by_those_who_trust_them(
+    cache: Cache, suite: Suite, table: TransitionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my files").mkdir()
+    (tmp_path / "my files" / "my-policies.py").write_text(POLICIES)
+    (tmp_path / "algorithms.py").write_text(CLASSES)
+    monkeypatch.chdir(tmp_path)
+    policy = "my files/my-policies.py:Doubled"
+    arguments = {"timesteps": 64, "n_envs": 4, "sb3": {"n_steps": 4, "batch_size": 8}}
+    config = configured(algorithm="algorithms.py:MyPPO", policy=policy, **arguments)
+    trained = train(suite, cache, config, 0, tmp_path / "runs")
+    assert "-myppo-" in trained.run
+    ppo = train(suite, cache, configured(policy=policy, timesteps=64, n_envs=4), 0, tmp_path / "runs")
+    monkeypatch.setattr("toolkit.routing.algorithms._imported", {})
+    monkeypatch.setattr("toolkit.routing.algorithms._imported_policies", set())
+    with pytest.raises(UntrustedError, match=r"algorithms\.py:MyPPO"):
+        load_router(trained.path)
+    with pytest.raises(UntrustedError, match=r"my-policies\.py:Doubled"):
+        load_router(ppo.path)
+    router = load_router(trained.path, trust=True)
+    rows = table.rows("test")
+    observations = torch.from_numpy(router.observer(table).all_nodes(rows))
+    model = router.algorithm.policy
+    assert isinstance(model, ActorCriticPolicy)
+    with torch.no_grad():
+        logits = 2 * model.action_net(model.mlp_extractor.forward_actor(model.pi_features_extractor(observations)))
+    expected = torch.softmax(logits, 1).view(table.n_decision_nodes, len(rows), -1).transpose(0, 1)
+    np.testing.assert_allclose(router.probabilities(table, rows), expected, atol=1e-6)
+    for name, fragment in (
+        ("my files/my-policies.py:Unrelated", "must be derived"),
+        ("x.py:A", "no file"),
+        ("Mlp", "MlpPolicy"),
+    ):
+        with pytest.raises(SuiteError, match=fragment):
+            fit_router(table, configured(policy=name), 0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from tests.suites.test_config import GOOD
 from toolkit.core.errors import BenchmarkError, SuiteError
 from toolkit.core.text import printable
 from toolkit.core.workspace import Workspace
-from toolkit.suites.config import BenchmarkConfig, SuiteConfig
+from toolkit.suites.benchmark_config import BenchmarkConfig
+from toolkit.suites.config import SuiteConfig
 from toolkit.suites.lines import line_of
 from toolkit.suites.loading import find_suite, load_config
 from toolkit.suites.resolving import load_questions

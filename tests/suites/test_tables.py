@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from toolkit.core.errors import BenchmarkError, SuiteError
 from toolkit.core.text import is_well_formed
 from toolkit.core.workspace import Workspace
-from toolkit.suites.config import BenchmarkConfig, SuiteConfig
+from toolkit.suites.benchmark_config import BenchmarkConfig
+from toolkit.suites.config import SuiteConfig
 from toolkit.suites.resolving import load_questions
 from toolkit.suites.suite import Question
 

@@ -27,8 +27,8 @@ from benchmarks.mmlu import BY_SUBJECT
 from toolkit.core.errors import BenchmarkError
 from toolkit.core.files import content_sha256
 from toolkit.core.workspace import Workspace
+from toolkit.suites.benchmark_config import BenchmarkConfig
 from toolkit.suites.benchmarks import find_benchmark
-from toolkit.suites.config import BenchmarkConfig
 from toolkit.tasks.base import Benchmark, Item
 from toolkit.tasks.data import DataSplit, _find
 from toolkit.tasks.metrics import METRICS, Reference

@@ -73,9 +73,9 @@ def train(
             f"For stable-baselines3 (it holds pickles: open only those of people you trust): {trained.path.parent}/sb3.zip"
         )
 
-    from toolkit.routing.algorithms import installed_algorithm
+    from toolkit.routing.algorithms import POLICY, installed_algorithm
 
-    trust = () if installed_algorithm(config.algorithm) else ("--trust",)
+    trust = () if installed_algorithm(config.algorithm) and config.policy == POLICY else ("--trust",)
     typer.echo(f"Next: {command('evaluate', trained.path, *trust, cache=cache)}")
 
 

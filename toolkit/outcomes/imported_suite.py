@@ -11,7 +11,8 @@ from toolkit.core.hashing import canonical_json, text_key
 from toolkit.core.workspace import Workspace
 from toolkit.outcomes.results import Cell, Item, QuestionText, ResultRow, Results
 from toolkit.store import Batch, Row, now
-from toolkit.suites.config import BenchmarkConfig, SuiteConfig
+from toolkit.suites.benchmark_config import BenchmarkConfig
+from toolkit.suites.config import SuiteConfig
 from toolkit.suites.fields import NAME
 from toolkit.suites.keys import child_key, encoder_identity, generation_key, model_key, question_key
 from toolkit.suites.loading import shipped_suites

@@ -4,11 +4,8 @@ To add an algorithm, write its stable-baselines3 class and one `Algorithm` in a 
 entry point of the group `toolkit.algorithms`. Its arguments are then the table `[train.NAME]` of a suite file.
 """
 
-import importlib
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,13 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 
 from toolkit.core.errors import SuiteError, did_you_mean
 from toolkit.core.registry import ALGORITHMS
 from toolkit.core.text import printable
 from toolkit.replay.table import TransitionTable
+from toolkit.routing.classes import described, import_class, is_reference
 from toolkit.suites.config import STABLE_BASELINES, TrainConfig, canonical_algorithm
 
 SB3 = "sb3"
@@ -135,12 +134,12 @@ def _registered(name: str) -> Algorithm:
         algorithm = ALGORITHMS[name]
     except Exception as error:
         raise SuiteError(
-            f"The algorithm {name!r} is registered by an installed package, but cannot be imported: {_described(error)}. "
+            f"The algorithm {name!r} is registered by an installed package, but cannot be imported: {described(error)}. "
             "Install that package again, or another version of it."
         ) from error
     if not isinstance(algorithm, Algorithm):
         raise SuiteError(
-            f"The algorithm {name!r} is registered by an installed package as {_described(algorithm)}; it must be an "
+            f"The algorithm {name!r} is registered by an installed package as {described(algorithm)}; it must be an "
             "`Algorithm` of toolkit.routing.algorithms. Correct the entry point of that package."
         )
     return algorithm
@@ -161,46 +160,60 @@ def _import_class(path: str) -> type[BaseAlgorithm]:
     if path.endswith((".zip", ".safetensors")) or Path(path).is_file():
         raise SuiteError(
             f"{shown} is a file, and not the name of an algorithm. A saved router is evaluated with: toolkit evaluate FILE. "
-            f"To train one, name its algorithm: {', '.join(choices)}, or the path of a class."
+            f"To train one, name its algorithm: {', '.join(choices)}, or a class (FILE.py:CLASS or package.module.Class)."
         )
-    module, _, attribute = path.rpartition(".")
-    if not all(part.isidentifier() for part in path.split(".")) or not module:
+    if not is_reference(path):
         raise SuiteError(
-            f"There is no algorithm {shown}: {did_you_mean(path, choices)}, or the path of a class (package.module.Class). "
-            "DDPG, SAC and TD3 of stable-baselines3 cannot choose between models: their actions are continuous."
+            f"There is no algorithm {shown}: {did_you_mean(path, choices)}, or a class (FILE.py:CLASS or package.module.Class)."
+            " DDPG, SAC and TD3 of stable-baselines3 cannot choose between models: their actions are continuous."
         )
     try:
-        with current_folder_importable():
-            model = getattr(importlib.import_module(module), attribute)
+        model = import_class(path)
     except (Exception, SystemExit) as error:  # the module is executed, and may do anything
         raise SuiteError(
-            f"There is no algorithm {shown}: {_described(error)}. The path of a class is written package.module.Class, of an "
-            f"installed package or of a file in the current folder; the names are {', '.join(choices)}."
+            f"There is no algorithm {shown}: {described(error)}. A class is written FILE.py:CLASS, or package.module.Class, of "
+            f"an installed package or of a file in the current folder; the names are {', '.join(choices)}."
         ) from error
     if not (isinstance(model, type) and issubclass(model, BaseAlgorithm)) or inspect.isabstract(model):
         raise SuiteError(
-            f"The algorithm {shown} is {_described(model)}, which does not learn like an algorithm of stable-baselines3. It "
+            f"The algorithm {shown} is {described(model)}, which does not learn like an algorithm of stable-baselines3. It "
             f"must be a class derived from one of its algorithms; the names are {', '.join(choices)}."
         )
     return model
 
 
-def _described(thing: object) -> str:
-    """Say what kind of thing was imported, or what an import has raised."""
-    if isinstance(thing, BaseException):
-        return printable(f"{type(thing).__name__}: {thing}")
-    if isinstance(thing, type):
-        abstract = "abstract " if inspect.isabstract(thing) else ""
-        return f"the {abstract}class {thing.__module__}.{thing.__qualname__}"
-    return f"a {type(thing).__name__}"
+POLICY = "MlpPolicy"
+"""Name of stable-baselines3's own policy, which every algorithm has and every router file can describe as data."""
 
 
-@contextmanager
-def current_folder_importable() -> Iterator[None]:
-    """Let modules of the current folder be imported, after all others; a console script cannot otherwise import them."""
-    path = list(sys.path)
-    sys.path.append(str(Path.cwd()))
+_imported_policies: set[str] = set()
+"""Policies that this process was told to import by a class path, and so may use again."""
+
+
+def is_known_policy(name: str) -> bool:
+    """Return whether a policy is stable-baselines3's own, or this process was told to import it before."""
+    return name == POLICY or name in _imported_policies
+
+
+def find_policy(name: str) -> str | type[BasePolicy]:
+    """Return the policy of a run: `MlpPolicy`, or a class that is imported.
+
+    Raises:
+        SuiteError: There is no such class, its module fails, or it is not derived from a policy of stable-baselines3.
+    """
+    if name == POLICY:
+        return name
+    shown = repr(printable(name))
+    if not is_reference(name):
+        raise SuiteError(f"There is no policy {shown}. Give {POLICY}, or a class (FILE.py:CLASS or package.module.Class).")
     try:
-        yield
-    finally:
-        sys.path[:] = path
+        policy = import_class(name)
+    except (Exception, SystemExit) as error:
+        raise SuiteError(
+            f"There is no policy {shown}: {described(error)}. A class is written FILE.py:CLASS, or package.module.Class, of an "
+            "installed package or of a file in the current folder."
+        ) from error
+    if not (isinstance(policy, type) and issubclass(policy, BasePolicy)):
+        raise SuiteError(f"The policy {shown} is {described(policy)}; it must be derived from a policy of stable-baselines3.")
+    _imported_policies.add(name)
+    return policy

@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from toolkit.routing.algorithms import Algorithm
+from toolkit.routing.algorithms import POLICY, Algorithm, find_policy
 from toolkit.routing.networks import RouterFeatures
 from toolkit.suites.config import Width
 from toolkit.suites.section import Section
@@ -62,6 +62,7 @@ class Architecture(Section):
     """What a policy is built from, apart from its weights.
 
     Attributes:
+        policy: Its class: `MlpPolicy`, or a class that has to be imported.
         observations: Size of an observation.
         actions: Number of actions.
         net_arch: Hidden layers, as in SB3's `policy_kwargs`.
@@ -69,6 +70,7 @@ class Architecture(Section):
         extractor: The features extractor.
     """
 
+    policy: str = POLICY
     observations: int = Field(ge=1, le=2**24)
     actions: int = Field(ge=1, le=2**16)
     net_arch: Layers | dict[str, Layers]
@@ -76,8 +78,8 @@ class Architecture(Section):
     extractor: Extractor
 
     @classmethod
-    def of(cls, policy: BasePolicy) -> "Architecture":
-        """Describe a policy.
+    def of(cls, policy: BasePolicy, name: str = POLICY) -> "Architecture":
+        """Describe a policy, whose class has the given name.
 
         Raises:
             ValueError: It has parts that are not among those that a description can name.
@@ -88,6 +90,7 @@ class Architecture(Section):
         (observations,) = policy.observation_space.shape or ()
         net_arch = getattr(policy, "net_arch", [])
         return cls(
+            policy=name,
             observations=observations,
             actions=int(policy.action_space.n),  # type: ignore[attr-defined]
             net_arch={name: tuple(layers) for name, layers in net_arch.items()} if isinstance(net_arch, dict) else net_arch,
@@ -124,6 +127,9 @@ class Architecture(Section):
         model.observation_space = spaces.Box(-np.inf, np.inf, (self.observations,), np.float32)
         model.action_space = spaces.Discrete(self.actions)
         model.n_envs = 1
+        policy = find_policy(self.policy)
+        if isinstance(policy, type):
+            model.policy_class = policy
         model._setup_lr_schedule()
         with torch.random.fork_rng(devices=[]):  # initial weights are not used, and nobody else's randomness is
             model.policy = model.policy_class(model.observation_space, model.action_space, model.lr_schedule, **kwargs)
@@ -141,7 +147,7 @@ def rebuild(
     """
     try:
         n_weights = sum(tensor.numel() for tensor in weights.values())
-        if architecture.n_weights() > n_weights:
+        if architecture.policy == POLICY and architecture.n_weights() > n_weights:
             raise ValueError(f"that has at least {architecture.n_weights()} values, and the file has {n_weights}")
         model = architecture.build(algorithm, arguments)
         expected = model.policy.state_dict()
@@ -162,14 +168,16 @@ def _shape(tensor: torch.Tensor | None) -> str:
 
 
 @torch.no_grad()
-def check_storable(model: BaseAlgorithm, algorithm: Algorithm, arguments: Mapping[str, Any]) -> Architecture:
+def check_storable(
+    model: BaseAlgorithm, algorithm: Algorithm, arguments: Mapping[str, Any], name: str = POLICY
+) -> Architecture:
     """Describe an algorithm's policy, and check that what is built again from it decides the same at random observations.
 
     Raises:
         ValueError: It does not: the policy has parts that no description names.
     """
     policy = model.policy
-    architecture = Architecture.of(policy)
+    architecture = Architecture.of(policy, name)
     rebuilt = rebuild(architecture, algorithm, arguments, policy.state_dict()).policy
     observations = np.random.default_rng(0).normal(size=(PROBES, architecture.observations)).astype(np.float32)
     if not torch.equal(_outputs(policy, observations), _outputs(rebuilt, observations)):

@@ -6,7 +6,7 @@ from typing import Any
 
 from toolkit.core.errors import SuiteError
 from toolkit.replay.table import TransitionTable
-from toolkit.routing.algorithms import Algorithm, find_algorithm
+from toolkit.routing.algorithms import Algorithm, find_algorithm, find_policy
 from toolkit.suites.config import TrainConfig
 
 MAX_EXCESS = 0.1
@@ -28,6 +28,7 @@ def check_training(table: TransitionTable, config: TrainConfig, seed: int) -> tu
     if not 0 <= seed <= MAX_SEED:
         raise SuiteError(f"The seed is {seed}; it must be from 0 to {MAX_SEED}. Choose another: --seed N")
     algorithm = find_algorithm(config.algorithm)
+    find_policy(config.policy)
     if not len(table.rows("train")):
         only = "it has all the training questions" if len(table.benchmarks) > 1 else "it is the only benchmark"
         raise SuiteError(

@@ -45,7 +45,9 @@ def _decide(algorithm: BaseAlgorithm, observer: Observer, rows: Ints, alpha: flo
         actor = Dense.actor(policy)
     except ValueError:
         observations = torch.from_numpy(observer.all_nodes(rows, alpha)).to(policy.device)
-        logits = policy.action_net(policy.mlp_extractor.forward_actor(extractor(observations)))
+        distribution = policy.get_distribution(observations).distribution
+        assert isinstance(distribution, torch.distributions.Categorical)
+        logits = distribution.logits
     else:
         features = node_features(extractor, observer, rows, alpha, policy.device)
         logits = actor.forward(features.flatten(0, 1), tree_segments(node_groups(extractor), len(rows)))

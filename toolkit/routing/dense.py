@@ -41,12 +41,18 @@ class Dense:
 
     @classmethod
     def actor(cls, policy: ActorCriticPolicy) -> Self:
-        """Return the network that turns features into logits."""
+        """Return the network that turns features into logits.
+
+        Raises:
+            ValueError: It may compute something else: the policy is of a class of its own, or has another activation.
+        """
+        _check_class(policy)
         return cls([*policy.mlp_extractor.policy_net, policy.action_net])
 
     @classmethod
     def critic(cls, policy: ActorCriticPolicy) -> Self:
-        """Return the network that turns features into values."""
+        """Return the network that turns features into values; it raises as `actor` does."""
+        _check_class(policy)
         return cls([*policy.mlp_extractor.value_net, policy.value_net])
 
     @property
@@ -95,6 +101,11 @@ def _gradients(linear: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
     assert linear.weight.grad is not None
     assert linear.bias.grad is not None
     return linear.weight.grad, linear.bias.grad
+
+
+def _check_class(policy: ActorCriticPolicy) -> None:
+    if type(policy) is not ActorCriticPolicy:
+        raise ValueError(f"{type(policy).__name__} is not stable-baselines3's own policy")
 
 
 def _weights(weights: torch.Tensor, group: int, size: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ from toolkit.core.files import atomic_path
 from toolkit.core.text import printable
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Floats, Ints, TransitionTable
-from toolkit.routing.algorithms import Algorithm, find_algorithm, known_algorithm
+from toolkit.routing.algorithms import POLICY, Algorithm, find_algorithm, is_known_policy, known_algorithm
 from toolkit.routing.architecture import check_storable, rebuild
 from toolkit.routing.decide import action_probabilities
 from toolkit.routing.guard import along_path
@@ -136,7 +136,12 @@ class Router:
         if bad := not_finite(weights):
             raise PolicyError(f"The policy cannot be saved: its tensor {bad!r} holds values that are not finite numbers.")
         try:
-            architecture = check_storable(self.algorithm, find_algorithm(self.card["algorithm"]), self._arguments)
+            architecture = check_storable(
+                self.algorithm,
+                find_algorithm(self.card["algorithm"]),
+                self._arguments,
+                self.card["settings"].get("policy", POLICY),
+            )
         except ValueError as error:
             raise PolicyError(
                 f"The policy of {type(self.algorithm).__name__} cannot be saved as data: {error}. Keep it as a zip of "
@@ -184,6 +189,10 @@ def load_router(path: Path | str, trust: bool = False) -> Router:
         return _load_zip(file, trust)
     weights, card, checked = read_router(file)
     algorithm = _algorithm(file, checked.algorithm, trust)
+    if not trust and not is_known_policy(checked.architecture.policy):
+        raise UntrustedError(
+            file, f"has a policy of the class {printable(checked.architecture.policy)!r}, which would be imported"
+        )
     try:
         return Router(rebuild(checked.architecture, algorithm, arguments_of(card, algorithm), weights), card)
     except ValueError as error:

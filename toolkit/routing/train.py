@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import logging
+import re
 import shutil
 import tempfile
 import time
@@ -27,7 +28,7 @@ from toolkit.core.registry import ALGORITHMS
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import TransitionTable, load_table
 from toolkit.replay.terms import frequent_terms
-from toolkit.routing.algorithms import Algorithm, find_algorithm
+from toolkit.routing.algorithms import Algorithm, find_algorithm, find_policy
 from toolkit.routing.architecture import check_storable
 from toolkit.routing.checks import check_training, fitted_settings
 from toolkit.routing.guard import Guard, compare_with_best_path
@@ -118,8 +119,8 @@ def fit_router(
     model = _build(table, algorithm, config, seed, log)
     env = model.get_env()
     assert isinstance(env, RoutingVecEnv)
-    patience = algorithm.patience if config.patience is None else config.patience
-    callbacks = [BestPolicy(env.observer, config.alphas or [config.alpha], patience), *([callback] if callback else [])]
+    best = BestPolicy(env.observer, config.alphas or [config.alpha], patience_of(algorithm, config))
+    callbacks = [best, *([callback] if callback else [])]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a step is too little work to share: two threads are no faster, and slow other runs down
     try:
@@ -133,6 +134,11 @@ def fit_router(
     if not_finite(model.policy.state_dict()):
         raise _failure(algorithm, config, "has ended with weights that are not finite numbers")
     return model
+
+
+def patience_of(algorithm: Algorithm, config: TrainConfig) -> int:
+    """Return the patience of a run: the suite's, or else the algorithm's default."""
+    return algorithm.patience if config.patience is None else config.patience
 
 
 def observed_terms(table: TransitionTable, config: TrainConfig) -> tuple[str, ...]:
@@ -158,12 +164,13 @@ def _build(table: TransitionTable, algorithm: Algorithm, config: TrainConfig, se
         terms=observed_terms(table, config),
         blind=config.blind,
     )
+    policy = find_policy(config.policy)
     features = features_kwargs(env.observer, config.projection, config.first_layer, config.alphas)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You have specified a mini-batch size")  # a smaller last minibatch is no mistake
             model = algorithm.model(
-                policy="MlpPolicy",
+                policy=policy,
                 env=env,
                 seed=seed,
                 device="cpu",
@@ -179,11 +186,11 @@ def _build(table: TransitionTable, algorithm: Algorithm, config: TrainConfig, se
             f"{error}. Correct [train.{algorithm.name}] or --set {algorithm.name}.NAME=VALUE."
         ) from error
     try:
-        check_storable(model, algorithm, arguments)
+        check_storable(model, algorithm, arguments, config.policy)
     except ValueError as error:
         raise SuiteError(
-            f"The policy of {config.algorithm} cannot be stored as data: {error}. Use an algorithm whose `MlpPolicy` is built "
-            "from its policy_kwargs alone."
+            f"The policy of {config.algorithm} cannot be stored as data: {error}. Use a policy that is built from "
+            "policy_kwargs alone."
         ) from error
     return model
 
@@ -227,7 +234,7 @@ def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
     defaults = {name: find_algorithm(name).defaults_for(config) for name in names}
     identity = canonical_json([str(suite.key), config.model_dump(), defaults, seed, versions()])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    algorithm = config.algorithm.rpartition(".")[2].lower()
+    algorithm = re.split("[.:]", config.algorithm)[-1].lower()
     price = f"{len(config.alphas)}alphas" if config.alphas else f"alpha{config.alpha:g}"
     return f"{suite.name}-{algorithm}-{price}-seed{seed}-{digest}"
 
@@ -236,7 +243,8 @@ def settings_of(table: TransitionTable, config: TrainConfig) -> dict[str, Any]:
     """Return all settings of a run, including defaults."""
     algorithm = find_algorithm(config.algorithm)
     fitted = fitted_settings(algorithm, config, algorithm.arguments(table, config))
-    return fitted.model_dump() | {algorithm.name: algorithm.arguments(table, fitted)}
+    settings = fitted.model_dump() | {algorithm.name: algorithm.arguments(table, fitted)}
+    return settings | {"patience": patience_of(algorithm, config)}
 
 
 def card(suite: Suite, table: TransitionTable, unit: float | None, config: TrainConfig, seed: int) -> dict[str, Any]:

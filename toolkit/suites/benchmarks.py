@@ -11,7 +11,8 @@ from types import ModuleType
 from toolkit.core.calls import send_by_value
 from toolkit.core.errors import BenchmarkError, did_you_mean
 from toolkit.core.workspace import Workspace
-from toolkit.suites.config import BenchmarkConfig, SuiteConfig
+from toolkit.suites.benchmark_config import BenchmarkConfig
+from toolkit.suites.config import SuiteConfig
 from toolkit.suites.tables import read_item
 from toolkit.tasks import BENCHMARKS, METRICS, Benchmark
 from toolkit.tasks.data import read_file

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from toolkit.core.errors import BenchmarkError, SuiteChangedError, SuiteError
 from toolkit.core.workspace import Workspace
+from toolkit.suites.benchmark_config import BenchmarkConfig
 from toolkit.suites.benchmarks import Trust, find_benchmark
-from toolkit.suites.config import BenchmarkConfig, SplitConfig, SuiteConfig
+from toolkit.suites.config import SplitConfig, SuiteConfig
 from toolkit.suites.keys import encoder_identity, model_identity, model_key, question_key
 from toolkit.suites.suite import Model, Question, Split, Suite
 from toolkit.tasks import BENCHMARKS, METRICS, Metric, Reference

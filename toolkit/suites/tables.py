@@ -12,7 +12,7 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from toolkit.core.errors import BenchmarkError
-from toolkit.suites.config import BenchmarkConfig
+from toolkit.suites.benchmark_config import BenchmarkConfig
 from toolkit.tasks import Item, Record
 from toolkit.tasks.formats import PlacedRecord
 from toolkit.tasks.values import is_chat, text_of
