@@ -16,10 +16,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ import transformers
 
 from tests import tiny
 from tests.benchmarks import hardware, random_model, throughput
+from tests.benchmarks.memory_limit import MemoryLimit
 from tests.scripted import encode, resolve_config, suite_config
 from toolkit.core.errors import EngineError, ToolkitError
 from toolkit.core.workspace import Workspace
@@ -47,7 +49,7 @@ from toolkit.suites.suite import Suite
 MIN_EQUAL = 0.99
 """Share of float32 responses that must be equal on the GPU and the CPU: two tokens can be equally probable up to rounding."""
 MEMORY_SHARE = 0.4
-"""Share of what a whole batch needs that the card has left in the test of its memory."""
+"""Share of the memory of a whole batch that a batch may have in the test of memory."""
 QUESTIONS = 4
 """Questions of each benchmark of the quickstart."""
 LIMITS = {"contract": 60, "memory": 30, "speed": 130, "processes": 120}
@@ -168,26 +170,25 @@ def contract(setting: Setting, findings: Findings) -> None:
 
 
 @contextmanager
-def limited_memory(setting: Setting, engine: TransformersEngine, needed: int, rows: int) -> Iterator[None]:
-    """Leave the device a share of the memory that a batch needs; on a CPU, refuse batches of more than `rows` prompts."""
-    if setting.device.type == "cuda":
-        torch.cuda.empty_cache()
-        total = torch.cuda.get_device_properties(setting.device).total_memory
-        limit = torch.cuda.memory_reserved(setting.device) + MEMORY_SHARE * needed
-        torch.cuda.set_per_process_memory_fraction(limit / total, setting.device)
-        try:
-            yield
-        finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, setting.device)
-        return
+def cuda_memory_limit(device: torch.device, size: float) -> Iterator[None]:
+    """Let this process allocate so many bytes more on a GPU than it holds now."""
+    torch.cuda.empty_cache()
+    limit = torch.cuda.memory_reserved(device) + size
+    torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(device).total_memory, device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
 
-    def refuse(model: Any, arguments: Any, keywords: dict[str, Any]) -> None:
-        if len(keywords["input_ids"]) > rows:
-            raise torch.OutOfMemoryError("a simulated limit")
 
-    handle = engine._load().model.register_forward_pre_hook(refuse, with_kwargs=True)
-    yield
-    handle.remove()
+def run_under(limit: MemoryLimit, side: throughput.Side) -> throughput.Side:
+    """Return what runs prompts under a limit, in whichever thread."""
+
+    def run(prompts: Sequence[Prompt]) -> list[Completion]:
+        with limit:
+            return side(prompts)
+
+    return run
 
 
 def memory(setting: Setting, findings: Findings) -> None:
@@ -195,24 +196,39 @@ def memory(setting: Setting, findings: Findings) -> None:
     engine = open_model(setting, str(setting.device), "float32")
     prompts = suite_prompts(setting, engine)
     engine.generate(prompts[-1:])  # loads the weights
-    resident = torch.cuda.memory_allocated() if setting.device.type == "cuda" else 0
-    whole = throughput.timed(engine.generate, prompts, setting.device)
+    whole, limited, limit = _limit_memory(setting, engine, prompts)
     budget = TokenBudget((prompts[0].tokens + engine.model.max_tokens) * len(prompts))
     before, failed_alone = budget.tokens, False
-    with limited_memory(setting, engine, whole.peak - resident, rows=len(prompts) // 3):
+    stand_in: Any = SimpleNamespace(generate=limited, close=engine.close)
+    guard = GuardedEngine(lambda: stand_in, engine.model.max_tokens, budget, 600)
+    with closing(guard), limit:
         try:
-            engine.generate(prompts)
+            limited(prompts)
         except BatchTooLargeError:
             failed_alone = True
-        halved = GuardedEngine(lambda: engine, engine.model.max_tokens, budget, 600).generate(prompts)
+        halved = guard.generate(prompts)
     completed = [outcome for outcome in halved if isinstance(outcome, Completion)]
-    share, text = equality(engine, whole.completions, completed) if len(completed) == len(prompts) else (0.0, "some failed")
+    share, text = equality(engine, whole, completed) if len(completed) == len(prompts) else (0.0, "some failed")
     text = f"budget from {before:,} to {budget.tokens:,} tokens; {text}"
     findings.add(
         "a batch that does not fit into memory", text, not failed_alone or budget.tokens == before or share < MIN_EQUAL
     )
     findings.documented["memory"] = text
-    engine.close()
+
+
+def _limit_memory(
+    setting: Setting, engine: TransformersEngine, prompts: Sequence[Prompt]
+) -> tuple[list[Completion], throughput.Side, AbstractContextManager[None]]:
+    """Generate with all the memory there is; return the responses, what generates with too little, and the limit on a GPU."""
+    if setting.device.type == "cuda":
+        resident = torch.cuda.memory_allocated(setting.device)
+        whole = throughput.timed(engine.generate, prompts, setting.device)
+        limit = cuda_memory_limit(setting.device, MEMORY_SHARE * (whole.peak - resident))
+        return whole.completions, engine.generate, limit
+    weights = list(engine._load().model.parameters())
+    counter = MemoryLimit(float("inf"), weights)
+    completions = run_under(counter, engine.generate)(prompts)
+    return completions, run_under(MemoryLimit(MEMORY_SHARE * counter.peak, weights), engine.generate), nullcontext()
 
 
 def work(setting: Setting, cache: Path, shard: str) -> tuple[float, float]:
