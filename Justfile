@@ -54,6 +54,10 @@ bench *args: _venv
 race *args: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.race {{args}}
 
+# Check the engine transformers on a GPU and measure its speed (docs/gpus.md, five minutes); --device cpu --tiny needs none
+gpu *args: _venv
+    {{bin}}/python -m tests.benchmarks.gpu {{args}}
+
 # Study how learners generalise from 100, 300 and 1,000 training questions, and which settings work best (half an hour)
 study *args: _venv
     {{bin}}/toolkit import reference

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,55 @@ def test_an_allocation_that_fails_is_a_batch_too_large(engine: TransformersEngin
     budget = TokenBudget(10_000)
     assert GuardedEngine(lambda: engine, 12, budget, 600).generate(batch) == whole
     assert budget.tokens < 10_000
+
+
+def test_a_batch_that_does_not_fit_into_memory_frees_what_it_had_allocated(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The halves of a batch have the memory that the whole of it had."""
+    batch = sorted(prompts(engine), key=lambda prompt: -prompt.tokens)
+    engine.generate(batch)
+    model = engine._load().model
+    forward = model.forward
+    allocated: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def exhausted(input_ids: Any, **rest: Any) -> Any:
+        alive.append(sum(reference() is not None for reference in allocated))
+        output = forward(input_ids=input_ids, **rest)
+        allocated.extend(map(weakref.ref, (output.logits, output.past_key_values.layers[0]._batch.keys)))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "forward", exhausted)
+    gc.collect()
+    gc.disable()  # the memory is free at once, and not only when Python looks for cycles
+    try:
+        GuardedEngine(lambda: engine, 12, TokenBudget(10_000), 600).generate(batch)
+    finally:
+        gc.enable()
+    assert len(alive) > 3
+    assert not any(alive)
+
+
+def test_kernels_that_build_a_plan_for_every_length_are_not_used(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = prompts(engine)
+    engine.generate(batch)
+    model = engine._load().model
+    forward = model.forward
+    is_allowed: Callable[[], bool] = torch.backends.cuda.cudnn_sdp_enabled
+    used: set[bool] = set()
+
+    def recorded(**arguments: Any) -> Any:
+        used.add(is_allowed())
+        return forward(**arguments)
+
+    monkeypatch.setattr(model, "forward", recorded)
+    assert is_allowed()
+    engine.generate(batch)
+    assert used == {False}
+    assert is_allowed()
 
 
 def test_a_response_ends_at_the_end_of_turn_mark(llama: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ windows, recurrent states) are left to `model.generate`. Knows tokens only, no t
 """
 
 import inspect
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging as transformers_logging
@@ -28,6 +30,10 @@ MIN_LENGTH_RATIO = 0.8
 """Shortest prompt that is read together with a longer one, as a fraction of its length."""
 MIN_FINISHED_SHARE = 0.125
 """Share of a batch's rows that must have finished before the others are moved together."""
+
+ATTENTION_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Kernels of attention: all but cuDNN's, which PyTorch prefers on recent GPUs and which builds a plan for every new length,
+so at every token."""
 
 IsFinished = Callable[[Sequence[int]], bool]
 """Tells whether a response, as far as it is generated, is finished."""
@@ -77,6 +83,7 @@ def _memory_errors() -> Iterator[None]:
         out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not out_of_memory and "memory" not in str(error).lower():  # the allocators of CPU and MPS raise a RuntimeError
             raise
+        traceback.clear_frames(error.__traceback__)  # they hold the batch's tensors for as long as somebody holds the error
         torch.cuda.empty_cache()
         raise BatchTooLargeError(str(error)) from None
 
@@ -151,6 +158,7 @@ class Decoder:
         )
 
     @_memory_errors()
+    @sdpa_kernel(ATTENTION_BACKENDS)
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Sequence[int]], choose_tokens: TokenChooser, is_finished: IsFinished) -> list[list[int]]:
         """Generate a response to every prompt, up to an end token, `is_finished`, or `max_tokens`.
