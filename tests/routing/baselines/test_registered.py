@@ -125,19 +125,11 @@ def test_what_a_table_lacks() -> None:
     }
 
 
-def test_fixed_paths_are_all_paths_of_several_models_or_the_best_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from toolkit.routing.baselines import fixed_paths
-
-    table = TABLES["two hops"]
-    chosen = fixed_paths.choose(table, "test", 0.3, True)
+def test_fixed_paths_are_all_paths_of_several_models() -> None:
+    chosen = BASELINES["fixed_paths"].policies(TABLES["two hops"], "test", 0.3, True)
     assert chosen == {"abstained": 0} | {
         f"m{first} > m{second}": 4 + 3 * first + second for first in range(3) for second in range(3) if first != second
     }
-    monkeypatch.setattr(fixed_paths, "MAX_PATHS", 2)
-    train = table.rows("train")
-    rewards = (table.quality - 0.3 * table.cost)[train][:, list(chosen.values())]
-    best = np.argsort(-(benchmark_weights(table, train) @ rewards))[:2]
-    assert fixed_paths.choose(table, "test", 0.3, True) == {list(chosen)[n]: list(chosen.values())[n] for n in sorted(best)}
 
 
 def test_two_policies_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
