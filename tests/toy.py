@@ -18,6 +18,7 @@ def make_table(
     vectors: npt.NDArray[np.float32] | None = None,
     benchmark: npt.NDArray[np.int64] | None = None,
     split: npt.NDArray[np.str_] | None = None,
+    questions: tuple[str, ...] = (),
 ) -> TransitionTable:
     """Make a table in which every node of a row observes the row's own text.
 
@@ -37,6 +38,7 @@ def make_table(
         hop_cost=hop_cost,
         vectors=np.vstack([np.zeros((1, embeddings.shape[1]), np.float32), embeddings]),
         texts=texts,
+        questions=questions,
     )
 
 

@@ -1,5 +1,6 @@
 """What a baseline is. Knows nothing of any particular one."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -7,11 +8,20 @@ from toolkit.core.registry import BASELINES
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.suites.suite import Split
 
+logger = logging.getLogger("toolkit")
+
 Choice = int | Ints | Floats
 """A policy: the end that it reaches, one node for all rows or one per row, `(rows,)`; or the probabilities of every action at
 every decision node, `(rows, D, actions)`."""
 ChooseFunction = Callable[[TransitionTable, Split, float, bool], Choice | Mapping[str, Choice]]
 """Chooses for the rows of a split, given the table, the split, alpha, and whether an episode may end before the last hop."""
+LacksFunction = Callable[[TransitionTable, bool], str]
+"""Says what a baseline needs and a table lacks, given the table and whether an episode may end early; empty if nothing."""
+
+
+def lacks_nothing(table: TransitionTable, allow_stop: bool) -> str:
+    """Return that every table has what the baseline needs."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -23,9 +33,11 @@ class Baseline:
         choose: Returns its policy; a family returns its policies by name instead.
         order: Place among the results, ascending.
         hindsight: Whether it sees the outcomes that it is evaluated on, as no router can.
-        question_only: Whether it decides once, by the question's embedding, which it pays for if overhead is charged.
+        question_only: Whether it decides once, by the question alone; it pays for one embedding if overhead is charged.
         fitted: Whether it is fitted on the training split.
         always: Whether it is part of every evaluation; if not, it is left out where only the cheap ones are needed.
+        slow: Whether it takes many seconds at each alpha, so that it is part only of evaluations that ask for slow ones.
+        lacks: Says what it needs and a table lacks; it is left out of the results if that is not empty.
     """
 
     name: str
@@ -35,13 +47,19 @@ class Baseline:
     question_only: bool = False
     fitted: bool = False
     always: bool = True
+    slow: bool = False
+    lacks: LacksFunction = lacks_nothing
 
     def policies(self, table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Mapping[str, Choice]:
-        """Return its policies by name; the arguments are those of `choose`."""
+        """Return its policies by name, none if the table lacks what it needs; the arguments are those of `choose`."""
+        if reason := self.lacks(table, allow_stop):
+            logger.info("The baseline %s is left out: %s", self.name, reason)
+            return {}
         choices = self.choose(table, split, alpha, allow_stop)
         return choices if isinstance(choices, Mapping) else {self.name: choices}
 
 
-def registered_baselines() -> list[Baseline]:
-    """Return all baselines, in the order of the results."""
-    return sorted((BASELINES[name] for name in BASELINES), key=lambda baseline: baseline.order)
+def registered_baselines(slow: bool = False) -> list[Baseline]:
+    """Return the baselines in the order of the results, with or without those that are slow."""
+    baselines = [BASELINES[name] for name in BASELINES]
+    return sorted((baseline for baseline in baselines if slow or not baseline.slow), key=lambda baseline: baseline.order)

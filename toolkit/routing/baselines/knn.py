@@ -1,28 +1,46 @@
-"""kNN: predicts quality and cost by the mean over the nearest training questions (cosine distance)."""
+"""kNN: predicts quality and cost by the mean over the training questions with the nearest embeddings (cosine distance)."""
 
-from toolkit.replay.table import Ints, TransitionTable, cached_on_table
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from toolkit.replay.table import Floats, TransitionTable
 from toolkit.routing.baselines.base import Baseline
-from toolkit.routing.baselines.predictor import Predictor
+from toolkit.routing.baselines.predictor import Features, Predict, Predictions, Questions, chooses, predictions
 from toolkit.suites.suite import Split
 
 NEIGHBOURS = (5, 10, 20, 40, 80)
 """Numbers of neighbours, of which the best on the validation split is used."""
 
 
-@cached_on_table
-def knn(table: TransitionTable, split: Split, allow_stop: bool) -> Predictor:
-    """Return the predictor of the rows of a split."""
-    from sklearn.neighbors import KNeighborsRegressor
-
-    n = len(table.rows("train"))
-    sizes = sorted({min(k, n) for k in NEIGHBOURS})
-    models = [KNeighborsRegressor(k, metric="cosine", algorithm="brute") for k in sizes]
-    return Predictor(table, table.rows(split), models, allow_stop)
+def fit(questions: Questions, targets: Floats) -> Predict:
+    """Keep the questions' embeddings."""
+    return fit_neighbours(lambda others: others.embeddings, questions, targets)
 
 
-def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Ints:
-    """Return the ends with the highest predicted reward."""
-    return knn(table, split, allow_stop).choose(alpha)
+def fit_neighbours(features: Callable[[Questions], Features], questions: Questions, targets: Floats) -> Predict:
+    """Keep the features of questions; one search for neighbours serves every number of them."""
+    from scipy.sparse import csr_array
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import normalize
+
+    n = len(targets)
+    sizes = [min(k, n) for k in NEIGHBOURS]
+    search = NearestNeighbors(n_neighbors=max(sizes), algorithm="brute").fit(normalize(features(questions)))
+
+    def predict(others: Questions) -> Iterator[Floats]:
+        nearest = search.kneighbors(normalize(features(others)), return_distance=False)
+        for k in sizes:
+            ends_of_rows = np.arange(0, k * len(nearest) + 1, k)
+            weights = csr_array((np.full(nearest[:, :k].size, 1 / k), nearest[:, :k].ravel(), ends_of_rows), (len(nearest), n))
+            yield weights @ targets
+
+    return predict
 
 
-BASELINE = Baseline("kNN", choose, order=60, question_only=True, fitted=True, always=False)
+def knn(table: TransitionTable, split: Split, allow_stop: bool) -> Predictions:
+    """Return the predictions for a split, with every number of neighbours."""
+    return predictions(table, split, allow_stop, fit)
+
+
+BASELINE = Baseline("kNN", chooses(fit), order=60, question_only=True, fitted=True, always=False)

@@ -10,7 +10,7 @@ from toolkit.suites.suite import Split
 def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Floats:
     """Return equal probabilities."""
     actions = table.n_models + allow_stop
-    return np.full((len(table.rows(split)), table.n_decision_nodes, actions), 1 / actions)
+    return np.broadcast_to(1 / actions, (len(table.rows(split)), table.n_decision_nodes, actions))
 
 
 BASELINE = Baseline("random", choose, order=80)
