@@ -85,6 +85,7 @@ class Evaluation:
         overhead: The router's; None if it was not measured.
         without_questions: Benchmarks that have no questions in the split, and so no part in the averages.
         reference: The policy that the others are compared with.
+        routers: The policies that are routers, the reference first; none if baselines alone were evaluated.
     """
 
     run: str
@@ -95,6 +96,7 @@ class Evaluation:
     overhead: Overhead | None = None
     without_questions: tuple[str, ...] = ()
     reference: str = ROUTER
+    routers: tuple[str, ...] = (ROUTER,)
 
     def result(self, policy: str, benchmark: str = OVERALL) -> Result:
         """Return one result."""
@@ -102,7 +104,11 @@ class Evaluation:
 
     def without(self, policy: str) -> "Evaluation":
         """Return the evaluation without one policy."""
-        return replace(self, results=tuple(result for result in self.results if result.policy != policy))
+        return replace(
+            self,
+            results=tuple(result for result in self.results if result.policy != policy),
+            routers=tuple(name for name in self.routers if name != policy),
+        )
 
     @property
     def policies(self) -> list[str]:
@@ -151,9 +157,10 @@ def policies(
     all_baselines: bool = True,
     overhead: Overhead | None = None,
     sampled: bool = False,
+    others: Mapping[str, Policy] | None = None,
 ) -> dict[str, Policy]:
-    """Return a router and its baselines on a split, by name; see `router_policies` and `baseline_policies`."""
-    routers = router_policies(table, table.rows(split), probabilities, sampled, overhead)
+    """Return a router, others and the baselines on a split, by name; see `router_policies` and `baseline_policies`."""
+    routers = joined(router_policies(table, table.rows(split), probabilities, sampled, overhead), others or {}, "a router")
     allow_stop = probabilities[0].shape[-1] > table.n_models
     return joined(routers, baseline_policies(table, split, alpha, allow_stop, all_baselines, overhead), "a baseline")
 
@@ -281,11 +288,17 @@ def evaluate_together(
     rows, card = table.rows(split), routers[0].card
     alpha = float(card["alpha"] if alpha is None else alpha)
     probabilities = [router.probabilities(table, rows, alpha) for router in routers]
-    evaluated = policies(table, split, alpha, probabilities, all_baselines, overhead, sampled)
-    if others:
-        evaluated = joined(evaluated, others, "a router of yours")
+    evaluated = policies(table, split, alpha, probabilities, all_baselines, overhead, sampled, others)
     evaluation = evaluate_policies(
-        table, evaluated, split, synthetic, alpha, run=card["run"], suite=card["suite"], overhead=overhead
+        table,
+        evaluated,
+        split,
+        synthetic,
+        alpha,
+        run=card["run"],
+        suite=card["suite"],
+        routers=(ROUTER, SAMPLED, *(others or {})),
+        overhead=overhead,
     )
     return evaluation, probabilities
 
@@ -299,6 +312,7 @@ def evaluate_policies(
     run: str,
     suite: str,
     reference: str = ROUTER,
+    routers: Sequence[str] = (ROUTER,),
     overhead: Overhead | None = None,
 ) -> Evaluation:
     """Compare policies on a split, baselines among them, with one of them as the reference."""
@@ -313,6 +327,7 @@ def evaluate_policies(
         overhead=overhead,
         without_questions=tuple(name for n, name in enumerate(table.benchmarks) if n not in present),
         reference=reference,
+        routers=tuple(routers),
     )
 
 

@@ -37,6 +37,18 @@ SELECT position FROM suite_questions SEMI JOIN failed USING (question) WHERE sui
 SELECT n.position, n.number, n.node FROM suite_nodes AS n JOIN suites AS s USING (suite)
 WHERE n.suite = $suite AND n.depth < s.horizon;
 
+-- name: observed_responses
+-- The responses after which a router decides, in trees at the given rows of the table; NULL if they were imported without text.
+SELECT n.position, n.number, g.response
+FROM suite_nodes AS n JOIN suites AS s USING (suite) JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+JOIN (SELECT unnest($positions::INTEGER[]) AS position) AS p USING (position)
+WHERE n.suite = $suite AND n.depth BETWEEN 1 AND s.horizon - 1;
+
+-- name: question_names
+-- What the questions of a suite go by, in the order of the replay table.
+SELECT q.position, i.question::VARCHAR AS question, i.benchmark, i.item, i.prompt
+FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $suite ORDER BY q.position;
+
 -- name: generations_of_suite
 -- Each generation at the first hop that uses it, in the order in which `generate` forms batches.
 SELECT g.model, min(n.depth) AS depth, g.generation, g.prompt_tokens, g.status = 'ok' AS succeeded
@@ -117,9 +129,9 @@ SELECT run, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN su
 WHERE $name IS NULL OR name = $name ORDER BY trained;
 
 -- name: recorded_runs
--- The runs of all suites of a name, superseded ones included, newest first.
-SELECT run, name AS suite, policy, policy_sha256, seconds FROM runs JOIN suites USING (suite)
-WHERE name = $suite ORDER BY trained DESC, run;
+-- The trained runs of all suites of a name, superseded ones included, newest first.
+SELECT run, name AS suite, policy, policy_sha256, seconds, algorithm, true AS trained FROM runs JOIN suites USING (suite)
+WHERE name = $suite AND seed IS NOT NULL ORDER BY runs.trained DESC, run;
 
 -- name: recorded_suites
 -- Every recorded suite, superseded ones included.
