@@ -249,7 +249,7 @@ def _route(setting: "Setting", files: "tuple[Sequence[str], Sequence[Path]]") ->
     routers = [CustomRouter(reference) for reference in references]
     placed = {path: [(row.place, row.values) for row in read_table(path, COLUMNS).rows] for path in tables}
     responses = load_responses(cache, suite, table.rows(split)) if routers else {}
-    routed = [router.route(table, split, alpha, allow_stop, responses) for router in routers]
+    routed = [router.route(table, split, [alpha], allow_stop, responses)[alpha] for router in routers]
     known = question_rows(cache, suite) if placed else {}
     for path, rows in placed.items():
         nodes = decided_nodes(table, split, rows, known, allow_stop, str(path))

@@ -115,7 +115,7 @@ class CustomRouter:
             raise PolicyError(f"{file} has no {attribute!r}. Name a class with `decide`, or a function: --router {file}:NAME")
         self._router = names[attribute]
         decides = inspect.isclass(self._router) and callable(getattr(self._router, "decide", None))
-        if not decides and not inspect.isroutine(self._router):
+        if not decides and (inspect.isclass(self._router) or not callable(self._router)):
             raise PolicyError(
                 f"{self.name} is neither a function nor a class with a method `decide(observation)`. Name one of those with "
                 f"--router {file}:NAME"
@@ -136,17 +136,26 @@ class CustomRouter:
             self._fail(error, "cannot be executed")
         return vars(module)
 
-    def route(self, table: TransitionTable, split: Split, alpha: float, allow_stop: bool, responses: Responses) -> Routed:
-        """Fit the router on the training and validation rows, and let it decide on every row of a split.
+    def route(
+        self, table: TransitionTable, split: Split, alphas: Sequence[float], allow_stop: bool, responses: Responses
+    ) -> dict[float, Routed]:
+        """Fit the router on the training and validation rows, and let it decide on every row of a split, at every alpha.
+
+        It is fitted once, or once for each alpha if its `fit` has a parameter `alpha`.
 
         Raises:
             PolicyError: The router raises an exception, or returns something that is not an action.
         """
-        started = time.monotonic()
-        decide = self.fit(table, alpha)
-        seconds = time.monotonic() - started
-        nodes = self.nodes(decide, table, table.rows(split), alpha, allow_stop, responses)
-        return Routed(name=self.name, path=self.path, sha256=self.sha256, nodes=nodes, seconds=seconds)
+        routed: dict[float, Routed] = {}
+        decide, seconds = None, 0.0
+        for alpha in alphas:
+            if decide is None or self.depends_on_alpha:
+                started = time.monotonic()
+                decide = self.fit(table, alpha)
+                seconds = time.monotonic() - started
+            nodes = self.nodes(decide, table, table.rows(split), alpha, allow_stop, responses)
+            routed[alpha] = Routed(name=self.name, path=self.path, sha256=self.sha256, nodes=nodes, seconds=seconds)
+        return routed
 
     @property
     def depends_on_alpha(self) -> bool:

@@ -6,7 +6,7 @@ Baselines may stop if the router may.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
@@ -17,10 +17,12 @@ from toolkit.replay.table import ABSTAINED, Floats, Ints, TransitionTable
 from toolkit.routing.baselines import registered_baselines
 from toolkit.routing.overhead import Overhead
 from toolkit.routing.policies import ROUTER, SAMPLED, STOP, Policy, baseline_policies, joined, router_policies
-from toolkit.routing.router import Router
 from toolkit.routing.statistics import TIE, Estimate, Resampled, estimates_of, macro_average, quotient, resample, superiority
 from toolkit.store import Cache, now
 from toolkit.suites.suite import Split, Suite
+
+if TYPE_CHECKING:
+    from toolkit.routing.router import Router
 
 OVERALL = "overall"
 """The macro average: the unweighted mean of benchmarks."""
@@ -239,7 +241,7 @@ def _path_shares(policy: Policy, benchmarks: Sequence[Ints]) -> dict[str, float]
 
 def evaluate(
     table: TransitionTable,
-    router: Router,
+    router: "Router",
     split: Split,
     synthetic: Mapping[str, bool],
     all_baselines: bool = True,
@@ -270,7 +272,7 @@ def evaluate(
 
 def evaluate_together(
     table: TransitionTable,
-    routers: Sequence[Router],
+    routers: "Sequence[Router]",
     split: Split,
     synthetic: Mapping[str, bool],
     all_baselines: bool = True,

@@ -17,7 +17,7 @@ from toolkit.core.errors import PolicyError
 from toolkit.core.hashing import canonical_json
 from toolkit.core.text import printable
 from toolkit.replay.table import TransitionTable
-from toolkit.routing.custom import Routed
+from toolkit.routing.custom import CustomRouter, Routed, load_responses
 from toolkit.routing.evaluate import BEST_FIXED_PATH, Evaluation, check_names, evaluate_policies, evaluation_rows
 from toolkit.routing.policies import ROUTER, STOP, Policy, baseline_policies, chosen
 from toolkit.store import Cache, Row, now
@@ -71,6 +71,28 @@ def evaluate_routed(setting: Setting, routers: Sequence[Routed]) -> list[Evaluat
         evaluations.append(_evaluate(setting, evaluated, router.name, router.sha256, routers=(ROUTER, *others)))
         _record(setting, evaluations[-1], router)
     return evaluations
+
+
+def sweep_routed(setting: Setting, routers: Sequence[CustomRouter], alphas: Sequence[float]) -> dict[float, dict[str, Policy]]:
+    """Evaluate routers at every alpha, and record them; returns their policies by alpha and name.
+
+    Args:
+        setting: What is evaluated on; its alpha does not matter.
+        routers: The routers.
+        alphas: The alphas.
+
+    Raises:
+        PolicyError: A router raises an exception, or returns something that is not an action, or two have one name.
+    """
+    rows = setting.table.rows(setting.split)
+    responses = load_responses(setting.cache, setting.suite, rows) if routers else {}
+    routed = [router.route(setting.table, setting.split, alphas, setting.allow_stop, responses) for router in routers]
+    policies = {}
+    for alpha in alphas:
+        at_alpha = [by_alpha[alpha] for by_alpha in routed]
+        policies[alpha] = routed_policies(setting.table, setting.split, at_alpha)
+        evaluate_routed(setting._replace(alpha=alpha), at_alpha)
+    return policies
 
 
 def routed_policies(table: TransitionTable, split: Split, routers: Sequence[Routed]) -> dict[str, Policy]:

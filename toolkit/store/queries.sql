@@ -125,8 +125,9 @@ WHERE t.status = 'error' AND ($name IS NULL OR t.suite = $name)
 GROUP BY t.suite, t.error, g.transient ORDER BY nodes DESC LIMIT 5;
 
 -- name: runs_of_suite
+-- The trained runs of a suite, oldest first.
 SELECT run, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN suites USING (suite)
-WHERE $name IS NULL OR name = $name ORDER BY trained;
+WHERE seed IS NOT NULL AND ($name IS NULL OR name = $name) ORDER BY trained;
 
 -- name: recorded_runs
 -- The trained runs of all suites of a name, superseded ones included, newest first.
