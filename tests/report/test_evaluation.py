@@ -110,6 +110,8 @@ def test_benchmarks_without_questions_or_with_one_are_named() -> None:
     ("models", "benchmarks"),
     [
         (("router", "b"), ("x",)),
+        (("router (sampled)", "b"), ("x",)),
+        (("stop", "b"), ("x",)),
         (("a", "kNN"), ("x",)),
         (("oracle", "b"), ("x",)),
         (("abstained", "b"), ("x",)),

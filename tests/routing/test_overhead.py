@@ -20,6 +20,7 @@ from toolkit.report.evaluation import render
 from toolkit.routing import overhead
 from toolkit.routing.evaluate import OVERALL, evaluate, record
 from toolkit.routing.overhead import Overhead, decisions, overhead_of
+from toolkit.routing.policies import most_probable
 from toolkit.routing.router import Router, load_router
 from toolkit.routing.train import train
 from toolkit.store import Cache
@@ -112,7 +113,7 @@ def test_it_is_added_to_the_cost_of_each_decision(
     reported, _ = evaluate(table, router, "test", SYNTHETIC, overhead=measured)
     assert str(reported.results) == str(free.results)  # nan is not nan
     charged, _ = evaluate(table, router, "test", SYNTHETIC, overhead=measured._replace(rate=2.0))
-    n_decisions = decisions(table, path_shares(table, probabilities))
+    n_decisions = decisions(table, path_shares(table, most_probable(probabilities)))
     if not allow_stop:
         assert n_decisions == pytest.approx(table.horizon)
     benchmark = table.benchmark[table.rows("test")]

@@ -19,6 +19,7 @@ from toolkit.replay.exact import benchmark_weights, curve, frontier, outcome, pa
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.aiq import areas, fixed_range
 from toolkit.routing.alphas import auto_alphas
+from toolkit.routing.policies import most_probable
 from toolkit.routing.router import load_router
 from toolkit.routing.sweep import Collapse, SweepRun, by_alpha, collapses, plan_runs, sweep
 from toolkit.routing.train import fit_router, run_name
@@ -93,7 +94,9 @@ def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
     rows = table.rows("test")
     for point in points:
         outcomes = [
-            outcome(table, rows, path_shares(table, load_router(run.path).probabilities(table, rows, point.alpha)))
+            outcome(
+                table, rows, path_shares(table, most_probable(load_router(run.path).probabilities(table, rows, point.alpha)))
+            )
             for run in runs
         ]
         weights = benchmark_weights(table, rows)
@@ -183,12 +186,12 @@ def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: 
     for text in ("alpha = 0.2", "word_reversal", "best path per benchmark", "Q / Q of sums", "of the oracle"):
         assert text in compared.output
     rows = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
-    greedy = CliRunner().invoke(app, [*words, "--greedy", "--by-benchmark"])
-    assert greedy.exit_code == 0, greedy.output
+    sampled = CliRunner().invoke(app, [*words, "--sampled", "--by-benchmark"])
+    assert sampled.exit_code == 0, sampled.output
     for row in rows:
-        if row["policy"] in ("router", "router (greedy)"):
+        if row["policy"] in ("router", "router (sampled)"):
             line = [f"{row['alpha']:g}", *(f"{row[name]:.3f}" for name in ("quality", "cost", "reward"))]
-            output = (greedy if row["policy"] == "router (greedy)" else shown).output
+            output = (sampled if row["policy"] == "router (sampled)" else shown).output
             assert any(printed.split()[:4] == line for printed in output.splitlines()), (line, output)
     assert {row["alpha"] for row in rows if row["policy"] == "router"} == {0.0, 0.2}
     assert cache.arrow("FROM runs").num_rows == 6

@@ -54,6 +54,10 @@ def evaluate(
     overhead_rate: Annotated[
         float, typer.Option(help="Cost units per second of encoder and network, to add to C; both are timed once.", min=0)
     ] = 0.0,
+    sampled: Annotated[
+        bool,
+        typer.Option("--sampled", help="Also show the router with sampled actions; otherwise it takes its most probable one."),
+    ] = False,
     trust: Annotated[
         bool,
         typer.Option("--trust", help="Open a file although that runs code of whoever wrote it: zips of stable-baselines3."),
@@ -73,6 +77,7 @@ def evaluate(
     from toolkit.routing.evaluate import evaluate as run
     from toolkit.routing.evaluate import evaluation_rows, record
     from toolkit.routing.overhead import overhead_of
+    from toolkit.routing.policies import SAMPLED
     from toolkit.suites.benchmarks import synthetic_benchmarks
 
     router, resolved, opened = _open_router(target, cache, runs_dir, split, trust)
@@ -86,6 +91,7 @@ def evaluate(
     synthetic = synthetic_benchmarks(resolved.config.benchmarks)
     evaluation, probabilities = run(table, router, split, synthetic, alpha=alpha, overhead=measured)
     record(opened, resolved, table, evaluation, probabilities)
+    evaluation = evaluation if sampled else evaluation.without(SAMPLED)
     if format == Format.TABLE and not output:
         typer.echo(render(evaluation))
     else:

@@ -46,8 +46,8 @@ ConditionedOption = Annotated[
     bool, typer.Option("--conditioned", help="Train one router per seed, which observes alpha, for all alphas.")
 ]
 ProcessesOption = Annotated[int, typer.Option("--processes", help="Processes side by side; 0 for one per core.", min=0)]
-GreedyOption = Annotated[
-    bool, typer.Option("--greedy", help="Report the greedy routers, which take their most probable action.")
+SampledOption = Annotated[
+    bool, typer.Option("--sampled", help="Report routers that sample their actions instead of taking the most probable one.")
 ]
 ByBenchmarkOption = Annotated[
     bool,
@@ -71,7 +71,7 @@ def sweep(
     conditioned: ConditionedOption = False,
     processes: ProcessesOption = 0,
     runs_dir: RunsDirOption = Path("runs"),
-    greedy: GreedyOption = False,
+    sampled: SampledOption = False,
     by_benchmark: ByBenchmarkOption = False,
     plot: PlotOption = None,
     format: FormatOption = Format.TABLE,
@@ -104,7 +104,7 @@ def sweep(
     runs = plan_runs(resolved, config, prices or _auto_alphas(table, config), seeds, runs_dir, conditioned)
     synthetic = synthetic_benchmarks(resolved.config.benchmarks)
     _train(resolved, opened, table, runs, synthetic, n_processes)
-    rows, router = table.rows("test"), "router (greedy)" if greedy else "router"
+    rows, router = table.rows("test"), "router (sampled)" if sampled else "router"
     names = [run_name(resolved, run.config, run.seed) for run in runs]
     points, oracle = opened.runs.sweep_points(names), curve(table, rows, frontier(table, rows, config.allow_stop))
     cheapest, highest = fixed_range(table, rows, config.allow_stop)
@@ -116,7 +116,7 @@ def sweep(
     aiq = areas(points, oracle, cheapest, highest, router)
     typer.echo(render(runs, points, len(rows), aiq, collapses(opened, names, router), router))
     if by_benchmark:
-        typer.echo("\n" + render_by_benchmark(by_alpha(runs, table, synthetic, greedy)))
+        typer.echo("\n" + render_by_benchmark(by_alpha(runs, table, synthetic, sampled)))
     if plot:
         typer.echo(f"Plot: {plot}")
 

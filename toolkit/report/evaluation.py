@@ -6,8 +6,9 @@ from math import isnan
 from toolkit.core.text import printable
 from toolkit.replay.table import ABSTAINED
 from toolkit.report.tables import aligned, count, format_number
-from toolkit.routing.evaluate import COLLAPSE_SHARE, OVERALL, OVERALL_QUESTIONS, Evaluation, Result
+from toolkit.routing.evaluate import COLLAPSE_SHARE, ORACLE, OVERALL, OVERALL_QUESTIONS, Evaluation, Result
 from toolkit.routing.overhead import Overhead
+from toolkit.routing.policies import ROUTER, SAMPLED
 from toolkit.routing.statistics import Estimate
 
 MIN_QUESTIONS = 30
@@ -28,7 +29,7 @@ _MEASURES: tuple[tuple[str, Callable[[Result], Estimate]], ...] = (
 
 def render(evaluation: Evaluation) -> str:
     """Lay out an evaluation: overall with intervals, then R, Q and C by benchmark, most frequent paths, and a verdict."""
-    questions = evaluation.result("router").questions
+    questions = evaluation.result(evaluation.reference).questions
     parts = [
         f"Run {evaluation.run}, {evaluation.split} split: {count(questions, 'question')}, "
         f"{count(len(evaluation.benchmarks), 'benchmark')}, alpha = {evaluation.alpha:g}.",
@@ -72,7 +73,7 @@ def _averages(evaluation: Evaluation) -> tuple[str, ...]:
 
 def _few_questions(evaluation: Evaluation) -> str:
     """Name the benchmarks without questions, and those of one question, which have no interval of their own."""
-    single = [name for name in evaluation.benchmarks if evaluation.result("router", name).questions == 1]
+    single = [name for name in evaluation.benchmarks if evaluation.result(evaluation.reference, name).questions == 1]
     lines = []
     if evaluation.without_questions:
         lines.append(f"Without {evaluation.split} questions, and so in no average: {_names(evaluation.without_questions)}.")
@@ -93,27 +94,27 @@ def _overall(evaluation: Evaluation, average: str) -> str:
     rows = []
     for policy in _shown_policies(evaluation):
         result = evaluation.result(policy, average)
-        lead = "" if policy == "router" else with_interval(result.lead)
+        lead = "" if policy == evaluation.reference else with_interval(result.lead)
         rows.append([_label(evaluation, policy), *map(with_interval, (result.quality, result.cost, result.reward)), lead])
-    return aligned([average, "Q", "C", "R", "router's R is ahead by"], rows)
+    return aligned([average, "Q", "C", "R", f"{evaluation.reference}'s R is ahead by"], rows)
 
 
 def _by_benchmark(evaluation: Evaluation, title: str, measure: Callable[[Result], Estimate]) -> str:
     benchmarks = evaluation.benchmarks
-    routers = [evaluation.result("router", benchmark) for benchmark in benchmarks]
-    headings = [router.benchmark + "*" * router.synthetic for router in routers]
+    results = [evaluation.result(evaluation.reference, benchmark) for benchmark in benchmarks]
+    headings = [result.benchmark + "*" * result.synthetic for result in results]
     rows = [
         [policy, *(_with_half_width(measure(evaluation.result(policy, benchmark))) for benchmark in benchmarks)]
         for policy in _shown_policies(evaluation)
     ]
-    rows.append(["questions", *(str(router.questions) for router in routers)])
-    note = "\n* synthetic questions" if any(router.synthetic for router in routers) else ""
+    rows.append(["questions", *(str(result.questions) for result in results)])
+    note = "\n* synthetic questions" if any(result.synthetic for result in results) else ""
     return aligned([title, *headings], rows) + note
 
 
 def _paths(evaluation: Evaluation) -> str:
     rows = []
-    for policy in ("router", "router (greedy)", "oracle"):
+    for policy in (policy for policy in (ROUTER, SAMPLED, ORACLE) if policy in evaluation.policies):
         shares = list(evaluation.result(policy).paths.items())[:MAX_PATHS]
         rows.append([policy, ", ".join(f"{path} {share:.0%}" for path, share in shares)])
     note = f"\n{ABSTAINED}: stopped before any model responded, Q = C = 0"
@@ -133,7 +134,7 @@ def _overhead(overhead: Overhead) -> str:
 
 
 def _verdict(evaluation: Evaluation) -> str:
-    router = evaluation.result("router")
+    router = evaluation.result(ROUTER)
     if router.questions < MIN_QUESTIONS:
         return f"Only {count(router.questions, 'question')}: too few to say which policy is better."
     model = evaluation.result("best model")
@@ -146,10 +147,10 @@ def _verdict(evaluation: Evaluation) -> str:
         f"The router {'; '.join(standings)}.",
         f"The probability that it improves on {evaluation.best_model} on a question is {with_interval(model.improvement)}, "
         "counting ties as half.",
+        f"Of the gap in R between the best fixed path and the oracle, it recovers {with_interval(router.gap_recovered)}.",
     ]
-    greedy_lead = evaluation.result("router (greedy)").lead
-    if greedy_lead.high < 0:
-        sentences.append(f"The greedy router's R is {format_number(-greedy_lead.mean)} higher than that of the sampled one.")
+    if SAMPLED in evaluation.policies:
+        sentences.append(f"It {_standing(evaluation.result(SAMPLED).lead)} the same router with sampled actions.")
     path, share = next(iter(router.paths.items()))
     if share > COLLAPSE_SHARE:
         sentences.append(f"The router has collapsed: {share:.0%} of its questions take {path}.")

@@ -70,7 +70,7 @@ def cost_quality(
         highest: The cost of the most expensive fixed path, to which lines are drawn.
         models: Names of the pool.
         path: The file to write; its suffix is the format.
-        router: The policy to draw as the learned one: `router`, or `router (greedy)`.
+        router: The policy to draw as the learned one: `router`, or `router (sampled)`.
         algorithm: What the learned router is called.
     """
     import matplotlib
@@ -88,7 +88,7 @@ def cost_quality(
         for policy, style in zip(policies, cycle(ROUTER_STYLES), strict=False):
             line = sorted((point for point in points if point.policy == policy), key=lambda point: point.alpha)
             if line:
-                label = algorithm + " (greedy)" * policy.endswith("(greedy)") if policy == router else policy
+                label = algorithm + " (sampled)" * policy.endswith("(sampled)") if policy == router else policy
                 legend[label] = _draw_router(axes, line, cheapest, highest, style)
         axes.set_xlabel("mean cost C of a question, in cost units")
         axes.set_ylabel("mean quality Q")

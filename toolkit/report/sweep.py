@@ -37,7 +37,7 @@ def render(
         questions: Number of questions of that split.
         areas: AIQ by policy.
         collapses: Where routers have collapsed.
-        router: The learned policy to show: `router`, or `router (greedy)`.
+        router: The learned policy to show: `router`, or `router (sampled)`.
     """
     seeds = len({run.seed for run in runs})
     lines = [

@@ -224,7 +224,7 @@ def _train_and_evaluate(run: SweepRun, inputs: SweepInputs) -> FinishedRun:
 
 
 def by_alpha(
-    runs: Sequence[SweepRun], table: TransitionTable, synthetic: Mapping[str, bool], greedy: bool = False
+    runs: Sequence[SweepRun], table: TransitionTable, synthetic: Mapping[str, bool], sampled: bool = False
 ) -> list[Evaluation]:
     """Evaluate a finished sweep by benchmark: the routers of all seeds together at each alpha, beside every baseline.
 
@@ -232,7 +232,7 @@ def by_alpha(
         runs: Its runs.
         table: The table.
         synthetic: Whether a program makes the questions, for every benchmark.
-        greedy: Whether routers take the most probable action instead of sampling one.
+        sampled: Whether routers sample their actions instead of taking the most probable one.
 
     Raises:
         PolicyError: A policy file is missing.
@@ -243,12 +243,12 @@ def by_alpha(
         for alpha in run.alphas:
             routers.setdefault(alpha, []).append(router)
     return [
-        evaluate_together(table, group, "test", synthetic, greedy=greedy, alpha=alpha)[0] for alpha, group in routers.items()
+        evaluate_together(table, group, "test", synthetic, sampled=sampled, alpha=alpha)[0] for alpha, group in routers.items()
     ]
 
 
 def collapses(cache: Cache, runs: Sequence[str], router: str = "router") -> list[Collapse]:
-    """Return where routers of a sweep (`router` or `router (greedy)`) take one path on nearly all questions, by alpha."""
+    """Return where routers of a sweep (`router` or `router (sampled)`) take one path on nearly all questions, by alpha."""
     counts = Counter(
         (row.alpha, path)
         for row in cache.runs.path_shares(runs, router)
