@@ -14,7 +14,7 @@ from tests.toy import make_table
 from toolkit.core.errors import SuiteError
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.report.evaluation import render
-from toolkit.report.sweep import render_by_benchmark
+from toolkit.report.sweep_benchmarks import render_by_benchmark
 from toolkit.routing.evaluate import (
     OVERALL,
     OVERALL_QUESTIONS,

@@ -258,6 +258,11 @@ def test_the_reward_of_routers_of_several_seeds_is_the_mean_of_theirs(
         for benchmark in (*joined.benchmarks, OVERALL):
             mean = np.mean([evaluation.result(policy, benchmark).reward.mean for evaluation in separate])
             assert joined.result(policy, benchmark).reward.mean == pytest.approx(mean, abs=1e-12)
+    rewards = [evaluation.result("router").reward for evaluation in separate]
+    width = joined.result("router").reward.high - joined.result("router").reward.low
+    assert width > np.mean([reward.high - reward.low for reward in rewards])  # it holds for other seeds, too
+    oracle, alone = (each.result("oracle") for each in (joined, separate[0]))
+    assert oracle.reward == pytest.approx(tuple(alone.reward))  # has no seeds
 
 
 def test_few_questions_get_no_verdict(evaluation: Evaluation) -> None:

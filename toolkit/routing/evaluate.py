@@ -15,9 +15,20 @@ from toolkit.core.errors import SuiteError
 from toolkit.replay.exact import Outcome
 from toolkit.replay.table import ABSTAINED, Floats, Ints, TransitionTable
 from toolkit.routing.baselines import registered_baselines
+from toolkit.routing.claims import bootstrap_p_values
 from toolkit.routing.overhead import Overhead
 from toolkit.routing.policies import ROUTER, SAMPLED, STOP, Policy, baseline_policies, joined, router_policies
-from toolkit.routing.statistics import TIE, Estimate, Resampled, estimates_of, macro_average, quotient, resample, superiority
+from toolkit.routing.statistics import (
+    TIE,
+    Estimate,
+    Resampled,
+    combine_seeds,
+    estimates_of,
+    macro_average,
+    quotient,
+    resample,
+    superiority,
+)
 from toolkit.store import Cache, now
 from toolkit.suites.suite import Split, Suite
 
@@ -56,6 +67,7 @@ class Result:
         share: The reference's reward divided by this policy's; nan if that is negative, inf or nan if it is 0.
         gap_recovered: This policy's share of the way in reward from the best fixed path (0) to the oracle (1); nan if those two
             are equal.
+        p_value: Probability of a lead at least so large, of either sign, if there were none; nan without an interval.
         paths: Share of the questions that take each path, largest first.
     """
 
@@ -71,6 +83,7 @@ class Result:
     multiple: Estimate
     share: Estimate
     gap_recovered: Estimate
+    p_value: float
     paths: Mapping[str, float]
 
 
@@ -175,11 +188,14 @@ def compare(
     synthetic: Mapping[str, bool],
     reference: str = ROUTER,
 ) -> tuple[Result, ...]:
-    """Return the results of policies by benchmark and overall; the others are compared with the reference."""
+    """Return the results of policies by benchmark and overall; the others are compared with the reference.
+
+    Where several routers are evaluated together, intervals are over their seeds, too.
+    """
     benchmark = table.benchmark[rows]
     members = {table.benchmarks[n]: np.flatnonzero(benchmark == n) for n in np.unique(benchmark)}
-    reference_reward, names = evaluated[reference].outcome.reward(alpha), list(evaluated)
-    values = np.concatenate([_measures(policy.outcome, alpha, reference_reward) for policy in evaluated.values()])
+    names, seeds = list(evaluated), max(len(policy.seeds) for policy in evaluated.values())
+    values = np.concatenate([_values(evaluated, alpha, reference, seed) for seed in range(seeds)])
     by_benchmark = {name: values[:, indices] for name, indices in members.items()}
     averages = {name: resample(part, seed) for seed, (name, part) in enumerate(by_benchmark.items())}
     averages[OVERALL] = macro_average(list(by_benchmark.values()), list(averages.values()))
@@ -188,9 +204,10 @@ def compare(
     results: list[Result] = []
     for group, average in averages.items():
         parts = everything.get(group) or [members[group]]
-        estimates = estimates_of(average)
-        multiples, shares = (_quotients(average, names, reference, measure) for measure in ("quality", "reward"))
-        gaps = _gaps_recovered(average, names)
+        combined, questions = combine_seeds(average, seeds), sum(map(len, parts))
+        estimates, p_values = estimates_of(combined), bootstrap_p_values(combined, questions)
+        multiples, shares = (_quotients(combined, names, reference, measure) for measure in ("quality", "reward"))
+        gaps = _gaps_recovered(combined, names)
         for n, (name, policy) in enumerate(evaluated.items()):
             measures = dict(zip(MEASURES, estimates[n * len(MEASURES) :], strict=False))
             results.append(
@@ -198,15 +215,23 @@ def compare(
                     policy=name,
                     benchmark=group,
                     synthetic=any(synthetic[name] for name in (members if group in everything else [group])),
-                    questions=sum(map(len, parts)),
+                    questions=questions,
                     **measures,
                     multiple=multiples[n],
                     share=shares[n],
                     gap_recovered=gaps[n],
+                    p_value=float(p_values[n * len(MEASURES) + MEASURES.index("lead")]),
                     paths=_path_shares(policy, parts),
                 )
             )
     return tuple(results)
+
+
+def _values(evaluated: Mapping[str, Policy], alpha: float, reference: str, seed: int) -> Floats:
+    """Return the `MEASURES` of every policy on each row, of its router with one of the seeds, `(policies * measures, rows)`."""
+    outcomes = {name: policy.seeds[seed % len(policy.seeds)].outcome for name, policy in evaluated.items()}
+    reward = outcomes[reference].reward(alpha)
+    return np.concatenate([_measures(outcome, alpha, reward) for outcome in outcomes.values()])
 
 
 def _measures(policy: Outcome, alpha: float, reference_reward: Floats) -> Floats:
@@ -283,8 +308,8 @@ def evaluate_together(
 ) -> tuple[Evaluation, list[Floats]]:
     """Evaluate routers that differ only in their seed as one, which routes each question by one of them at random.
 
-    Its reward on a question is the mean of theirs; intervals are over questions, as for a single router. The evaluation is
-    named after the first router. With `sampled`, `router` samples its actions. For the rest, see `evaluate`.
+    Its reward on a question is the mean of theirs; intervals are over questions and seeds. The evaluation is named after
+    the first router. With `sampled`, `router` samples its actions. For the rest, see `evaluate`.
     """
     check_names(table)
     rows, card = table.rows(split), routers[0].card

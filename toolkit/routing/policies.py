@@ -23,11 +23,20 @@ STOP = "stop"
 
 
 class Policy(NamedTuple):
-    """A policy as evaluated: its outcome on each row, `(rows,)`, and the share of each of its paths, `(rows, paths)`."""
+    """A policy as evaluated: its outcome on each row, `(rows,)`, and the share of each of its paths, `(rows, paths)`.
+
+    A policy that routes each question by one of several routers also has the policies of each, which `seeds` returns.
+    """
 
     outcome: Outcome
     paths: tuple[str, ...]
     shares: Floats
+    routers: tuple["Policy", ...] = ()
+
+    @property
+    def seeds(self) -> tuple["Policy", ...]:
+        """The policies of its routers, which differ only in their seed; of a single one, itself."""
+        return self.routers or (self,)
 
 
 def router_policies(
@@ -99,13 +108,15 @@ def joined(evaluated: Mapping[str, Policy], further: Mapping[str, Policy], sourc
 
 def mixture(table: TransitionTable, rows: Ints, probabilities: Sequence[Floats], per_decision: float = 0.0) -> Policy:
     """Return a policy that routes each question by one of several routers, given their probabilities, `(rows, D, actions)`."""
-    shares = np.mean([path_shares(table, router) for router in probabilities], axis=0)
     at = ends(table, allow_stop=probabilities[0].shape[-1] > table.n_models)
-    return Policy(
-        outcome=outcome(table, rows, shares).charged(per_decision * decisions(table, shares)),
-        paths=tuple(table.path_name(node) for node in range(at.start, at.stop)),
-        shares=shares,
-    )
+    paths = tuple(table.path_name(node) for node in range(at.start, at.stop))
+
+    def policy(shares: Floats, routers: tuple[Policy, ...] = ()) -> Policy:
+        charged = outcome(table, rows, shares).charged(per_decision * decisions(table, shares))
+        return Policy(outcome=charged, paths=paths, shares=shares, routers=routers)
+
+    routers = tuple(policy(path_shares(table, router)) for router in probabilities)
+    return policy(np.mean([router.shares for router in routers], axis=0), routers) if len(routers) > 1 else routers[0]
 
 
 def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float = 0.0) -> Policy:

@@ -81,15 +81,6 @@ WHERE g.status = 'ok' AND g.prompt_tokens IS NOT NULL
 GROUP BY GROUPING SETS ((1, g.model, n.depth), (1, g.model), (1), (g.model, n.depth), (g.model), ())
 HAVING count(*) > 0;
 
--- name: sweep_points
--- Means of every policy at every alpha over the given runs, on test splits.
-WITH e AS (SELECT * FROM evaluations WHERE split = 'test' AND benchmark = 'overall' AND list_contains($runs, run)),
-o AS (SELECT run, alpha, reward FROM e WHERE policy = 'oracle')
-SELECT e.policy, e.alpha, count(*) AS seeds, avg(e.quality) AS quality, avg(e.quality_low) AS quality_low,
-       avg(e.quality_high) AS quality_high, avg(e.cost) AS cost, avg(e.reward) AS reward,
-       coalesce(stddev_samp(e.reward), 0) AS reward_spread, avg(o.reward - e.reward) AS regret
-FROM e JOIN o USING (run, alpha) GROUP BY ALL ORDER BY e.alpha, e.policy;
-
 -- name: path_shares
 -- The share of questions that a policy routes along each path, in each evaluation of the given runs.
 SELECT alpha, paths FROM evaluations

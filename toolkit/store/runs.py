@@ -31,24 +31,6 @@ class RecordedRun(NamedTuple):
     trained: bool
 
 
-class SweepPoint(NamedTuple):
-    """What one policy scores at one alpha: means over seeds, and the standard deviation of its reward over seeds.
-
-    The interval of quality is over questions: the mean of its bounds over seeds.
-    """
-
-    policy: str
-    alpha: float
-    seeds: int
-    quality: float
-    quality_low: float
-    quality_high: float
-    cost: float
-    reward: float
-    reward_spread: float
-    regret: float
-
-
 class PathShares(NamedTuple):
     """The share of questions that a router routes along each path, at one alpha."""
 
@@ -138,10 +120,6 @@ class Runs:
     def evaluated_alphas(self) -> set[tuple[str, float]]:
         """Return run and alpha of every evaluation on a test split."""
         return {(row["run"], row["alpha"]) for row in self._file.query("evaluated_alphas").to_pylist()}
-
-    def sweep_points(self, runs: Sequence[str]) -> list[SweepPoint]:
-        """Average quality, cost, reward and regret to the oracle over the given runs, by policy and alpha, on test splits."""
-        return [SweepPoint(**row) for row in self._file.query("sweep_points", runs=list(runs)).to_pylist()]
 
     def path_shares(self, runs: Sequence[str], policy: str) -> list[PathShares]:
         """Return the path shares of a policy in each evaluation of the given runs, on test splits and overall."""
