@@ -312,3 +312,22 @@ def test_options_that_do_not_fit_are_refused(words: list[str], fragment: str, ca
 def test_a_table_of_another_format_is_refused(cache: Cache, folder: Path) -> None:
     (folder / "choices.txt").write_text("x")
     assert "unknown format" in refusal(cache, "scripted", "--decisions", "choices.txt")
+
+
+def test_a_sweep_has_a_line_of_the_users_router(cache: Cache, folder: Path) -> None:
+    words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,0.3", "--seeds", "1", "--processes", "1"]
+    words += ["--set", "exact.n_epochs=1", "--router", "my_router.py:first"]
+    shown = CliRunner().invoke(app, [*words, "--plot", "plot.svg"])
+    assert shown.exit_code == 0, shown.exception
+    assert "my_router.py:first" in shown.output
+    assert "my_router.py:first" in (folder / "plot.svg").read_text()
+    rows = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
+    recorded = "SELECT e.reward FROM evaluations AS e JOIN runs AS r USING (run) WHERE r.algorithm = 'my_router.py:first'"
+    for alpha in (0.0, 0.3):
+        expected = rewards(cache, lambda prompt, tree: ("sums", "sums"), alpha)["overall"]
+        [row] = [row for row in rows if row["policy"] == "my_router.py:first" and row["alpha"] == alpha]
+        assert row["reward"] == pytest.approx(expected)
+        [value] = cache.arrow(
+            f"{recorded} AND e.alpha = $alpha AND e.policy = 'router' AND e.benchmark = 'overall'", {"alpha": alpha}
+        )["reward"].to_pylist()
+        assert value == pytest.approx(expected)

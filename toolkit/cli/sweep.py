@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from toolkit.replay.table import TransitionTable
+    from toolkit.routing.policies import Policy
     from toolkit.routing.router import Router
     from toolkit.routing.sweep import SweepRun
     from toolkit.routing.sweep_metrics import Scores
@@ -62,6 +63,15 @@ BudgetOption = Annotated[
         show_default=False,
     ),
 ]
+RouterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--router",
+        metavar="FILE:NAME",
+        help="Also evaluate a router of yours at every alpha; its file is executed. Can be repeated.",
+        show_default=False,
+    ),
+]
 ByBenchmarkOption = Annotated[
     bool,
     typer.Option("--by-benchmark", help="Also compare with every baseline by benchmark, with 95% intervals."),
@@ -86,6 +96,7 @@ def sweep(
     runs_dir: RunsDirOption = Path("runs"),
     sampled: SampledOption = False,
     budget_cost: BudgetOption = None,
+    router: RouterOption = None,
     by_benchmark: ByBenchmarkOption = False,
     plot: PlotOption = None,
     format: FormatOption = Format.TABLE,
@@ -105,9 +116,7 @@ def sweep(
     from toolkit.suites.benchmarks import synthetic_benchmarks
 
     prices = parse_alphas(alphas)
-    if by_benchmark and (format != Format.TABLE or output):
-        raise SuiteError("The comparison by benchmark is text only. Leave --by-benchmark out, or --format and --output.")
-    _check_files(runs_dir, plot, output)
+    _check_files(runs_dir, plot, output, by_benchmark, format)
     n_processes = processes or os.cpu_count() or 1
     if n_processes > 1:
         prepare()
@@ -116,9 +125,10 @@ def sweep(
     table = _load_table(resolved, opened, config, ("train", "test") if budget_cost is None else SPLITS)
     runs = plan_runs(resolved, config, prices or _auto_alphas(table, config), seeds, runs_dir, conditioned)
     synthetic = synthetic_benchmarks(resolved.config.benchmarks)
+    others = _others(router or [], resolved, opened, table, synthetic, runs)
     _train(resolved, opened, table, runs, synthetic, n_processes)
     routers = routers_by_alpha(runs)
-    scores = _scores(resolved, opened, table, config, routers, sampled)
+    scores = _scores(resolved, opened, table, config, routers, sampled, others)
     choice = None if budget_cost is None else affordable_alpha(routers, table, budget_cost, sampled)
     if plot:
         _plot(scores, table, config, plot)
@@ -141,13 +151,31 @@ def _scores(
     config: "TrainConfig",
     routers: "Mapping[float, Sequence[Router]]",
     sampled: bool,
+    others: "Mapping[float, Mapping[str, Policy]]",
 ) -> "Scores":
     from toolkit.replay.costs import money_of
     from toolkit.routing.sweep_metrics import scores_of
     from toolkit.routing.swept import swept
 
     money = money_of(suite.config.currency, cache.suites.cost_unit(suite.key))
-    return scores_of(swept(table, routers, "test", config.allow_stop, sampled), money)
+    return scores_of(swept(table, routers, "test", config.allow_stop, sampled, others), money)
+
+
+def _others(
+    references: "Sequence[str]",
+    suite: "Suite",
+    cache: "Cache",
+    table: "TransitionTable",
+    synthetic: "Mapping[str, bool]",
+    runs: "Sequence[SweepRun]",
+) -> "dict[float, dict[str, Policy]]":
+    """Evaluate and record routers of the user's at every alpha of a sweep, before anything is trained."""
+    from toolkit.routing.custom import CustomRouter
+    from toolkit.routing.untrained import Setting, sweep_routed
+
+    setting = Setting(suite, cache, table, synthetic, "test", alpha=0.0, allow_stop=runs[0].config.allow_stop)
+    alphas = list(dict.fromkeys(alpha for run in runs for alpha in run.alphas))
+    return sweep_routed(setting, [CustomRouter(reference) for reference in references], alphas) if references else {}
 
 
 def _show(scores: "Scores", suite: "Suite", cache: "Cache", runs: "Sequence[SweepRun]") -> None:
@@ -168,10 +196,12 @@ def _plot(scores: "Scores", table: "TransitionTable", config: "TrainConfig", pat
     cost_quality(scores, oracle, table.models, path, config.algorithm)
 
 
-def _check_files(runs_dir: Path, plot: Path | None, output: Path | None) -> None:
+def _check_files(runs_dir: Path, plot: Path | None, output: Path | None, by_benchmark: bool, format: Format) -> None:
     """Check what the sweep is to write, before any training."""
     from toolkit.report.output import check_folder, check_plot
 
+    if by_benchmark and (format != Format.TABLE or output):
+        raise SuiteError("The comparison by benchmark is text only. Leave --by-benchmark out, or --format and --output.")
     check_folder(runs_dir, "--runs-dir")
     if plot:
         check_plot(plot)

@@ -30,7 +30,7 @@ INTERPOLATED = 50
 LABEL_PLACES = (((6, -11), "left"), ((-6, 6), "right"), ((6, -22), "left"), ((-6, 17), "right"))
 """Where the label of a point may be, in points from it, and its horizontal alignment; the first free place is used."""
 MAX_MODELS = 12
-"""Models that are drawn with a marker of their own."""
+"""Models that are shown with a marker of their own."""
 DATES = {"pdf": "CreationDate", "svg": "Date"}
 """The date in a file's metadata, by format; it is left out, so that equal data give equal files."""
 MAX_LABELS = 8
@@ -64,7 +64,7 @@ def cost_quality(
 
     Args:
         scores: The figures of the sweep. Lines go from its cheapest fixed path to the cost of its most expensive one; of the
-            fitted baselines, those with the highest AIQ are drawn.
+            fitted baselines, those with the highest AIQ are shown.
         oracle: The oracle on the same split.
         models: Names of the pool.
         path: The file to write; its suffix is the format.
@@ -77,7 +77,7 @@ def cost_quality(
 
     kind, swept, points = path.suffix[1:].lower(), scores.swept, scores.points
     with plt.rc_context(SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # such a name is drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # such a name is shown as boxes
         figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
         legend: dict[str, Any] = {**_draw_fixed_paths(axes, points, models)}
         cheapest, highest = _range(swept)
@@ -85,7 +85,9 @@ def cost_quality(
         name, zero_router = list(swept.zero_routers.items())[-1]  # of fixed paths, whose points the oracle has, too
         means = Outcome(zero_router.macro.quality.mean, zero_router.macro.cost.mean)
         legend[name] = _draw_mixtures(axes, [means, cheapest], highest, "0.6", (0, (6, 2)))
-        for policy, style in zip([swept.router, *best_baselines(scores.metrics)], ROUTER_STYLES, strict=False):
+        routers = [swept.router, *swept.others]
+        shown = [*routers, *best_baselines(scores.metrics)][: max(len(ROUTER_STYLES), len(routers))]
+        for policy, style in zip(shown, cycle(ROUTER_STYLES), strict=False):
             line = sorted((point for point in points if point.policy == policy), key=lambda point: point.alpha)
             label = algorithm + " (sampled)" * (policy == SAMPLED) if policy == swept.router else policy
             legend[label] = _draw_router(axes, line, cheapest, highest, style)

@@ -1,7 +1,4 @@
-"""Evaluation: the exact outcome of routers and baselines on a split, with intervals over questions; how it is recorded.
-
-Baselines may stop if the router may.
-"""
+"""Evaluation: the exact outcome of routers and baselines on a split, with intervals over questions; how it is recorded."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -40,6 +40,7 @@ class Swept:
         range: The cheapest and the most expensive fixed path, two points: the range of costs.
         best_model: The model with the highest mean quality on the training split, one point.
         weak_strong: The weak and the strong one of two models, two points; None unless there are two, and one hop.
+        others: Names of the other routers.
     """
 
     router: str
@@ -55,6 +56,7 @@ class Swept:
     range: Averages
     best_model: Averages
     weak_strong: Averages | None
+    others: tuple[str, ...] = ()
 
 
 def swept(
@@ -63,6 +65,7 @@ def swept(
     split: Split,
     allow_stop: bool = False,
     sampled: bool = False,
+    others: Mapping[float, Mapping[str, Policy]] | None = None,
 ) -> Swept:
     """Evaluate the routers of a sweep and all baselines at every alpha.
 
@@ -72,12 +75,13 @@ def swept(
         split: The split, which has questions.
         allow_stop: Whether the routers may stop before the last hop.
         sampled: Whether routers sample their actions instead of taking the most probable one.
+        others: Other routers at each alpha, by name.
     """
     rows, alphas = table.rows(split), np.array(sorted(routers))
     benchmark = table.benchmark[rows]
     pair = weak_and_strong(table, allow_stop)
     router = SAMPLED if sampled else ROUTER
-    outcomes = _outcomes(table, routers, split, router, pair)
+    outcomes = _outcomes(table, routers, split, router, pair, others or {})
     weights = benchmark_weights(table, rows)
 
     def averages(nodes: Ints) -> Averages:
@@ -90,6 +94,7 @@ def swept(
         router=router,
         alphas=alphas,
         seeds=len(next(iter(routers.values()))),
+        others=tuple(next(iter(others.values()), ())) if others else (),
         questions=len(rows),
         benchmarks=len(np.unique(benchmark)),
         lines={name: policy.averages(benchmark) for name, policy in outcomes.items()},
@@ -131,6 +136,7 @@ def _outcomes(
     split: Split,
     router: str,
     pair: tuple[int, int] | None,
+    others: Mapping[float, Mapping[str, Policy]],
 ) -> dict[str, Outcomes]:
     """Return what each policy reaches at every alpha, in ascending order of alphas."""
     rows = table.rows(split)
@@ -138,8 +144,9 @@ def _outcomes(
     by_alpha: dict[str, list[Outcomes]] = {}
     for alpha in sorted(routers):
         probabilities = [router.probabilities(table, rows, alpha) for router in routers[alpha]]
-        evaluated = policies(table, split, alpha, probabilities)
-        for name in [router, *_deciding_baselines(evaluated)]:
+        further = others.get(alpha, {})
+        evaluated = policies(table, split, alpha, probabilities, others=further)
+        for name in [router, *further, *_deciding_baselines(evaluated)]:
             by_alpha.setdefault(name, []).append(_point(evaluated[name], strong))
     return {
         name: Outcomes(*(np.concatenate(values, axis=1) for values in zip(*points, strict=True)))
