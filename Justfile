@@ -24,7 +24,7 @@ demo: _venv
 # Compare PPO routers of five seeds with every baseline at four alphas on the reference cache (docs/headline.md)
 headline: _venv
     {{bin}}/toolkit import reference
-    {{bin}}/toolkit sweep quickstart --algorithm ppo --alphas 0,0.02,0.05,0.1 --seeds 5 --greedy --by-benchmark
+    {{bin}}/toolkit sweep quickstart --algorithm ppo --alphas 0,0.02,0.05,0.1 --seeds 5 --by-benchmark
 
 # Run the tests, one process per file on up to four cores; arguments go to pytest
 test *args: _venv

@@ -352,7 +352,7 @@ def test_baselines_of_an_installed_package_are_evaluated_beside_the_router(tmp_p
         table = load_table(cache, suite)
         charged = Overhead(encoder=0.5, network=1.0, rate=1.0)
         evaluation, probabilities = evaluate(table, router, "test", dict.fromkeys(table.benchmarks, True), overhead=charged)
-        assert evaluation.policies[:3] == ["router", "router (greedy)", "first, always"]
+        assert evaluation.policies[:3] == ["router", "router (sampled)", "first, always"]
         assert evaluation.policies.index("last model") == evaluation.policies.index("oracle") + 1
         assert dict(evaluation.result("last model").paths) == {{"words": 1.0}}
         for benchmark in (*evaluation.benchmarks, "overall"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -51,6 +52,14 @@ def test_it_is_whole_compact_and_everything_in_it_holds(reference: Cache) -> Non
     assert all(one.limit and one.limit >= 200 for one in config.benchmarks)
     assert not [finding for finding in verify(reference) if finding.wrong]
     assert sum(file.stat().st_size for file in reference_folder().iterdir()) <= LARGEST
+
+
+def test_its_suite_keeps_the_key_under_which_it_was_exported(reference: Cache) -> None:
+    """A new setting of suites that is left out must not change the key of any suite."""
+    known = reference.suites.get(SUITE)
+    assert known
+    assert [str(key) for key in reference.arrow("SELECT suite FROM suites")["suite"].to_pylist()] == [str(known.key)]
+    assert replace(known, config=known.config.model_copy(update={"currency": "USD"})).key == known.key
 
 
 @pytest.mark.parametrize("table", ["generations", "embeddings", "scores"])

@@ -22,10 +22,11 @@ from scipy.stats import t as student
 from tests.synthetic import synthetic_table
 from toolkit.cli.common import open_suite
 from toolkit.replay import exact
+from toolkit.replay.exact import most_probable
 from toolkit.replay.table import Floats, Ints, TransitionTable, load_table
 from toolkit.report.tables import markdown
 from toolkit.routing.baselines.knn import choose as knn
-from toolkit.routing.decide import action_probabilities, most_probable
+from toolkit.routing.decide import action_probabilities
 from toolkit.routing.train import fit_router
 from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig

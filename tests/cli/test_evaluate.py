@@ -189,7 +189,7 @@ def test_options_are_checked_before_the_router_is_opened(
     def fail(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("toolkit.cli.evaluate._open_router", fail)
+    monkeypatch.setattr("toolkit.cli.evaluate.open_router", fail)
     result = toolkit("evaluate", "scripted", *options)
     assert result.exit_code == 2 or isinstance(result.exception, ToolkitError)
 

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from tests.scripted import encode
-from toolkit.core.errors import BenchmarkError, CacheError, IncompleteCacheError
+from toolkit.core.errors import BenchmarkError, CacheError, IncompleteCacheError, SuiteError
 from toolkit.core.tree import path_of
 from toolkit.generation.verify import verify
 from toolkit.outcomes.importing import ImportSummary, import_results
@@ -55,6 +55,33 @@ def import_rows(folder: Path, rows: Rows, format: str = "csv", **options: Any) -
     frame = pl.DataFrame(rows, infer_schema_length=None)
     getattr(frame, {"csv": "write_csv", "jsonl": "write_ndjson", "parquet": "write_parquet"}[format])(path)
     return import_results(path, "theirs", cache, folder / "weights", encode=encode, **options), cache
+
+
+def test_a_currency_is_kept_and_changes_no_key(tmp_path: Path) -> None:
+    rows = make_rows()
+    plain, cache = import_rows(tmp_path, rows)
+    assert plain.suite.config.currency is None
+    priced, _ = import_rows(tmp_path, rows, currency="EUR")
+    assert (priced.suite.key, priced.suite.config.currency) == (plain.suite.key, "EUR")
+    again, _ = import_rows(tmp_path, rows)
+    recorded = cache.suites.get("theirs")
+    assert recorded
+    assert again.suite.config.currency == recorded.config.currency == "EUR"
+
+
+def test_a_currency_needs_money(tmp_path: Path) -> None:
+    rows = [{**row, "cost": None, "prompt_tokens": 10, "completion_tokens": 5} for row in make_rows()]
+    with pytest.raises(SuiteError, match="--rate 'org/small=IN,OUT'"):
+        import_rows(tmp_path, rows, currency="USD")
+    rates = dict.fromkeys(MODELS, (1e-6, 2e-6))
+    summary, _ = import_rows(tmp_path, rows, currency="USD", rates=rates)
+    assert summary.suite.config.currency == "USD"
+
+
+@pytest.mark.parametrize("currency", ["usd", "$", "USD ", "DOLLARS", ""])
+def test_a_currency_is_three_letters(currency: str, tmp_path: Path) -> None:
+    with pytest.raises((BenchmarkError, SuiteError), match="currency"):
+        import_rows(tmp_path, make_rows(), currency=currency)
 
 
 @pytest.mark.parametrize(("format", "hops"), [("csv", 1), ("jsonl", 2), ("parquet", 2)])

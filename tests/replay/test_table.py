@@ -10,7 +10,7 @@ from toolkit.core.errors import IncompleteCacheError
 from toolkit.core.hashing import text_key
 from toolkit.core.workspace import Workspace
 from toolkit.generation.generate import generate
-from toolkit.replay.table import load_table
+from toolkit.replay.table import TransitionTable, load_table
 from toolkit.store import Cache
 from toolkit.suites.suite import Suite
 
@@ -64,3 +64,27 @@ def test_texts_without_an_embedding_are_counted(cache: Cache, suite: Suite) -> N
         con.execute("DELETE FROM embeddings WHERE rowid IN (0, 3)")
     with pytest.raises(IncompleteCacheError, match=f"2 of {n_embeddings} embeddings of suite scripted are missing"):
         load_table(cache, suite)
+
+
+def test_a_subset_has_its_rows_and_no_text_of_any_other(table: TransitionTable) -> None:
+    rows = np.array([5, 2, 9])
+    part = table.subset(rows)
+    for name in ("quality", "cost", "benchmark", "split"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(table, name)[rows])
+    assert part.questions == tuple(table.questions[row] for row in rows)
+    np.testing.assert_array_equal(part.vectors[part.texts], table.vectors[table.texts[rows]])
+    np.testing.assert_array_equal(part.texts == 0, table.texts[rows] == 0)
+    assert not part.vectors[0].any()
+    used = table.texts[rows]
+    assert len(np.unique(part.vectors[1:], axis=0)) == len(np.unique(used[used > 0]))
+    np.testing.assert_array_equal(part.question_embeddings(np.array([1])), table.vectors[table.texts[[2], 0, 0]])
+
+
+def test_leaves_are_where_complete_paths_end(table: TransitionTable) -> None:
+    assert [table.path(leaf) for leaf in table.leaves] == [
+        ("sums", "sums"),
+        ("sums", "words"),
+        ("words", "sums"),
+        ("words", "words"),
+    ]
+    assert table.path(0) == ()

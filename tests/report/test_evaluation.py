@@ -14,7 +14,7 @@ from tests.toy import make_table
 from toolkit.core.errors import SuiteError
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.report.evaluation import render
-from toolkit.report.sweep import render_by_benchmark
+from toolkit.report.sweep_benchmarks import render_by_benchmark
 from toolkit.routing.evaluate import (
     OVERALL,
     OVERALL_QUESTIONS,
@@ -110,6 +110,8 @@ def test_benchmarks_without_questions_or_with_one_are_named() -> None:
     ("models", "benchmarks"),
     [
         (("router", "b"), ("x",)),
+        (("router (sampled)", "b"), ("x",)),
+        (("stop", "b"), ("x",)),
         (("a", "kNN"), ("x",)),
         (("oracle", "b"), ("x",)),
         (("abstained", "b"), ("x",)),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.toy import make_table
 from toolkit.core.errors import SuiteError
-from toolkit.replay.exact import curve, frontier
+from toolkit.replay.exact import curve, frontier, node_outcome
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.aiq import aiq, fixed_range
 from toolkit.routing.alphas import MAX_ALPHAS, auto_alphas, parse_alphas, predicted_costs
@@ -70,11 +70,13 @@ def test_automatic_alphas_spread_a_router_s_cost_evenly(prices: tuple[float, ...
 def test_aiq_is_as_high_as_with_many_alphas() -> None:
     """Placing alphas badly must not make a router look worse: 21 of them are as good as 400 close ones."""
     table = priced_table((0.01, 1.0))
-    cheapest, high = fixed_range(table, table.rows("test"))
+    rows = table.rows("test")
+    ends = node_outcome(table, rows[:, None], fixed_range(table, rows))
+    (low_quality, _), (low, high) = (values.mean(0) for values in ends)
 
     def area(alphas: list[float]) -> float:
         cost, quality = linear_outcomes(table, alphas)
-        return aiq(np.append(cheapest.cost, cost), np.append(cheapest.quality, quality), float(cheapest.cost[0]), high)
+        return float(aiq(np.array([low, *cost]), np.array([low_quality, *quality]), low, high))
 
     fine = area([0.0, *np.geomspace(1e-3, 10, 400)])
     assert area(auto_alphas(table)) > fine - 0.01

@@ -127,9 +127,9 @@ def weights(data: Recomputed, training: Recomputed, policy: str) -> dict[str, di
 
     match policy:
         case "router":
-            return {q: {path: data.path_probability(q, path) for path in data.ends} for q in data.nodes}
-        case "router (greedy)":
             return {q: {greedy(q): 1.0} for q in data.nodes}
+        case "router (sampled)":
+            return {q: {path: data.path_probability(q, path) for path in data.ends} for q in data.nodes}
         case "random":
             return {q: {path: random(path) for path in data.ends} for q in data.nodes}
         case "best model":
@@ -178,6 +178,11 @@ def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache, all
             reported = {() if path == "abstained" else tuple(path.split(" > ")): share for path, share in result.paths.items()}
             for path in {*reported, *shares}:
                 assert reported.get(path, 0.0) == pytest.approx(shares.get(path, 0.0), abs=1e-9)
+            fixed, best = (data.means(weights(data, training, name))[benchmark][2] for name in ("best fixed path", "oracle"))
+            if best - fixed > 1e-9:
+                assert result.gap_recovered.mean == pytest.approx((mean_reward - fixed) / (best - fixed), abs=1e-9)
+            else:
+                assert math.isnan(result.gap_recovered.mean)
             compared += 1
         wins = defaultdict(list)
         for question, paths in chosen.items():
@@ -189,7 +194,7 @@ def test_every_figure_follows_from_sql(evaluation: Evaluation, cache: Cache, all
         assert evaluation.result(policy).improvement.mean == pytest.approx(mean, abs=1e-9)
     assert compared == (len(evaluation.policies) - 2) * 4
     assert evaluation.policies == [
-        "router", "router (greedy)", "sums", "sums x2", "words", "words x2", "best model", "best fixed path",
+        "router", "router (sampled)", "sums", "sums x2", "words", "words x2", "best model", "best fixed path",
         "best model per benchmark", "best path per benchmark",
         "kNN", "linear", "random", "oracle", *(["abstained"] if allow_stop else []),
         "sums > words", "words > sums",
@@ -202,6 +207,29 @@ def test_probabilities_of_every_decision_add_up_to_1(evaluation: Evaluation, cac
     assert all(row["total"] == pytest.approx(1, abs=1e-12) and row["n"] == 2 + allow_stop for row in rows)
 
 
+def test_routes_are_the_paths_that_the_greedy_router_takes(
+    evaluation: Evaluation, cache: Cache, suite: Suite, allow_stop: bool
+) -> None:
+    data = Recomputed(cache, allow_stop)
+    routes = cache.arrow("FROM routes").to_pylist()
+    assert {row["question"] for row in routes} == set(data.nodes)
+    assert len(routes) == len(data.nodes)
+    greedy_paths = weights(data, data, "router")
+    for row in routes:
+        (path,) = greedy_paths[row["question"]]
+        assert tuple(row["path"]) == path
+        assert row["hops"] == len(path)
+        assert (row["quality"], row["cost"]) == pytest.approx(data.outcome(row["question"], path))
+        assert (row["run"], row["suite"], row["split"], row["sample"]) == (evaluation.run, "scripted", "test", 0)
+        assert row["benchmark"] == data.benchmark[row["question"]]
+    by_benchmark = "SELECT benchmark, avg(quality) AS quality, avg(cost) AS cost FROM routes GROUP BY benchmark"
+    for row in cache.arrow(by_benchmark).to_pylist():
+        result = evaluation.result("router", row["benchmark"])
+        assert (row["quality"], row["cost"]) == pytest.approx((result.quality.mean, result.cost.mean))
+    probable = "SELECT arg_max(chosen, probability) AS first, count(*) FILTER (chosen) AS n FROM decisions GROUP BY node"
+    assert {(row["first"], row["n"]) for row in cache.arrow(probable).to_pylist()} == {(True, 1)}
+
+
 def test_what_is_recorded_is_what_is_reported(evaluation: Evaluation, cache: Cache) -> None:
     for row in cache.arrow("SELECT * FROM evaluations").to_pylist():
         result = evaluation.result(row["policy"], row["benchmark"])
@@ -209,6 +237,9 @@ def test_what_is_recorded_is_what_is_reported(evaluation: Evaluation, cache: Cac
         assert (row["reward"], row["reward_low"], row["reward_high"]) == pytest.approx(tuple(result.reward), nan_ok=True)
         improvement = (row["improvement"], row["improvement_low"], row["improvement_high"])
         assert improvement == pytest.approx(tuple(result.improvement), nan_ok=True)
+        gap = (row["gap_recovered"], row["gap_recovered_low"], row["gap_recovered_high"])
+        assert gap == pytest.approx(tuple(result.gap_recovered), nan_ok=True)
+        assert row["reference"] == "router"
         assert json.loads(row["paths"]) == pytest.approx(dict(result.paths))
         assert row["synthetic"] is (row["benchmark"] != "geography")
 
@@ -223,10 +254,15 @@ def test_the_reward_of_routers_of_several_seeds_is_the_mean_of_theirs(
     joined, probabilities = evaluate_together(table, routers, "test", synthetic)
     assert len(probabilities) == 3
     assert len({evaluation.result("router").reward.mean for evaluation in separate}) == 3
-    for policy in ("router", "router (greedy)", "oracle"):
+    for policy in ("router", "router (sampled)", "oracle"):
         for benchmark in (*joined.benchmarks, OVERALL):
             mean = np.mean([evaluation.result(policy, benchmark).reward.mean for evaluation in separate])
             assert joined.result(policy, benchmark).reward.mean == pytest.approx(mean, abs=1e-12)
+    rewards = [evaluation.result("router").reward for evaluation in separate]
+    width = joined.result("router").reward.high - joined.result("router").reward.low
+    assert width > np.mean([reward.high - reward.low for reward in rewards])  # it holds for other seeds, too
+    oracle, alone = (each.result("oracle") for each in (joined, separate[0]))
+    assert oracle.reward == pytest.approx(tuple(alone.reward))  # has no seeds
 
 
 def test_few_questions_get_no_verdict(evaluation: Evaluation) -> None:

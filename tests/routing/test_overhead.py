@@ -14,7 +14,7 @@ import pytest
 from tests import scripted
 from tests.toy import make_table
 from toolkit.core import tree
-from toolkit.replay.exact import ends, path_shares
+from toolkit.replay.exact import ends, most_probable, path_shares
 from toolkit.replay.table import TransitionTable
 from toolkit.report.evaluation import render
 from toolkit.routing import overhead
@@ -112,7 +112,7 @@ def test_it_is_added_to_the_cost_of_each_decision(
     reported, _ = evaluate(table, router, "test", SYNTHETIC, overhead=measured)
     assert str(reported.results) == str(free.results)  # nan is not nan
     charged, _ = evaluate(table, router, "test", SYNTHETIC, overhead=measured._replace(rate=2.0))
-    n_decisions = decisions(table, path_shares(table, probabilities))
+    n_decisions = decisions(table, path_shares(table, most_probable(probabilities)))
     if not allow_stop:
         assert n_decisions == pytest.approx(table.horizon)
     benchmark = table.benchmark[table.rows("test")]

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from toolkit.routing.statistics import RESAMPLES, estimates_of, macro_average, quotient, resample, superiority
+from toolkit.replay.table import Floats
+from toolkit.routing.statistics import (
+    RESAMPLES,
+    combine_seeds,
+    estimates_of,
+    macro_average,
+    overall,
+    quotient,
+    resample,
+    superiority,
+)
 
 
 def test_intervals_are_those_of_scipy_s_percentile_bootstrap() -> None:
@@ -67,3 +77,59 @@ def test_a_quotient_is_not_defined_for_negative_denominators() -> None:
 
 def test_equal_rewards_count_half() -> None:
     np.testing.assert_array_equal(superiority(np.array([1.0, 0.5, 0.1 + 0.2]), np.array([0.0, 0.7, 0.3])), [1, 0, 0.5])
+
+
+def crossed(questions: int, seeds: int, rng: np.random.Generator, spread: float) -> Floats:
+    """Return values with an effect of each question, one of each seed and noise, `(seeds, questions)`."""
+    return rng.normal(0, 1, questions) + rng.normal(0, spread, (seeds, 1)) + rng.normal(0, 0.5, (seeds, questions))
+
+
+def test_seeds_are_resampled_like_rows_of_a_crossed_table() -> None:
+    """The spread of the resamples is that of a table whose rows and columns are drawn with replacement, one by one."""
+    values = crossed(60, 5, np.random.default_rng(4), spread=0.3)
+    seeds, questions = values.shape
+    combined = combine_seeds(resample(values), seeds)
+    assert combined.mean == pytest.approx([values.mean()])
+    rng, means, question_means = np.random.default_rng(5), [], []
+    for _ in range(4000):
+        columns = rng.integers(0, questions, questions)
+        means.append(values[np.ix_(rng.integers(0, seeds, seeds), columns)].mean())
+        question_means.append(values[:, columns].mean())
+    # Only the seeds' part of the variance is rescaled; questions and seeds are drawn independently.
+    by_question, both = np.var(question_means), np.var(means)
+    expected = by_question + (both - by_question) * seeds / (seeds - 1)
+    assert combined.replicates.var() == pytest.approx(expected, rel=0.1)
+    assert combined.replicates.var() > 1.2 * by_question
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_intervals_over_questions_and_seeds_cover_the_mean_of_both(seeds: int) -> None:
+    """Intervals over questions alone miss it: they promise what holds for these seeds only."""
+    rng, hits, narrow_hits = np.random.default_rng(6), 0, 0
+    for trial in range(150):
+        values = crossed(50, seeds, rng, spread=0.3)
+        (estimate,) = estimates_of(combine_seeds(resample(values, trial), seeds))
+        (narrow,) = estimates_of(resample(values.mean(0, keepdims=True), trial))
+        hits += estimate.low <= 0 <= estimate.high
+        narrow_hits += narrow.low <= 0 <= narrow.high
+    assert hits / 150 >= 0.88
+    assert narrow_hits < hits
+
+
+def test_one_seed_changes_nothing_and_equal_seeds_add_no_variance() -> None:
+    values = np.random.default_rng(8).normal(size=(3, 40))
+    single = resample(values)
+    assert combine_seeds(single, 1) is single
+    repeated = combine_seeds(resample(np.tile(values, (4, 1))), 4)
+    np.testing.assert_allclose(repeated.replicates, single.replicates)
+    np.testing.assert_allclose(repeated.mean, single.mean)
+
+
+def test_averages_of_the_same_questions_are_paired() -> None:
+    rng, benchmark = np.random.default_rng(9), np.array([0] * 10 + [1] * 30)
+    values = rng.normal(size=(1, 40))
+    for average, shifted in zip(overall(values, benchmark), overall(values + 1, benchmark), strict=True):
+        np.testing.assert_allclose(shifted.replicates - average.replicates, 1)
+    macro, micro = overall(values, benchmark)
+    assert macro.mean == pytest.approx([(values[0, :10].mean() + values[0, 10:].mean()) / 2])
+    assert micro.mean == pytest.approx([values.mean()])

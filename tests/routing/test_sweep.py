@@ -15,12 +15,23 @@ from typer.testing import CliRunner
 from toolkit.cli import app
 from toolkit.core.errors import SuiteError, ToolkitError, TrainingError
 from toolkit.core.progress import NoProgress
-from toolkit.replay.exact import benchmark_weights, curve, frontier, outcome, path_shares
+from toolkit.replay.exact import benchmark_weights, most_probable, outcome, path_shares
 from toolkit.replay.table import TransitionTable
-from toolkit.routing.aiq import areas, fixed_range
 from toolkit.routing.alphas import auto_alphas
 from toolkit.routing.router import load_router
-from toolkit.routing.sweep import Collapse, SweepRun, by_alpha, collapses, plan_runs, sweep
+from toolkit.routing.sweep import (
+    AffordableAlpha,
+    Collapse,
+    SweepRun,
+    affordable_alpha,
+    by_alpha,
+    collapses,
+    plan_runs,
+    routers_by_alpha,
+    sweep,
+)
+from toolkit.routing.sweep_metrics import points_of, policy_metrics
+from toolkit.routing.swept import swept
 from toolkit.routing.train import fit_router, run_name
 from toolkit.store import Cache
 from toolkit.store.rows import Row, append
@@ -63,17 +74,17 @@ def test_a_sweep_records_every_run_and_repeats_none(
     again = {row["run"]: row["trained"] for row in cache.arrow("SELECT run, trained FROM runs").to_pylist()}
     assert set(again) == set(names)
     assert all(again[name] == trained for name, trained in first.items())
-    points = cache.runs.sweep_points(names)
-    assert {p.alpha for p in points if p.policy == "router"} == {0.0, 0.5, 1.0}
-    assert all(p.seeds == 2 and p.regret >= -1e-12 for p in points if p.policy == "router")
+    result = swept(table, routers_by_alpha(plan_runs(suite, EXACT, [0.0, 0.5, 1.0], 2, tmp_path)), "test")
+    router = [point for point in points_of(result) if point.policy == "router"]
+    assert [point.alpha for point in router] == [0.0, 0.5, 1.0]
+    assert all(point.seeds == 2 and point.regret >= -1e-12 for point in router)
     rows = table.rows("test")
     alone = fit_router(table, EXACT.changed({"alpha": 0.5}), 1)
     saved = next(load_router(tmp_path / name / "router.safetensors") for name in names if "alpha0.5-seed1" in name)
     same = type(saved)(alone, saved.card)
     np.testing.assert_allclose(saved.probabilities(table, rows), same.probabilities(table, rows), atol=1e-6)
-    oracle = curve(table, rows, frontier(table, rows))
-    area = areas(points, oracle, *fixed_range(table, rows))
-    assert area["oracle"] >= area["router"] - 1e-12
+    metrics = policy_metrics(result)
+    assert metrics["oracle"].aiq.mean >= metrics["router"].aiq.mean - 1e-3
 
 
 def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
@@ -88,17 +99,18 @@ def test_a_conditioned_sweep_is_one_run_a_seed_evaluated_at_every_alpha(
     runs, finished = repeat([0.0, 0.5, 1.0])
     assert finished == [0, 1, 2]
     names = [run_name(suite, run.config, run.seed) for run in runs]
-    points = [point for point in cache.runs.sweep_points(names) if point.policy == "router"]
+    routers = routers_by_alpha(runs)
+    points = [point for point in points_of(swept(table, routers, "test")) if point.policy == "router"]
     assert [(point.alpha, point.seeds) for point in points] == [(0.0, 2), (0.5, 2), (1.0, 2)]
     rows = table.rows("test")
     for point in points:
-        outcomes = [
-            outcome(table, rows, path_shares(table, load_router(run.path).probabilities(table, rows, point.alpha)))
-            for run in runs
-        ]
+        decisions = [most_probable(load_router(run.path).probabilities(table, rows, point.alpha)) for run in runs]
+        outcomes = [outcome(table, rows, path_shares(table, greedy)) for greedy in decisions]
         weights = benchmark_weights(table, rows)
-        assert point.reward == pytest.approx(np.mean([weights @ router.reward(point.alpha) for router in outcomes]))
-    assert [evaluation.alpha for evaluation in by_alpha(runs, table, SYNTHETIC)] == [0.0, 0.5, 1.0]
+        rewards = [weights @ router.reward(point.alpha) for router in outcomes]
+        assert point.reward.mean == pytest.approx(np.mean(rewards))
+        assert point.reward_spread == pytest.approx(np.std(rewards, ddof=1))
+    assert [evaluation.alpha for evaluation in by_alpha(routers, table, SYNTHETIC)] == [0.0, 0.5, 1.0]
     assert repeat([0.0, 0.5, 1.0]) == (runs, [2])
     assert repeat([0.0, 0.5])[1] == [0, 1, 2]  # other alphas, another policy
     words = ["evaluate", str(runs[0].path), "--cache", str(cache.path), "--alpha", "0.25"]
@@ -173,25 +185,92 @@ def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: 
     shown = CliRunner().invoke(app, [*words, "--plot", str(tmp_path / "plot.svg")])
     assert shown.exit_code == 0, shown.output
     assert "4 routers (exact)" in shown.output
-    assert "AIQ" in shown.output
+    assert "router's AIQ is ahead by" in shown.output
+    assert "micro Q" in shown.output
+    assert max(map(len, shown.output.splitlines())) <= 120
     assert (tmp_path / "plot.svg").exists()
     conditioned = CliRunner().invoke(app, [*words, "--conditioned"])
     assert conditioned.exit_code == 0, conditioned.output
     assert "2 routers (exact)" in conditioned.output
     compared = CliRunner().invoke(app, [*words, "--by-benchmark"])
     assert compared.exit_code == 0, compared.output
-    for text in ("alpha = 0.2", "word_reversal", "best path per benchmark", "Q / Q of sums", "of the oracle"):
+    for text in ("alpha = 0.2", "word_reversal", "best path per benchmark", "Q / Q of sums", "of the oracle", "Holm's"):
         assert text in compared.output
-    rows = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
-    greedy = CliRunner().invoke(app, [*words, "--greedy", "--by-benchmark"])
-    assert greedy.exit_code == 0, greedy.output
-    for row in rows:
-        if row["policy"] in ("router", "router (greedy)"):
+    sampled = CliRunner().invoke(app, [*words, "--sampled", "--by-benchmark"])
+    assert sampled.exit_code == 0, sampled.output
+    for policy, output, options in (("router", shown.output, []), ("router (sampled)", sampled.output, ["--sampled"])):
+        rows = json.loads(CliRunner().invoke(app, [*words, *options, "--format", "json"]).stdout)
+        router = [row for row in rows if row["policy"] == policy]
+        assert [row["alpha"] for row in router] == [0.0, 0.2]
+        for row in router:
             line = [f"{row['alpha']:g}", *(f"{row[name]:.3f}" for name in ("quality", "cost", "reward"))]
-            output = (greedy if row["policy"] == "router (greedy)" else shown).output
-            assert any(printed.split()[:4] == line for printed in output.splitlines()), (line, output)
-    assert {row["alpha"] for row in rows if row["policy"] == "router"} == {0.0, 0.2}
+            # An alpha is marked where its routers have collapsed, or repeat the one before.
+            lines = [[printed.split()[0].rstrip("*="), *printed.split()[1:4]] for printed in output.splitlines() if printed]
+            assert line in lines, output
+        assert {row["policy"] for row in rows} >= {"sums", "sums > words", "zero router (models)", "oracle"}
+        assert {row["budget_choice"] for row in rows} == {None}
+        assert all(row["aiq_low"] <= row["aiq"] <= row["aiq_high"] for row in router)
     assert cache.arrow("FROM runs").num_rows == 6
+
+
+def test_the_alpha_within_a_budget_is_chosen_on_the_validation_split(
+    suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
+) -> None:
+    runs = plan_runs(suite, EXACT, [0.0, 0.05, 0.5, 5.0], 2, tmp_path)
+    sweep(suite, cache, table, runs, SYNTHETIC)
+    routers = routers_by_alpha(runs)
+    rows = table.rows("validation")
+    weights, costs = benchmark_weights(table, rows), {}
+    for alpha, group in routers.items():
+        shares = [path_shares(table, most_probable(router.probabilities(table, rows))) for router in group]
+        costs[alpha] = float(np.mean([weights @ outcome(table, rows, each).cost for each in shares]))
+    for budget in (*costs.values(), max(costs.values()) + 1, 0.0):
+        choice = affordable_alpha(routers, table, budget + 1e-9)
+        affordable = {cost for cost in costs.values() if cost <= budget + 1e-9}
+        if affordable:
+            alpha = min(alpha for alpha, cost in costs.items() if cost == max(affordable))
+            assert choice
+            assert choice == AffordableAlpha(alpha, choice.validation_cost)
+            assert choice.validation_cost == pytest.approx(max(affordable))
+        else:
+            assert choice is None
+
+
+def test_the_command_reports_the_alpha_within_a_budget(cache: Cache, tmp_path: Path) -> None:
+    words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,5", "--seeds", "1", "--processes", "1"]
+    words += ["--set", "exact.n_epochs=2", "--runs-dir", str(tmp_path)]
+    shown = CliRunner().invoke(app, [*words, "--budget-cost", "100"])
+    assert shown.exit_code == 0, shown.output
+    (line,) = [line for line in shown.output.splitlines() if line.startswith("Within a mean cost of 100")]
+    assert "chosen on the validation split" in line
+    rows = json.loads(CliRunner().invoke(app, [*words, "--budget-cost", "100", "--format", "json"]).stdout)
+    chosen = [row for row in rows if row["budget_choice"]]
+    assert [row["policy"] for row in chosen] == ["router"]
+    assert f"alpha {chosen[0]['alpha']:g}," in line
+    none = CliRunner().invoke(app, [*words, "--budget-cost", "0"])
+    assert "No alpha keeps a mean cost of 0" in none.output
+    rows = json.loads(CliRunner().invoke(app, [*words, "--budget-cost", "0", "--format", "json"]).stdout)
+    assert not any(row["budget_choice"] for row in rows if row["alpha"] is not None)
+
+
+def test_prices_are_shown_where_a_suite_has_a_currency(cache: Cache, suite: Suite, tmp_path: Path) -> None:
+    words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,5", "--seeds", "1", "--processes", "1"]
+    words += ["--set", "exact.n_epochs=2", "--runs-dir", str(tmp_path), "--budget-cost", "100"]
+    assert "USD" not in CliRunner().invoke(app, words).output
+    priced = replace(suite, config=suite.config.model_copy(update={"currency": "USD"}))
+    assert priced.key == suite.key
+    cache.suites.record(priced)
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    assert {"USD/1,000", "arena"} <= set(shown.output.split())
+    assert max(map(len, shown.output.splitlines())) <= 120
+    rows = json.loads(CliRunner().invoke(app, [*words, "--format", "json"]).stdout)
+    unit = cache.suites.cost_unit(suite.key)
+    assert unit
+    for row in rows:
+        if row["alpha"] is not None:
+            assert row["price"] == pytest.approx(1000 * unit * row["cost"])
+            assert 0 <= row["arena_score"] <= 1
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "UPDATE scores SET metric = NULL WHERE rowid = 2": ("scores", "row 3: its metric is NULL"),
     "UPDATE generations SET generation = NULL WHERE rowid = 1": ("generations", "row 2: its generation is NULL"),
     "INSERT INTO questions FROM questions LIMIT 1": ("questions", "another row has the same question"),
-    "INSERT INTO decisions VALUES ('r', left(sha256('a'), 32)::UUID, 'x', 2)": ("decisions", "its probability"),
+    "INSERT INTO decisions VALUES ('r', left(sha256('a'), 32)::UUID, 'x', 2, true)": ("decisions", "its probability"),
     "INSERT INTO suite_paths FROM suite_paths LIMIT 1": ("suite_paths", "another row has the same suite and number"),
     "UPDATE generations SET prompt_tokens = -5 WHERE rowid = 0": ("generations", "row 1: it is neither"),
     "UPDATE generations SET status = 'fine' WHERE rowid = 0": ("generations", "row 1: it is neither"),

@@ -29,7 +29,7 @@ EARLIER = range(1, SCHEMA_VERSION)
 
 
 RENAMED = {"synthetic": "generated", "dropped_responses": "dropped_answers"}
-"""Columns of today that every earlier schema calls otherwise."""
+"""Columns of today that schemas before the fifth call otherwise."""
 
 
 def tables_of(con: duckdb.DuckDBPyConnection, database: str) -> dict[str, list[tuple[str, str]]]:
@@ -52,7 +52,8 @@ def aged(cache: Cache, version: int, path: Path) -> Cache:
             row[0] for row in con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'").fetchall()
         ]
         for table in tables:
-            todays = {RENAMED.get(column, column): column for column, _ in today.get(table, [])}
+            columns_today = [column for column, _ in today.get(table, [])]
+            todays = {name: column for column in columns_today for name in (column, RENAMED.get(column, column))}
             shared = sorted({column for column, _ in tables_of(con, "old")[table]} & todays.keys())
             if shared:
                 columns = ", ".join(f"{todays[column]} AS {column}" for column in shared)
@@ -101,7 +102,9 @@ def test_a_migrated_cache_has_todays_schema_and_all_that_was_in_it(old: Cache, c
     assert content_sha256(backup) == before  # byte for byte
     assert content(old) == content(cache)
     assert not any(finding.wrong for finding in verify(old))
-    assert old.arrow("SELECT run, reward FROM evaluations").to_pylist() == [{"run": "r", "reward": 0.5}]
+    assert old.arrow("SELECT run, policy, reward, reference FROM evaluations").to_pylist() == [
+        {"run": "r", "policy": "router (sampled)", "reward": 0.5, "reference": "router (sampled)"}
+    ]
     assert version_of(old.path) == SCHEMA_VERSION
     assert version_of(backup) == version
     described = (
@@ -222,10 +225,11 @@ def test_names_of_files_in_a_foreign_folder_never_become_sql(cache: Cache, tmp_p
     hostile.write_bytes((folder / "models.parquet").read_bytes())
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["schema_version"] = SCHEMA_VERSION - 1
-    with duckdb.connect() as con:  # the two columns that this version renamed
-        for table, now, then in (("nodes", "dropped_responses", "dropped_answers"), ("evaluations", "synthetic", "generated")):
+    added = {"evaluations": "reference, gap_recovered, gap_recovered_low, gap_recovered_high", "decisions": "chosen"}
+    with duckdb.connect() as con:  # without the columns that this version added
+        for table, columns in added.items():
             file = folder / f"{table}.parquet"
-            con.execute(f"CREATE TABLE {table} AS SELECT * RENAME ({now} AS {then}) FROM '{file}'")
+            con.execute(f"CREATE TABLE {table} AS SELECT * EXCLUDE ({columns}) FROM '{file}'")
             con.execute(f"COPY {table} TO '{file}' (FORMAT parquet)")
             manifest["tables"][table]["sha256"] = content_sha256(file)
     if listed:

@@ -57,6 +57,7 @@ READING: dict[str, dict[str, Any]] = {
     "features": {"features": {"text": "context"}},
     "train": {"train": {"alpha": 1.0, "timesteps": 5}},
     "incomplete": {"incomplete": "exclude question"},
+    "currency": {"currency": "USD"},
     "code": {"code": {"sandbox": "process"}},
     "name": {"name": "renamed"},
     "quality": {"benchmarks": [{"name": "addition", "limit": 3, "quality": "exact_match"}, {"name": "geography", "limit": 3}]},

@@ -1,38 +1,74 @@
-"""`toolkit evaluate`: evaluate a router and its baselines exactly."""
+"""`toolkit evaluate`: evaluate routers and baselines exactly."""
 
-import contextlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from uuid import UUID
 
 import typer
 
 from toolkit.cli.common import (
+    AllowStopOption,
     CacheOption,
     Format,
     FormatOption,
     OutputOption,
     RunsDirOption,
     app,
-    cache_path,
     open_suite,
 )
-from toolkit.cli.paths import cache_folder
-from toolkit.core.commands import command
-from toolkit.core.errors import CacheError, PolicyError, SuiteError, did_you_mean
-from toolkit.core.text import printable
+from toolkit.cli.open_router import is_suite, open_router
+from toolkit.core.errors import SuiteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from toolkit.routing.router import Router
+    from toolkit.routing.custom import Routed
+    from toolkit.routing.evaluate import Evaluation
+    from toolkit.routing.untrained import Setting
     from toolkit.store import Cache
-    from toolkit.store.runs import RecordedRun
     from toolkit.suites.suite import Split, Suite
 
-MAX_LISTED_RUNS = 5
-"""A note lists other runs, or skipped ones, up to this number of them."""
+SplitOption = Annotated[Literal["train", "validation", "test"], typer.Option(help="The questions to evaluate on.")]
+AlphaOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Price of cost. Default: the one that the router was trained for, or the suite's.", show_default=False, min=0
+    ),
+]
+BaselinesOption = Annotated[
+    bool, typer.Option("--baselines", help="Evaluate the baselines of a suite alone, without a router.")
+]
+RouterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--router",
+        metavar="FILE:NAME",
+        help="A router of yours, e.g. my_router.py:MyRouter; its file is executed. Can be repeated.",
+        show_default=False,
+    ),
+]
+DecisionsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--decisions",
+        metavar="FILE",
+        help="A table with the path of every question (columns question, path). Can be repeated.",
+        show_default=False,
+    ),
+]
+OverheadOption = Annotated[
+    bool, typer.Option("--overhead", help="Time the encoder and the network, one decision at a time, and record the times.")
+]
+OverheadRateOption = Annotated[
+    float, typer.Option(help="Cost units per second of encoder and network, to add to C; both are timed once.", min=0)
+]
+SampledOption = Annotated[
+    bool,
+    typer.Option("--sampled", help="Also show the trained router with sampled actions; `router` takes its most probable one."),
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Open a file although that runs code of whoever wrote it: zips of stable-baselines3.")
+]
 
 
 @app.command()
@@ -42,219 +78,180 @@ def evaluate(
     ],
     cache: CacheOption = None,
     runs_dir: RunsDirOption = Path("runs"),
-    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="The questions to evaluate on.")] = "test",
-    alpha: Annotated[
-        float | None,
-        typer.Option(help="Price of cost. Default: the one that the router was trained for.", show_default=False, min=0),
-    ] = None,
-    overhead: Annotated[
-        bool,
-        typer.Option("--overhead", help="Time the encoder and the network, one decision at a time, and record the times."),
-    ] = False,
-    overhead_rate: Annotated[
-        float, typer.Option(help="Cost units per second of encoder and network, to add to C; both are timed once.", min=0)
-    ] = 0.0,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Open a file although that runs code of whoever wrote it: zips of stable-baselines3."),
-    ] = False,
+    split: SplitOption = "test",
+    alpha: AlphaOption = None,
+    baselines: BaselinesOption = False,
+    router: RouterOption = None,
+    decisions: DecisionsOption = None,
+    allow_stop: AllowStopOption = None,
+    overhead: OverheadOption = False,
+    overhead_rate: OverheadRateOption = 0.0,
+    sampled: SampledOption = False,
+    trust: TrustOption = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Evaluate a router and its baselines exactly: Q, C and R with 95% intervals, by benchmark and overall.
+    """Evaluate routers and baselines exactly: Q, C and R with 95% intervals, by benchmark and overall.
 
     Example: toolkit evaluate quickstart
-    """
-    _check_options(alpha, overhead_rate)
 
-    from toolkit.replay.table import load_table
+    Example: toolkit evaluate quickstart --baselines
+
+    Example: toolkit evaluate quickstart --router my_router.py:MyRouter --decisions choices.csv
+    """
+    _check_numbers(alpha, overhead_rate)
+    files = (router or [], decisions or [])
+    is_trained = not baselines and not (any(files) and is_suite(target, cache))
+    _check_options(
+        baselines=baselines,
+        names_routers=any(files),
+        is_trained=is_trained,
+        allow_stop=allow_stop,
+        overhead=overhead or bool(overhead_rate),
+    )
+
     from toolkit.report.evaluation import render
     from toolkit.report.tables import write
-    from toolkit.routing.evaluate import evaluate as run
-    from toolkit.routing.evaluate import evaluation_rows, record
-    from toolkit.routing.overhead import overhead_of
-    from toolkit.suites.benchmarks import synthetic_benchmarks
+    from toolkit.routing.evaluate import evaluation_rows
+    from toolkit.routing.policies import SAMPLED
 
-    router, resolved, opened = _open_router(target, cache, runs_dir, split, trust)
-    table = load_table(opened, resolved, router.card["settings"].get("holdout"))
-    router.check_table(table)
-    if not len(table.rows(split)):
-        raise SuiteError(
-            f"The {split} split of suite {resolved.name} has no questions. Give it a share under [splits], or more questions."
-        )
-    measured = overhead_of(router, resolved, opened, table, split, overhead_rate, again=overhead)
-    synthetic = synthetic_benchmarks(resolved.config.benchmarks)
-    evaluation, probabilities = run(table, router, split, synthetic, alpha=alpha, overhead=measured)
-    record(opened, resolved, table, evaluation, probabilities)
+    if is_trained:
+        evaluation = _evaluate_trained(target, cache, runs_dir, split, alpha, files, overhead, overhead_rate, trust)
+    else:
+        evaluation = _evaluate_suite(target, cache, split, alpha, allow_stop, files)
+    evaluation = evaluation if sampled else evaluation.without(SAMPLED)
     if format == Format.TABLE and not output:
         typer.echo(render(evaluation))
     else:
         write(evaluation_rows(evaluation), format, output)
 
 
-def _check_options(alpha: float | None, overhead_rate: float) -> None:
-    """Check the options that nothing else checks before the work.
+def _check_numbers(alpha: float | None, overhead_rate: float) -> None:
+    """Check that prices are finite.
 
     Raises:
-        SuiteError: A price is not a finite number.
+        SuiteError: One is not.
     """
     for option, value in (("--alpha", alpha), ("--overhead-rate", overhead_rate)):
         if value is not None and not math.isfinite(value):
             raise SuiteError(f"{option} takes a finite number of at least 0, e.g. {option} 0.05; this is {value}.")
 
 
-def _open_router(target: str, cache: Path | None, runs_dir: Path, split: "Split", trust: bool) -> "tuple[Router, Suite, Cache]":
-    """Open a router's file, a run, or the newest run of a suite, with its suite and cache.
+def _check_options(*, baselines: bool, names_routers: bool, is_trained: bool, allow_stop: bool | None, overhead: bool) -> None:
+    """Check that the options fit each other.
 
     Raises:
-        PolicyError: There is no such file, run or suite; or it has no run that can be evaluated.
+        SuiteError: Two of them do not.
     """
-    if _is_router_file(target):
-        router = _load(Path(target), cache, trust)
-        suite, opened = open_suite(router.card["suite"], cache or _cache_beside(Path(target), router.card["suite"]))
-        _check_split(router, suite, opened, split)
-        _note_change(router, suite)
-        return router, suite, opened
-    run, path = (None, cache) if _is_suite(target, cache) else _find_run(target, cache)
-    suite, opened = open_suite(run.suite if run else target, path)
-
-    def open_run(recorded: "RecordedRun") -> "Router":
-        from toolkit.routing.run_files import locate
-
-        router = _load(locate(recorded, opened.path, runs_dir), cache, trust)
-        router.check_pool([model.name for model in suite.models], suite.horizon)
-        _check_split(router, suite, opened, split)
-        return router
-
-    router = open_run(run) if run else _newest(suite, opened, open_run)
-    _note_change(router, suite)
-    return router, suite, opened
+    if baselines and names_routers:
+        raise SuiteError("Baselines are evaluated beside every router. Leave --baselines out, or --router and --decisions.")
+    if overhead and (baselines or names_routers):
+        raise SuiteError(
+            "Only the overhead of a trained router is measured. Leave --overhead and --overhead-rate out, or --router, "
+            "--decisions and --baselines."
+        )
+    if is_trained and allow_stop is not None:
+        raise SuiteError(
+            "A trained router stops if it was trained to. Leave --allow-stop and --no-stop out, or evaluate a suite with "
+            "--baselines, --router or --decisions."
+        )
 
 
-def _is_router_file(target: str) -> bool:
-    """Return whether a target means a file, or the folder of a run, rather than a suite or a run by name."""
-    if target.endswith(".toml"):
-        return False
-    from toolkit.routing.router import router_path
+def _evaluate_trained(
+    target: str,
+    cache: Path | None,
+    runs_dir: Path,
+    split: "Split",
+    alpha: float | None,
+    files: "tuple[Sequence[str], Sequence[Path]]",
+    overhead: bool,
+    overhead_rate: float,
+    trust: bool,
+) -> "Evaluation":
+    """Evaluate and record a trained router beside the routers of the given files."""
+    from toolkit.routing.evaluate import evaluate as run
+    from toolkit.routing.evaluate import record
+    from toolkit.routing.overhead import overhead_of
+    from toolkit.routing.untrained import evaluate_routed, routed_policies
 
-    path = Path(target)
-    in_folder = path.is_dir() and router_path(path) != path
-    is_other_file = path.exists() and not path.is_dir()
-    return target.endswith((".safetensors", ".zip")) or any(mark in target for mark in "/\\") or in_folder or is_other_file
-
-
-def _load(path: Path, cache: Path | None, trust: bool) -> "Router":
-    """Load a router; the command that an error names has the cache that the user names."""
-    from toolkit.routing.router import load_router
-    from toolkit.routing.router_file import UntrustedError
-
-    try:
-        return load_router(path, trust)
-    except UntrustedError as error:
-        raise UntrustedError(error.path, error.reason, cache) from None
-
-
-def _cache_beside(path: Path, suite: str) -> Path | None:
-    """Return the cache of a suite in `cache/` beside the folder of runs, if the usual place has none; else None."""
-    if cache_path(suite, None).exists():
-        return None
-    absolute = path.absolute()
-    folders = [parent.parent / "cache" for parent in absolute.parents if parent.name == "runs"]
-    return next((file for folder in folders if (file := folder / f"{suite}.duckdb").is_file()), None)
-
-
-def _is_suite(target: str, cache: Path | None) -> bool:
-    """Return whether a target names a suite: it is a file, shipped, recorded in the cache, or has a cache of its name."""
-    from toolkit.store import Cache
-    from toolkit.suites.loading import shipped_suites
-
-    if target.endswith(".toml") or target in shipped_suites():
-        return True
-    opened = Cache(cache_path(target, cache))
-    return opened.exists() and (cache is None or target in opened.suites.names())
+    router, suite, opened = open_router(target, cache, runs_dir, split, trust)
+    alpha, trained = float(router.card["alpha"]) if alpha is None else alpha, router.card["settings"]
+    setting = _setting(suite, opened, split, alpha, bool(trained.get("allow_stop")), trained.get("holdout"))
+    router.check_table(setting.table)
+    measured = overhead_of(router, suite, opened, setting.table, split, overhead_rate, again=overhead)
+    routed = _route(setting, files)
+    evaluation, probabilities = run(
+        setting.table,
+        router,
+        split,
+        setting.synthetic,
+        alpha=alpha,
+        overhead=measured,
+        others=routed_policies(setting.table, split, routed),
+    )
+    evaluate_routed(setting, routed)
+    record(opened, suite, setting.table, evaluation, probabilities)
+    return evaluation
 
 
-def _find_run(name: str, cache: Path | None) -> "tuple[RecordedRun, Path]":
-    """Return a recorded run of a name, and the cache that has it.
+def _evaluate_suite(
+    target: str,
+    cache: Path | None,
+    split: "Split",
+    alpha: float | None,
+    allow_stop: bool | None,
+    files: "tuple[Sequence[str], Sequence[Path]]",
+) -> "Evaluation":
+    """Evaluate and record the routers of the given files, or the baselines alone if there are none."""
+    from toolkit.routing.untrained import evaluate_baselines, evaluate_routed
+
+    suite, opened = open_suite(target, cache)
+    train = suite.config.train
+    setting = _setting(
+        suite,
+        opened,
+        split,
+        train.alpha if alpha is None else alpha,
+        train.allow_stop if allow_stop is None else allow_stop,
+        train.holdout,
+    )
+    routed = _route(setting, files)
+    return evaluate_routed(setting, routed)[0] if routed else evaluate_baselines(setting)
+
+
+def _setting(suite: "Suite", cache: "Cache", split: "Split", alpha: float, allow_stop: bool, holdout: str | None) -> "Setting":
+    """Load what is evaluated on.
 
     Raises:
-        PolicyError: No cache has recorded it, or several have.
+        SuiteError: The split has no questions.
     """
-    from toolkit.store import Cache
+    from toolkit.replay.table import load_table
+    from toolkit.routing.untrained import Setting
+    from toolkit.suites.benchmarks import synthetic_benchmarks
 
-    caches = {}
-    names: set[str] = set()
-    for path in [cache] if cache else sorted(cache_folder().glob("*.duckdb")):
-        with contextlib.suppress(*(() if cache else (CacheError,))):  # another cache may be foreign or busy
-            opened = Cache(path)
-            names.update(opened.suites.names())
-            run = opened.runs.get(name)
-            if run:
-                caches[path] = run
-    if len(caches) > 1:
-        listed = ", ".join(map(str, caches))
-        raise PolicyError(f"Several caches have a run {printable(name)}: {listed}. Name one: --cache FILE")
-    if not caches:
-        if not cache and not any(cache_folder().glob("*.duckdb")):
-            raise CacheError(f"There is no cache in {cache_folder()}. Make one: {command('generate', 'SUITE')}")
-        where = f"The cache {cache}" if cache else f"No cache in {cache_folder()}"
-        raise PolicyError(
-            f"{where} has a suite or a run {printable(name)!r}: {did_you_mean(name, names)}. Train a router (toolkit train "
-            "SUITE), or give the file of one."
+    table = load_table(cache, suite, holdout)
+    if not len(table.rows(split)):
+        raise SuiteError(
+            f"The {split} split of suite {suite.name} has no questions. Give it a share under [splits], or more questions."
         )
-    ((path, run),) = caches.items()
-    return run, path
+    return Setting(suite, cache, table, synthetic_benchmarks(suite.config.benchmarks), split, alpha, allow_stop)
 
 
-def _newest(suite: "Suite", cache: "Cache", open_run: "Callable[[RecordedRun], Router]") -> "Router":
-    """Open the newest router of a suite, and say which it is, which are skipped, and which others there are.
+def _route(setting: "Setting", files: "tuple[Sequence[str], Sequence[Path]]") -> "list[Routed]":
+    """Let the routers of the given files decide; those of Python files first."""
+    from toolkit.core.files import content_sha256
+    from toolkit.outcomes.reading import read_table
+    from toolkit.routing.custom import CustomRouter, Routed, load_responses
+    from toolkit.routing.decision_file import COLUMNS, decided_nodes, question_rows
 
-    Raises:
-        PolicyError: There is none that can be evaluated.
-    """
-    from toolkit.routing.run_files import newest_router
-
-    runs = cache.runs.of_suite(suite.name)
-    if not runs:
-        raise PolicyError(
-            f"No router has been trained for suite {suite.name} yet. Train one: "
-            f"{command('train', suite.name, cache=cache.path)}"
-        )
-    router, run, skipped = newest_router(runs, open_run)
-    for name, reason in list(skipped.items())[:MAX_LISTED_RUNS]:
-        typer.echo(f"Skipped {printable(name)}: {reason}", err=True)
-    others = [other.run for other in runs if other.run != run and other.run not in skipped]
-    if others:
-        opened = " that can be opened" if skipped else ""
-        shown = ", ".join(map(printable, others[:MAX_LISTED_RUNS]))
-        more = (
-            f" and {len(others) - MAX_LISTED_RUNS} more (toolkit status {suite.name})" if len(others) > MAX_LISTED_RUNS else ""
-        )
-        typer.echo(f"Evaluating {run}, the newest of {len(others) + 1} runs{opened}; others: {shown}{more}.", err=True)
-    return router
-
-
-def _check_split(router: "Router", suite: "Suite", cache: "Cache", split: "Split") -> None:
-    """Check that a router has not learned from the questions of the split.
-
-    Raises:
-        PolicyError: It has learned from some of them.
-    """
-    trained_on = UUID(router.card["suite_key"])
-    learned = cache.runs.training_questions(trained_on, suite.key, split) if trained_on != suite.key and split == "test" else 0
-    if learned:
-        raise PolicyError(
-            f"The router {router.card['run']} has learned from {learned} of the {split} questions: it was trained before the "
-            f"splits of suite {suite.name} changed. Train one for the suite as it is: "
-            f"{command('train', suite.name, cache=cache.path)}"
-        )
-
-
-def _note_change(router: "Router", suite: "Suite") -> None:
-    """Say so if a router's suite has changed since it was trained."""
-    if UUID(router.card["suite_key"]) != suite.key:
-        typer.echo(
-            f"The suite {suite.name} has changed since {router.card['run']} was trained (rates, metrics, splits or questions); "
-            "the router is evaluated on the suite as it is now.",
-            err=True,
-        )
+    references, tables = files
+    suite, cache, table, _, split, alpha, allow_stop = setting
+    routers = [CustomRouter(reference) for reference in references]
+    placed = {path: [(row.place, row.values) for row in read_table(path, COLUMNS).rows] for path in tables}
+    responses = load_responses(cache, suite, table.rows(split)) if routers else {}
+    routed = [router.route(table, split, [alpha], allow_stop, responses)[alpha] for router in routers]
+    known = question_rows(cache, suite) if placed else {}
+    for path, rows in placed.items():
+        nodes = decided_nodes(table, split, rows, known, allow_stop, str(path))
+        routed.append(Routed(name=path.name, path=path, sha256=content_sha256(path), nodes=nodes))
+    return routed

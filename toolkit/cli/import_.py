@@ -49,6 +49,15 @@ RateOption = Annotated[
         show_default=False,
     ),
 ]
+CurrencyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CODE",
+        help="With a table: the currency of its costs, e.g. USD, so that results also show prices. Rates are then prices of "
+        "single tokens: 1e-5, not 10 per million. Default: as before, at first none.",
+        show_default=False,
+    ),
+]
 IncompleteOption = Annotated[
     Incomplete | None,
     typer.Option(
@@ -73,6 +82,7 @@ def import_(
         str | None, typer.Option(help="With a table: name of the suite that its results are added to.", show_default=False)
     ] = None,
     rate: RateOption = None,
+    currency: CurrencyOption = None,
     incomplete: IncompleteOption = None,
     prefer: PreferOption = None,
     clip: Annotated[bool, typer.Option("--clip", help="With a table: clip scores to [0, 1] instead of refusing them.")] = False,
@@ -101,13 +111,15 @@ def import_(
         target = Cache(cache_path(suite, cache))
         folder = Workspace.beside(target.path).downloads
         rates = _parse_rates(rate or [])
-        plan = plan_import(source, suite, target, folder, rates=rates, incomplete=incomplete, prefer=prefer, clip=clip)
+        plan = plan_import(
+            source, suite, target, folder, rates=rates, incomplete=incomplete, prefer=prefer, clip=clip, currency=currency
+        )
         _import_table(plan, source, target)
         return
-    if suite or rate or incomplete or clip:
+    if suite or rate or currency is not None or incomplete or clip:
         raise SuiteError(
-            f"--suite, --rate, --incomplete and --clip are for tables of results, whose names end in {', '.join(FORMATS)}; "
-            f"{source} is none."
+            f"--suite, --rate, --currency, --incomplete and --clip are for tables of results, whose names end in "
+            f"{', '.join(FORMATS)}; {source} is none."
         )
     if not cache:
         raise SuiteError("Name the cache to import into: --cache FILE")

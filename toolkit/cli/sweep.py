@@ -29,11 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from toolkit.replay.table import TransitionTable
+    from toolkit.routing.policies import Policy
+    from toolkit.routing.router import Router
     from toolkit.routing.sweep import SweepRun
+    from toolkit.routing.sweep_metrics import Scores
     from toolkit.store import Cache
     from toolkit.suites.config import TrainConfig
     from toolkit.suites.suite import Split, Suite
 
+SPLITS: "tuple[Split, ...]" = ("train", "validation", "test")
+"""The splits that a sweep needs which chooses an alpha."""
 AlphasOption = Annotated[
     str,
     typer.Option("--alphas", help="Comma-separated prices of cost; auto spreads them evenly over what predictors spend."),
@@ -46,12 +51,30 @@ ConditionedOption = Annotated[
     bool, typer.Option("--conditioned", help="Train one router per seed, which observes alpha, for all alphas.")
 ]
 ProcessesOption = Annotated[int, typer.Option("--processes", help="Processes side by side; 0 for one per core.", min=0)]
-GreedyOption = Annotated[
-    bool, typer.Option("--greedy", help="Report the greedy routers, which take their most probable action.")
+SampledOption = Annotated[
+    bool, typer.Option("--sampled", help="Report routers that sample their actions instead of taking the most probable one.")
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-cost",
+        help="Also choose, on the validation split, the alpha that spends most within this mean cost of a question.",
+        min=0,
+        show_default=False,
+    ),
+]
+RouterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--router",
+        metavar="FILE:NAME",
+        help="Also evaluate a router of yours at every alpha; its file is executed. Can be repeated.",
+        show_default=False,
+    ),
 ]
 ByBenchmarkOption = Annotated[
     bool,
-    typer.Option("--by-benchmark", help="Also compare with every baseline by benchmark, with 95% intervals over questions."),
+    typer.Option("--by-benchmark", help="Also compare with every baseline by benchmark, with 95% intervals."),
 ]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="File for a cost-quality plot: .pdf, .svg or .png.", show_default=False)
@@ -71,7 +94,9 @@ def sweep(
     conditioned: ConditionedOption = False,
     processes: ProcessesOption = 0,
     runs_dir: RunsDirOption = Path("runs"),
-    greedy: GreedyOption = False,
+    sampled: SampledOption = False,
+    budget_cost: BudgetOption = None,
+    router: RouterOption = None,
     by_benchmark: ByBenchmarkOption = False,
     plot: PlotOption = None,
     format: FormatOption = Format.TABLE,
@@ -80,51 +105,103 @@ def sweep(
     """Train and evaluate a router for each alpha and seed. If repeated, the command trains only what is missing.
 
     Example: toolkit sweep quickstart --alphas 0,0.05,0.1,0.2 --seeds 3 --plot frontier.png
+
+    Example: toolkit sweep quickstart --budget-cost 1.5
     """
-    from toolkit.replay.exact import curve, frontier
-    from toolkit.report.plots import cost_quality
-    from toolkit.report.sweep import render, render_by_benchmark
+    from toolkit.report.sweep import budget_sentence, rows
+    from toolkit.report.sweep_benchmarks import render_by_benchmark
     from toolkit.report.tables import write
-    from toolkit.routing.aiq import areas, fixed_range
     from toolkit.routing.alphas import parse_alphas
-    from toolkit.routing.sweep import by_alpha, collapses, plan_runs
-    from toolkit.routing.train import run_name
+    from toolkit.routing.sweep import affordable_alpha, by_alpha, plan_runs, routers_by_alpha
     from toolkit.suites.benchmarks import synthetic_benchmarks
 
     prices = parse_alphas(alphas)
-    if by_benchmark and (format != Format.TABLE or output):
-        raise SuiteError("The comparison by benchmark is text only. Leave --by-benchmark out, or --format and --output.")
-    _check_files(runs_dir, plot, output)
+    _check_files(runs_dir, plot, output, by_benchmark, format)
     n_processes = processes or os.cpu_count() or 1
     if n_processes > 1:
         prepare()
     resolved, opened = open_suite(suite, cache)
     config = train_config(resolved, settings, algorithm=algorithm, allow_stop=allow_stop, holdout=holdout)
-    table = _load_table(resolved, opened, config)
+    table = _load_table(resolved, opened, config, ("train", "test") if budget_cost is None else SPLITS)
     runs = plan_runs(resolved, config, prices or _auto_alphas(table, config), seeds, runs_dir, conditioned)
     synthetic = synthetic_benchmarks(resolved.config.benchmarks)
+    others = _others(router or [], resolved, opened, table, synthetic, runs)
     _train(resolved, opened, table, runs, synthetic, n_processes)
-    rows, router = table.rows("test"), "router (greedy)" if greedy else "router"
-    names = [run_name(resolved, run.config, run.seed) for run in runs]
-    points, oracle = opened.runs.sweep_points(names), curve(table, rows, frontier(table, rows, config.allow_stop))
-    cheapest, highest = fixed_range(table, rows, config.allow_stop)
+    routers = routers_by_alpha(runs)
+    scores = _scores(resolved, opened, table, config, routers, sampled, others)
+    choice = None if budget_cost is None else affordable_alpha(routers, table, budget_cost, sampled)
     if plot:
-        cost_quality(points, oracle, cheapest, highest, table.models, plot, router, config.algorithm)
+        _plot(scores, table, config, plot)
     if format != Format.TABLE or output:
-        write([point._asdict() for point in points], format, output)
+        write(rows(scores, budget_cost is not None, choice), format, output)
         return
-    aiq = areas(points, oracle, cheapest, highest, router)
-    typer.echo(render(runs, points, len(rows), aiq, collapses(opened, names, router), router))
+    _show(scores, resolved, opened, runs)
+    if budget_cost is not None:
+        typer.echo("\n" + budget_sentence(scores, budget_cost, choice))
     if by_benchmark:
-        typer.echo("\n" + render_by_benchmark(by_alpha(runs, table, synthetic, greedy)))
+        typer.echo("\n" + render_by_benchmark(by_alpha(routers, table, synthetic, sampled)))
     if plot:
         typer.echo(f"Plot: {plot}")
 
 
-def _check_files(runs_dir: Path, plot: Path | None, output: Path | None) -> None:
+def _scores(
+    suite: "Suite",
+    cache: "Cache",
+    table: "TransitionTable",
+    config: "TrainConfig",
+    routers: "Mapping[float, Sequence[Router]]",
+    sampled: bool,
+    others: "Mapping[float, Mapping[str, Policy]]",
+) -> "Scores":
+    from toolkit.replay.costs import money_of
+    from toolkit.routing.sweep_metrics import scores_of
+    from toolkit.routing.swept import swept
+
+    money = money_of(suite.config.currency, cache.suites.cost_unit(suite.key))
+    return scores_of(swept(table, routers, "test", config.allow_stop, sampled, others), money)
+
+
+def _others(
+    references: "Sequence[str]",
+    suite: "Suite",
+    cache: "Cache",
+    table: "TransitionTable",
+    synthetic: "Mapping[str, bool]",
+    runs: "Sequence[SweepRun]",
+) -> "dict[float, dict[str, Policy]]":
+    """Evaluate and record routers of the user's at every alpha of a sweep, before anything is trained."""
+    from toolkit.routing.custom import CustomRouter
+    from toolkit.routing.untrained import Setting, sweep_routed
+
+    setting = Setting(suite, cache, table, synthetic, "test", alpha=0.0, allow_stop=runs[0].config.allow_stop)
+    alphas = list(dict.fromkeys(alpha for run in runs for alpha in run.alphas))
+    return sweep_routed(setting, [CustomRouter(reference) for reference in references], alphas) if references else {}
+
+
+def _show(scores: "Scores", suite: "Suite", cache: "Cache", runs: "Sequence[SweepRun]") -> None:
+    from toolkit.report.sweep import render
+    from toolkit.routing.sweep import collapses
+    from toolkit.routing.train import run_name
+
+    names = [run_name(suite, run.config, run.seed) for run in runs]
+    typer.echo(render(scores, collapses(cache, names, scores.swept.router), len(runs), runs[0].config.algorithm))
+
+
+def _plot(scores: "Scores", table: "TransitionTable", config: "TrainConfig", path: Path) -> None:
+    from toolkit.replay.exact import curve, frontier
+    from toolkit.report.plots import cost_quality
+
+    rows = table.rows("test")
+    oracle = curve(table, rows, frontier(table, rows, config.allow_stop))
+    cost_quality(scores, oracle, table.models, path, config.algorithm)
+
+
+def _check_files(runs_dir: Path, plot: Path | None, output: Path | None, by_benchmark: bool, format: Format) -> None:
     """Check what the sweep is to write, before any training."""
     from toolkit.report.output import check_folder, check_plot
 
+    if by_benchmark and (format != Format.TABLE or output):
+        raise SuiteError("The comparison by benchmark is text only. Leave --by-benchmark out, or --format and --output.")
     check_folder(runs_dir, "--runs-dir")
     if plot:
         check_plot(plot)
@@ -141,18 +218,17 @@ def _auto_alphas(table: "TransitionTable", config: "TrainConfig") -> list[float]
     return alphas
 
 
-def _load_table(suite: "Suite", cache: "Cache", config: "TrainConfig") -> "TransitionTable":
+def _load_table(suite: "Suite", cache: "Cache", config: "TrainConfig", splits: "Sequence[Split]") -> "TransitionTable":
     """Load the table of a sweep.
 
     Raises:
-        SuiteError: There are no questions to train or to evaluate on, or there is no such algorithm.
+        SuiteError: One of the splits that the sweep needs has no questions, or there is no such algorithm.
     """
     from toolkit.replay.table import load_table
     from toolkit.routing.evaluate import check_names
     from toolkit.routing.train import settings_of
 
     table = load_table(cache, suite, config.holdout)
-    splits: tuple[Split, Split] = ("train", "test")
     for split in splits:
         if not len(table.rows(split)):
             held_out = f" when {config.holdout} is held out" if config.holdout else ""

@@ -76,7 +76,13 @@ def recorded_results(suite: Suite, rows: Iterable[Mapping[str, Any]]) -> Results
 
 
 def build_suite(
-    results: Results, name: str, recorded: Suite | None, rates: Rates, incomplete: Incomplete | None, workspace: Workspace
+    results: Results,
+    name: str,
+    recorded: Suite | None,
+    rates: Rates,
+    incomplete: Incomplete | None,
+    workspace: Workspace,
+    currency: str | None = None,
 ) -> Suite:
     """Build the suite of results; models, benchmarks and questions have the order of the results.
 
@@ -87,6 +93,7 @@ def build_suite(
         rates: Prices of every model.
         incomplete: What training does with questions that lack a response; default: as recorded, else `refuse`.
         workspace: The folder of downloads.
+        currency: Currency of the costs and rates; default: as recorded.
 
     Raises:
         BenchmarkError: A suite cannot have such results.
@@ -103,8 +110,10 @@ def build_suite(
             BenchmarkConfig(name=benchmark, imported=True) for benchmark in dict.fromkeys(item[0] for item in results.questions)
         ),
     }
+    changes |= {"incomplete": incomplete} if incomplete else {}
+    changes |= {"currency": currency} if currency is not None else {}
     try:
-        config = SuiteConfig.model_validate(base | changes | ({"incomplete": incomplete} if incomplete else {}))
+        config = SuiteConfig.model_validate(base | changes)
     except ValidationError as error:
         lines = "; ".join(mistakes(error, "suite", SuiteConfig.model_fields))
         raise BenchmarkError(f"The table cannot be a suite: {lines}.") from None
@@ -133,6 +142,19 @@ def _question(item: Item, text: QuestionText, config: SuiteConfig) -> Question:
         metric=METRIC,
         split=text.split or split_of(text.question, config.splits),
     )
+
+
+def check_currency(results: Results, rates: Rates) -> None:
+    """Check that what is to be a currency prices something: tokens that all cost 1 are no money.
+
+    Raises:
+        SuiteError: The results have tokens, and no model has a rate.
+    """
+    if _priced_by_tokens(results) and all(rates[model] == UNPRICED for model in results.models):
+        raise SuiteError(
+            "--currency says what costs and rates are in, and this table gives tokens without any rate. Add the prices of a "
+            f"single prompt token and completion token: --rate '{results.models[0]}=IN,OUT'"
+        )
 
 
 def prices(results: Results, ours: Results, recorded: Suite | None, rates: Rates, source: str) -> Rates:

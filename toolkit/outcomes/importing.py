@@ -17,6 +17,7 @@ from toolkit.outcomes.imported_suite import (
     Rates,
     build_suite,
     cells,
+    check_currency,
     check_suite_name,
     observed_texts,
     prices,
@@ -103,6 +104,7 @@ def import_results(
     incomplete: Incomplete | None = None,
     prefer: Prefer | None = None,
     clip: bool = False,
+    currency: str | None = None,
     progress: Progress | None = None,
     encode: Encode | None = None,
 ) -> ImportSummary:
@@ -117,6 +119,7 @@ def import_results(
         incomplete: What training does with questions that lack a response; default: as the suite has it, else `refuse`.
         prefer: Whose value to keep if the cache has another one for the same cell.
         clip: Whether to clip scores to [0, 1].
+        currency: Currency of the costs, and of the rates of a single token; default: as the suite has it, else none.
         progress: Is told of the progress.
         encode: Embeds texts; default: the suite's encoder.
 
@@ -126,7 +129,9 @@ def import_results(
         SuiteError: The name cannot be that of an imported suite.
         KeyboardInterrupt: The progress says to stop; the cache is as it was.
     """
-    plan = plan_import(path, name, cache, downloads, rates=rates, incomplete=incomplete, prefer=prefer, clip=clip)
+    plan = plan_import(
+        path, name, cache, downloads, rates=rates, incomplete=incomplete, prefer=prefer, clip=clip, currency=currency
+    )
     encode = encode or SuiteEncoder(plan.suite, Workspace(Path.cwd(), downloads))
     return run_import(plan, cache, encode, progress)
 
@@ -141,6 +146,7 @@ def plan_import(
     incomplete: Incomplete | None = None,
     prefer: Prefer | None = None,
     clip: bool = False,
+    currency: str | None = None,
 ) -> Import:
     """Read a table, check it, and add it to what the cache has; nothing is written. See `import_results`."""
     check_suite_name(name)
@@ -153,7 +159,9 @@ def plan_import(
         ours = recorded_results(recorded, iterate_rows(cache.query("imported_results", suite=recorded.key)))
     results, changes = merge(ours, new, prefer, str(path), str(cache.path))
     all_rates = prices(results, ours, recorded, rates or {}, str(path))
-    suite = build_suite(results, name, recorded, all_rates, incomplete, Workspace(Path.cwd(), downloads))
+    if currency is not None:
+        check_currency(results, all_rates)
+    suite = build_suite(results, name, recorded, all_rates, incomplete, Workspace(Path.cwd(), downloads), currency)
     texts = observed_texts(suite, results)
     return Import(
         suite=suite,

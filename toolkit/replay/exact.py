@@ -88,6 +88,12 @@ def path_shares(table: TransitionTable, probabilities: Floats) -> Floats:
     return np.concatenate([*stopped, reached], axis=1)
 
 
+def most_probable(probabilities: Floats) -> Floats:
+    """Put all probability on the most probable action, like a greedy router."""
+    greedy: Floats = np.eye(probabilities.shape[-1])[probabilities.argmax(-1)]
+    return greedy
+
+
 def outcome(table: TransitionTable, rows: Ints, shares: Floats) -> Outcome:
     """Return the expected outcome of a policy on each row, `(rows,)`, given the probability of each end, `(rows, ends)`."""
     at = ends(table, allow_stop=shares.shape[1] == table.quality.shape[1])

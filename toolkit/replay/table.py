@@ -102,6 +102,35 @@ class TransitionTable:
         """Return the rows of a split."""
         return np.flatnonzero(self.split == split)
 
+    def question_embeddings(self, rows: Ints) -> npt.NDArray[np.float32]:
+        """Return the embeddings of the questions of some rows, `(rows, dimensions)`."""
+        embeddings: npt.NDArray[np.float32] = self.vectors[self.texts[rows, 0, 0]]
+        return embeddings
+
+    @property
+    def leaves(self) -> Ints:
+        """The nodes at which complete paths end, `(M ** L,)`: columns of `quality` and `cost`."""
+        level = tree.level(self.n_models, self.horizon)
+        return np.arange(level.start, level.stop)
+
+    def path(self, node: int) -> tuple[str, ...]:
+        """Return the names of the models on the path to a node, in order."""
+        return tuple(self.models[action] for action in tree.path_of(node, self.n_models))
+
+    def subset(self, rows: Ints) -> "TransitionTable":
+        """Return the table of some rows, with no text or embedding of any other."""
+        texts, index = np.unique(np.append(0, self.texts[rows]), return_inverse=True)  # 0 stands for no text
+        return replace(
+            self,
+            benchmark=self.benchmark[rows],
+            split=self.split[rows],
+            quality=self.quality[rows],
+            hop_cost=self.hop_cost[rows],
+            vectors=self.vectors[texts],
+            texts=index[1:].reshape(len(rows), *self.texts.shape[1:]).astype(np.int32),
+            questions=tuple(self.questions[row] for row in rows) if self.questions else (),
+        )
+
     def hold_out(self, benchmark: str) -> "TransitionTable":
         """Return the table with one benchmark left out of training: its rows alone are the test split.
 
@@ -115,7 +144,7 @@ class TransitionTable:
 
     def path_name(self, node: int) -> str:
         """Return the path to a node as text, e.g. `a > b`; the root's is `abstained`."""
-        return " > ".join(self.models[action] for action in tree.path_of(node, self.n_models)) or ABSTAINED
+        return " > ".join(self.path(node)) or ABSTAINED
 
 
 def cached_on_table(

@@ -6,8 +6,10 @@ from math import isnan
 from toolkit.core.text import printable
 from toolkit.replay.table import ABSTAINED
 from toolkit.report.tables import aligned, count, format_number
-from toolkit.routing.evaluate import COLLAPSE_SHARE, OVERALL, OVERALL_QUESTIONS, Evaluation, Result
+from toolkit.routing.baselines import registered_baselines
+from toolkit.routing.evaluate import COLLAPSE_SHARE, ORACLE, OVERALL, OVERALL_QUESTIONS, Evaluation, Result
 from toolkit.routing.overhead import Overhead
+from toolkit.routing.policies import ROUTER, SAMPLED
 from toolkit.routing.statistics import Estimate
 
 MIN_QUESTIONS = 30
@@ -28,7 +30,8 @@ _MEASURES: tuple[tuple[str, Callable[[Result], Estimate]], ...] = (
 
 def render(evaluation: Evaluation) -> str:
     """Lay out an evaluation: overall with intervals, then R, Q and C by benchmark, most frequent paths, and a verdict."""
-    questions = evaluation.result("router").questions
+    questions = evaluation.result(evaluation.reference).questions
+    verdict = _verdict(evaluation) if evaluation.reference == ROUTER else _baselines_verdict(evaluation)
     parts = [
         f"Run {evaluation.run}, {evaluation.split} split: {count(questions, 'question')}, "
         f"{count(len(evaluation.benchmarks), 'benchmark')}, alpha = {evaluation.alpha:g}.",
@@ -39,7 +42,7 @@ def render(evaluation: Evaluation) -> str:
         *(_by_benchmark(evaluation, title, measure) for title, measure in _MEASURES),
         _paths(evaluation),
         *([_overhead(evaluation.overhead)] if evaluation.overhead else []),
-        _verdict(evaluation),
+        verdict,
     ]
     return "\n\n".join(parts)
 
@@ -72,7 +75,7 @@ def _averages(evaluation: Evaluation) -> tuple[str, ...]:
 
 def _few_questions(evaluation: Evaluation) -> str:
     """Name the benchmarks without questions, and those of one question, which have no interval of their own."""
-    single = [name for name in evaluation.benchmarks if evaluation.result("router", name).questions == 1]
+    single = [name for name in evaluation.benchmarks if evaluation.result(evaluation.reference, name).questions == 1]
     lines = []
     if evaluation.without_questions:
         lines.append(f"Without {evaluation.split} questions, and so in no average: {_names(evaluation.without_questions)}.")
@@ -84,36 +87,43 @@ def _few_questions(evaluation: Evaluation) -> str:
     return "".join(f"\n{line}" for line in lines)
 
 
+def _predictors(evaluation: Evaluation) -> list[str]:
+    """Return the baselines that decide by the question alone, if there is no router."""
+    names = [baseline.name for baseline in registered_baselines() if baseline.question_only]
+    return [] if evaluation.routers else [name for name in names if name in evaluation.policies]
+
+
 def _names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:MAX_NAMES])
     return printable(shown + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""))
 
 
 def _overall(evaluation: Evaluation, average: str) -> str:
-    rows = []
+    rows, with_router = [], evaluation.reference == ROUTER
     for policy in _shown_policies(evaluation):
         result = evaluation.result(policy, average)
-        lead = "" if policy == "router" else with_interval(result.lead)
+        lead = "" if policy == evaluation.reference else with_interval(result.lead if with_router else _negated(result.lead))
         rows.append([_label(evaluation, policy), *map(with_interval, (result.quality, result.cost, result.reward)), lead])
-    return aligned([average, "Q", "C", "R", "router's R is ahead by"], rows)
+    lead = "router's R is ahead by" if with_router else f"R above that of the {evaluation.reference}"
+    return aligned([average, "Q", "C", "R", lead], rows)
 
 
 def _by_benchmark(evaluation: Evaluation, title: str, measure: Callable[[Result], Estimate]) -> str:
     benchmarks = evaluation.benchmarks
-    routers = [evaluation.result("router", benchmark) for benchmark in benchmarks]
-    headings = [router.benchmark + "*" * router.synthetic for router in routers]
+    results = [evaluation.result(evaluation.reference, benchmark) for benchmark in benchmarks]
+    headings = [result.benchmark + "*" * result.synthetic for result in results]
     rows = [
         [policy, *(_with_half_width(measure(evaluation.result(policy, benchmark))) for benchmark in benchmarks)]
         for policy in _shown_policies(evaluation)
     ]
-    rows.append(["questions", *(str(router.questions) for router in routers)])
-    note = "\n* synthetic questions" if any(router.synthetic for router in routers) else ""
+    rows.append(["questions", *(str(result.questions) for result in results)])
+    note = "\n* synthetic questions" if any(result.synthetic for result in results) else ""
     return aligned([title, *headings], rows) + note
 
 
 def _paths(evaluation: Evaluation) -> str:
     rows = []
-    for policy in ("router", "router (greedy)", "oracle"):
+    for policy in (*evaluation.routers, *_predictors(evaluation), ORACLE):
         shares = list(evaluation.result(policy).paths.items())[:MAX_PATHS]
         rows.append([policy, ", ".join(f"{path} {share:.0%}" for path, share in shares)])
     note = f"\n{ABSTAINED}: stopped before any model responded, Q = C = 0"
@@ -133,7 +143,7 @@ def _overhead(overhead: Overhead) -> str:
 
 
 def _verdict(evaluation: Evaluation) -> str:
-    router = evaluation.result("router")
+    router = evaluation.result(ROUTER)
     if router.questions < MIN_QUESTIONS:
         return f"Only {count(router.questions, 'question')}: too few to say which policy is better."
     model = evaluation.result("best model")
@@ -146,14 +156,34 @@ def _verdict(evaluation: Evaluation) -> str:
         f"The router {'; '.join(standings)}.",
         f"The probability that it improves on {evaluation.best_model} on a question is {with_interval(model.improvement)}, "
         "counting ties as half.",
+        f"Of the gap in R between the best fixed path and the oracle, it recovers {with_interval(router.gap_recovered)}.",
     ]
-    greedy_lead = evaluation.result("router (greedy)").lead
-    if greedy_lead.high < 0:
-        sentences.append(f"The greedy router's R is {format_number(-greedy_lead.mean)} higher than that of the sampled one.")
+    for policy in evaluation.routers[1:]:
+        name = "the same router with sampled actions" if policy == SAMPLED else policy
+        sentences.append(f"It {_standing(evaluation.result(policy).lead)} {name}.")
     path, share = next(iter(router.paths.items()))
     if share > COLLAPSE_SHARE:
         sentences.append(f"The router has collapsed: {share:.0%} of its questions take {path}.")
     return printable(" ".join(sentences))
+
+
+def _baselines_verdict(evaluation: Evaluation) -> str:
+    """Say which baseline that decides by the question alone has the highest reward, and how it compares."""
+    questions, predictors = evaluation.result(evaluation.reference).questions, _predictors(evaluation)
+    if questions < MIN_QUESTIONS:
+        return f"Only {count(questions, 'question')}: too few to say which policy is better."
+    if not predictors:
+        return f"The best fixed path is {printable(evaluation.best_fixed_path)}."
+    best = max((evaluation.result(name) for name in predictors), key=lambda result: result.reward.mean)
+    return printable(
+        f"Of the baselines that decide by the question alone, {best.policy} has the highest R, {with_interval(best.reward)}. "
+        f"It {_standing(_negated(best.lead))} the best fixed path, {evaluation.best_fixed_path}, and recovers "
+        f"{with_interval(best.gap_recovered)} of the gap in R between that path and the oracle."
+    )
+
+
+def _negated(lead: Estimate) -> Estimate:
+    return Estimate(-lead.mean, -lead.high, -lead.low)
 
 
 def _standing(lead: Estimate) -> str:
@@ -161,5 +191,5 @@ def _standing(lead: Estimate) -> str:
     if lead.low > 0:
         return f"is better by {with_interval(lead)} than"
     if lead.high < 0:
-        return f"is worse by {with_interval(Estimate(-lead.mean, -lead.high, -lead.low))} than"
+        return f"is worse by {with_interval(_negated(lead))} than"
     return f"is not significantly different ({with_interval(lead)}) from"

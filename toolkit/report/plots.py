@@ -1,7 +1,7 @@
 """Plots cost and quality of routers and baselines."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ from toolkit.core.text import printable
 from toolkit.replay.exact import Curve, Outcome
 from toolkit.routing.aiq import hull
 from toolkit.routing.baselines import registered_baselines
-from toolkit.store import SweepPoint
+from toolkit.routing.policies import SAMPLED
+from toolkit.routing.sweep_metrics import Point, PolicyMetrics, Scores
+from toolkit.routing.swept import Swept
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -28,7 +30,7 @@ INTERPOLATED = 50
 LABEL_PLACES = (((6, -11), "left"), ((-6, 6), "right"), ((6, -22), "left"), ((-6, 17), "right"))
 """Where the label of a point may be, in points from it, and its horizontal alignment; the first free place is used."""
 MAX_MODELS = 12
-"""Models that are drawn with a marker of their own."""
+"""Models that are shown with a marker of their own."""
 DATES = {"pdf": "CreationDate", "svg": "Date"}
 """The date in a file's metadata, by format; it is left out, so that equal data give equal files."""
 MAX_LABELS = 8
@@ -49,13 +51,10 @@ SETTINGS = {
 
 
 def cost_quality(
-    points: Sequence[SweepPoint],
+    scores: Scores,
     oracle: Curve,
-    cheapest: Outcome,
-    highest: float,
     models: Sequence[str],
     path: Path,
-    router: str = "router",
     algorithm: str = "router",
 ) -> None:
     """Draw a sweep on the test split: fixed paths, models, and what routers and the oracle reach by mixing their points.
@@ -64,13 +63,11 @@ def cost_quality(
     random on each question, and the cheapest fixed path is a point of every router. So no router is above the oracle.
 
     Args:
-        points: The scores of every policy at every alpha.
+        scores: The figures of the sweep. Lines go from its cheapest fixed path to the cost of its most expensive one; of the
+            fitted baselines, those with the highest AIQ are shown.
         oracle: The oracle on the same split.
-        cheapest: The cheapest fixed path, `(1,)`.
-        highest: The cost of the most expensive fixed path, to which lines are drawn.
         models: Names of the pool.
         path: The file to write; its suffix is the format.
-        router: The policy to draw as the learned one: `router`, or `router (greedy)`.
         algorithm: What the learned router is called.
     """
     import matplotlib
@@ -78,31 +75,49 @@ def cost_quality(
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    kind = path.suffix[1:].lower()
+    kind, swept, points = path.suffix[1:].lower(), scores.swept, scores.points
     with plt.rc_context(SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # such a name is drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # such a name is shown as boxes
         figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
         legend: dict[str, Any] = {**_draw_fixed_paths(axes, points, models)}
+        cheapest, highest = _range(swept)
         legend["oracle (hindsight)"] = _draw_mixtures(axes, [oracle.outcome, cheapest], highest, "0.35", (0, (1, 1)))
-        policies = [router, *(baseline.name for baseline in registered_baselines() if baseline.question_only)]
-        for policy, style in zip(policies, cycle(ROUTER_STYLES), strict=False):
+        name, zero_router = list(swept.zero_routers.items())[-1]  # of fixed paths, whose points the oracle has, too
+        means = Outcome(zero_router.macro.quality.mean, zero_router.macro.cost.mean)
+        legend[name] = _draw_mixtures(axes, [means, cheapest], highest, "0.6", (0, (6, 2)))
+        routers = [swept.router, *swept.others]
+        shown = [*routers, *best_baselines(scores.metrics)][: max(len(ROUTER_STYLES), len(routers))]
+        for policy, style in zip(shown, cycle(ROUTER_STYLES), strict=False):
             line = sorted((point for point in points if point.policy == policy), key=lambda point: point.alpha)
-            if line:
-                label = algorithm + " (greedy)" * policy.endswith("(greedy)") if policy == router else policy
-                legend[label] = _draw_router(axes, line, cheapest, highest, style)
+            label = algorithm + " (sampled)" * (policy == SAMPLED) if policy == swept.router else policy
+            legend[label] = _draw_router(axes, line, cheapest, highest, style)
         axes.set_xlabel("mean cost C of a question, in cost units")
         axes.set_ylabel("mean quality Q")
         labels = [_drawable(label) for label in legend]
-        notes = "Lines: what mixtures of points reach.\nBars: 95% intervals over questions."
+        over = "questions, seeds" if swept.seeds > 1 else "questions"
+        notes = f"Lines: what mixtures of points reach.\nBars: 95% intervals over {over}."
         place = {"loc": "outside right upper", "alignment": "left"}
         figure.legend(legend.values(), labels, title=notes, title_fontsize="x-small", fontsize="small", frameon=False, **place)
-        _label_alphas(figure, axes, [point for point in points if point.policy == router])
+        _label_alphas(figure, axes, [point for point in points if point.policy == swept.router])
         with atomic_path(path) as draft:
             figure.savefig(draft, format=kind, dpi=150, metadata={DATES[kind]: None} if kind in DATES else None)
         plt.close(figure)
 
 
-def _draw_fixed_paths(axes: "Axes", points: Sequence[SweepPoint], models: Sequence[str]) -> dict[str, "Artist"]:
+def best_baselines(metrics: Mapping[str, PolicyMetrics]) -> list[str]:
+    """Return the fitted baselines with the highest AIQ, as many as there are styles for, in the order of the results."""
+    fitted = [baseline.name for baseline in registered_baselines() if baseline.fitted and baseline.name in metrics]
+    best = sorted(fitted, key=lambda name: -metrics[name].aiq.mean)[: len(ROUTER_STYLES) - 1]
+    return [name for name in fitted if name in best]
+
+
+def _range(swept: Swept) -> tuple[Outcome, float]:
+    """Return the cheapest fixed path, `(1,)`, and the cost of the most expensive one."""
+    quality, cost = swept.range.macro.quality.mean, swept.range.macro.cost.mean
+    return Outcome(quality=quality[:1], cost=cost[:1]), float(cost[1])
+
+
+def _draw_fixed_paths(axes: "Axes", points: Sequence[Point], models: Sequence[str]) -> dict[str, "Artist"]:
     """Draw each model, and paths of several hops; return what stands for them in the legend."""
     fixed = {
         point.policy: point
@@ -112,23 +127,22 @@ def _draw_fixed_paths(axes: "Axes", points: Sequence[SweepPoint], models: Sequen
     several = [point for point in fixed.values() if point.policy not in models]
     handles: dict[str, Artist] = {}
     if several:
-        costs, qualities = [point.cost for point in several], [point.quality for point in several]
+        costs, qualities = [point.cost.mean for point in several], [point.quality.mean for point in several]
         handles["fixed paths"] = axes.scatter(costs, qualities, s=8, color="0.75", zorder=1)
     for model, marker in zip(models[:MAX_MODELS], cycle(MODEL_MARKERS), strict=False):
         if model in fixed:
-            place = fixed[model].cost, fixed[model].quality
+            place = fixed[model].cost.mean, fixed[model].quality.mean
             handles[model] = axes.scatter(*place, marker=marker, s=40, color="0.3", facecolor="none", zorder=4)
     return handles
 
 
 def _draw_router(
-    axes: "Axes", line: Sequence[SweepPoint], cheapest: Outcome, highest: float, style: Style
+    axes: "Axes", line: Sequence[Point], cheapest: Outcome, highest: float, style: Style
 ) -> "tuple[Artist, Artist]":
     """Draw a router: its points with their intervals, and what mixtures of them reach."""
     color, dashes, marker = style
-    quality, cost, low, high = (
-        np.array([getattr(point, name) for point in line]) for name in ("quality", "cost", "quality_low", "quality_high")
-    )
+    quality, low, high = np.array([point.quality for point in line]).T
+    cost = np.array([point.cost.mean for point in line])
     axes.errorbar(
         cost,
         quality,
@@ -151,7 +165,7 @@ def _draw_mixtures(axes: "Axes", outcomes: Sequence[Outcome], highest: float, co
     return handle
 
 
-def _label_alphas(figure: "Figure", axes: "Axes", points: Sequence[SweepPoint]) -> None:
+def _label_alphas(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> None:
     """Label points with their alpha, from both ends of the range inwards, where a label covers no line, point or label."""
     figure.draw_without_rendering()
     paths = [line.get_path().interpolated(INTERPOLATED) for line in axes.lines]
@@ -162,7 +176,7 @@ def _label_alphas(figure: "Figure", axes: "Axes", points: Sequence[SweepPoint]) 
     for point in (ordered[n] for n in sorted(steps, key=lambda n: min(n, len(ordered) - 1 - n))):
         for offset, alignment in LABEL_PLACES:
             label = axes.annotate(
-                f"\u03b1 = {point.alpha:.3g}", (point.cost, point.quality), offset, textcoords="offset points",
+                f"\u03b1 = {point.alpha:.3g}", (point.cost.mean, point.quality.mean), offset, textcoords="offset points",
                 fontsize="x-small", horizontalalignment=alignment,
             )  # fmt: skip
             box = label.get_window_extent().padded(3)

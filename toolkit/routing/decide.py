@@ -53,9 +53,3 @@ def _decide(algorithm: BaseAlgorithm, observer: Observer, rows: Ints, alpha: flo
         logits = actor.forward(features.flatten(0, 1), tree_segments(node_groups(extractor), len(rows)))
     probabilities: Floats = torch.softmax(logits.double(), -1).cpu().numpy()
     return probabilities
-
-
-def most_probable(probabilities: Floats) -> Floats:
-    """Put all probability on the most probable action, like `predict(deterministic=True)`."""
-    greedy: Floats = np.eye(probabilities.shape[-1])[probabilities.argmax(-1)]
-    return greedy

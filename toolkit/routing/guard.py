@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from toolkit.core import tree
-from toolkit.replay.exact import best_fixed_path, node_outcome, outcome, path_shares
+from toolkit.replay.exact import best_fixed_path, most_probable, node_outcome, outcome, path_shares
 from toolkit.replay.table import Floats, TransitionTable
-from toolkit.routing.decide import most_probable
 from toolkit.routing.statistics import Estimate, estimates_of, macro_average, resample
 
 

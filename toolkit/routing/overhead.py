@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,11 @@ from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
 from toolkit.replay.exact import ends
 from toolkit.replay.table import Floats, TransitionTable
-from toolkit.routing.router import Router
 from toolkit.store import Cache
 from toolkit.suites.suite import Split, Suite
+
+if TYPE_CHECKING:
+    from toolkit.routing.router import Router
 
 SAMPLES_PER_HOP = 32
 """Texts that are embedded, and nodes that are decided, for each hop."""
@@ -58,7 +60,7 @@ def decisions(table: TransitionTable, shares: Floats) -> Floats:
     return expected
 
 
-def measure(router: Router, suite: Suite, cache: Cache, table: TransitionTable, split: Split, encode: Encode) -> Overhead:
+def measure(router: "Router", suite: Suite, cache: Cache, table: TransitionTable, split: Split, encode: Encode) -> Overhead:
     """Time the encoder and the network on a sample of decisions, equally many at each hop.
 
     The shortest of a few measurements counts, so that other work on the machine does not.
@@ -86,7 +88,7 @@ def measure(router: Router, suite: Suite, cache: Cache, table: TransitionTable, 
 
 
 def overhead_of(
-    router: Router, suite: Suite, cache: Cache, table: TransitionTable, split: Split, rate: float = 0.0, again: bool = False
+    router: "Router", suite: Suite, cache: Cache, table: TransitionTable, split: Split, rate: float = 0.0, again: bool = False
 ) -> Overhead | None:
     """Return the overhead recorded with a router's run; None if it was not measured and is not needed.
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from toolkit.replay.exact import benchmark_weights, outcome, path_shares
+from toolkit.replay.exact import benchmark_weights, most_probable, outcome, path_shares
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Ints
-from toolkit.routing.decide import action_probabilities, most_probable
+from toolkit.routing.decide import action_probabilities
 
 EVALUATIONS = 40
 """Times that a run's policy is evaluated on the validation split, at even steps."""

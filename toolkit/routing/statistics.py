@@ -1,4 +1,4 @@
-"""Means over questions with bootstrap intervals. Knows nothing of routers (pure)."""
+"""Means over questions, and over training seeds, with bootstrap intervals. Knows nothing of routers (pure)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -75,6 +75,41 @@ def macro_average(values: Sequence[Floats], resampled: Sequence[Resampled]) -> R
         else:
             total += benchmark.mean[:, None] + deviations[:, rng.integers(0, deviations.shape[1], RESAMPLES)]
     return Resampled(mean=mean, replicates=total / len(resampled))
+
+
+def overall(values: Floats, benchmark: Ints) -> tuple[Resampled, Resampled]:
+    """Return the macro average of values, the mean of benchmarks, and their micro average, the mean of questions.
+
+    Calls for the same questions resample alike, so that their differences are paired.
+
+    Args:
+        values: Values of each question, `(values, questions)`.
+        benchmark: The benchmark of each question, `(questions,)`.
+    """
+    parts = [values[:, benchmark == n] for n in np.unique(benchmark)]
+    macro = macro_average(parts, [resample(part, seed) for seed, part in enumerate(parts)])
+    return macro, resample(values, len(parts)) if len(parts) > 1 else macro
+
+
+def combine_seeds(resampled: Resampled, seeds: int) -> Resampled:
+    """Average values over training seeds, and resample the seeds as well as the questions.
+
+    Questions and seeds are crossed: every seed's router routes every question. Each is drawn with replacement, independently
+    of the other, which is the pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1(2)). With so few seeds, their
+    deviations are rescaled (Rao and Wu 1988). A single seed shows no variance, so that intervals are over questions alone.
+
+    Args:
+        resampled: Values with resampled questions, those of the first seed first, `(seeds * values,)`.
+        seeds: Number of seeds.
+    """
+    if seeds == 1:
+        return resampled
+    by_seed = resampled.replicates.reshape(seeds, -1, resampled.replicates.shape[-1])
+    counts = np.random.default_rng(seeds).multinomial(seeds, np.full(seeds, 1 / seeds), by_seed.shape[-1])
+    mean = by_seed.mean(0)
+    deviations = np.einsum("svr,rs->vr", by_seed, counts / seeds) - mean
+    replicates = mean + deviations * np.sqrt(seeds / (seeds - 1))
+    return Resampled(mean=resampled.mean.reshape(seeds, -1).mean(0), replicates=replicates)
 
 
 def _pooled_deviations(values: Sequence[Floats], mean: Floats) -> Floats:

@@ -19,8 +19,10 @@ import torch
 
 from toolkit.core.errors import SuiteError, TrainingError
 from toolkit.core.progress import NoProgress, Progress
+from toolkit.replay.exact import benchmark_weights
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.evaluate import COLLAPSE_SHARE, Evaluation, evaluate, evaluate_together, evaluation_rows
+from toolkit.routing.policies import ROUTER, router_policies
 from toolkit.routing.processes import worker_context
 from toolkit.routing.router import Router, load_router
 from toolkit.routing.router_file import ROUTER_FILE
@@ -73,6 +75,13 @@ class FailedRun(NamedTuple):
 
     name: str
     reason: str
+
+
+class AffordableAlpha(NamedTuple):
+    """An alpha that keeps a budget, and the mean cost of its routers on the validation split, in cost units."""
+
+    alpha: float
+    validation_cost: float
 
 
 class Collapse(NamedTuple):
@@ -223,16 +232,8 @@ def _train_and_evaluate(run: SweepRun, inputs: SweepInputs) -> FinishedRun:
     )
 
 
-def by_alpha(
-    runs: Sequence[SweepRun], table: TransitionTable, synthetic: Mapping[str, bool], greedy: bool = False
-) -> list[Evaluation]:
-    """Evaluate a finished sweep by benchmark: the routers of all seeds together at each alpha, beside every baseline.
-
-    Args:
-        runs: Its runs.
-        table: The table.
-        synthetic: Whether a program makes the questions, for every benchmark.
-        greedy: Whether routers take the most probable action instead of sampling one.
+def routers_by_alpha(runs: Sequence[SweepRun]) -> dict[float, list[Router]]:
+    """Load the routers of a finished sweep: those of all seeds at each alpha, in ascending order of alphas.
 
     Raises:
         PolicyError: A policy file is missing.
@@ -242,13 +243,50 @@ def by_alpha(
         router = load_router(run.path)
         for alpha in run.alphas:
             routers.setdefault(alpha, []).append(router)
+    return dict(sorted(routers.items()))
+
+
+def by_alpha(
+    routers: Mapping[float, Sequence[Router]], table: TransitionTable, synthetic: Mapping[str, bool], sampled: bool = False
+) -> list[Evaluation]:
+    """Evaluate a finished sweep by benchmark: the routers of all seeds together at each alpha, beside every baseline.
+
+    Args:
+        routers: The routers of each alpha.
+        table: The table.
+        synthetic: Whether a program makes the questions, for every benchmark.
+        sampled: Whether routers sample their actions instead of taking the most probable one.
+    """
     return [
-        evaluate_together(table, group, "test", synthetic, greedy=greedy, alpha=alpha)[0] for alpha, group in routers.items()
+        evaluate_together(table, group, "test", synthetic, sampled=sampled, alpha=alpha)[0] for alpha, group in routers.items()
     ]
 
 
+def affordable_alpha(
+    routers: Mapping[float, Sequence[Router]], table: TransitionTable, budget_cost: float, sampled: bool = False
+) -> AffordableAlpha | None:
+    """Return the alpha whose routers spend most without exceeding a mean cost, on the validation split; None if none does.
+
+    Of alphas with the same cost, it is the lowest.
+
+    Args:
+        routers: The routers of each alpha.
+        table: The table, which has validation questions.
+        budget_cost: The highest mean cost of a question, over benchmarks and seeds, in cost units.
+        sampled: Whether routers sample their actions instead of taking the most probable one.
+    """
+    rows = table.rows("validation")
+    weights = benchmark_weights(table, rows)
+    costs = {}
+    for alpha, group in routers.items():
+        probabilities = [router.probabilities(table, rows, alpha) for router in group]
+        costs[alpha] = float(weights @ router_policies(table, rows, probabilities, sampled)[ROUTER].outcome.cost)
+    affordable = {alpha: cost for alpha, cost in costs.items() if cost <= budget_cost}
+    return AffordableAlpha(*max(affordable.items(), key=lambda item: (item[1], -item[0]))) if affordable else None
+
+
 def collapses(cache: Cache, runs: Sequence[str], router: str = "router") -> list[Collapse]:
-    """Return where routers of a sweep (`router` or `router (greedy)`) take one path on nearly all questions, by alpha."""
+    """Return where routers of a sweep (`router` or `router (sampled)`) take one path on nearly all questions, by alpha."""
     counts = Counter(
         (row.alpha, path)
         for row in cache.runs.path_shares(runs, router)

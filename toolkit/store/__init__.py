@@ -17,7 +17,7 @@ from toolkit.store.generations import (
 )
 from toolkit.store.housekeeping import Housekeeping, Overview, TableSize, Unused
 from toolkit.store.rows import KEYS, Row, iterate_rows
-from toolkit.store.runs import PathShares, RecordedRun, Runs, SweepPoint
+from toolkit.store.runs import PathShares, RecordedRun, Runs
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
 from toolkit.store.scores import ScoreCount, Scores, UnscoredResponse
 from toolkit.store.spool import Batch
@@ -48,7 +48,6 @@ __all__ = [
     "ScoreCount",
     "ScoredNode",
     "SuiteGeneration",
-    "SweepPoint",
     "TableSize",
     "UnscoredResponse",
     "Unused",

@@ -34,7 +34,30 @@ def to_5(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("ALTER TABLE nodes RENAME COLUMN dropped_answers TO dropped_responses")
 
 
-MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: to_2, 3: to_3, 4: to_4, 5: to_5}
+def to_6(con: duckdb.DuckDBPyConnection) -> None:
+    """Call the greedy router `router`, name the reference of each lead, and mark the action that the greedy router takes.
+
+    Leads so far are those of the sampled router. Of equally probable actions, a router takes the first of the pool.
+    """
+    con.execute("ALTER TABLE evaluations ADD COLUMN reference VARCHAR")
+    for column in ("gap_recovered", "gap_recovered_low", "gap_recovered_high"):
+        con.execute(f"ALTER TABLE evaluations ADD COLUMN {column} DOUBLE")
+    con.execute(
+        "UPDATE evaluations SET reference = 'router (sampled)', policy ="
+        " CASE policy WHEN 'router' THEN 'router (sampled)' WHEN 'router (greedy)' THEN 'router' ELSE policy END"
+    )
+    con.execute("ALTER TABLE decisions ADD COLUMN chosen BOOLEAN")
+    con.execute(
+        "UPDATE decisions SET chosen = ranked.chosen FROM ("
+        " SELECT d.rowid AS place,"
+        " row_number() OVER (PARTITION BY d.run, d.node ORDER BY d.probability DESC, m.position NULLS LAST) = 1 AS chosen"
+        " FROM decisions AS d LEFT JOIN runs AS r USING (run)"
+        " LEFT JOIN suite_models AS m ON m.suite = r.suite AND m.name = d.action"
+        ") AS ranked WHERE ranked.place = decisions.rowid"
+    )
+
+
+MIGRATIONS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {2: to_2, 3: to_3, 4: to_4, 5: to_5, 6: to_6}
 """Version to the function that leads there from the version before."""
 
 

@@ -37,6 +37,18 @@ SELECT position FROM suite_questions SEMI JOIN failed USING (question) WHERE sui
 SELECT n.position, n.number, n.node FROM suite_nodes AS n JOIN suites AS s USING (suite)
 WHERE n.suite = $suite AND n.depth < s.horizon;
 
+-- name: observed_responses
+-- The responses after which a router decides, in trees at the given rows of the table; NULL if they were imported without text.
+SELECT n.position, n.number, g.response
+FROM suite_nodes AS n JOIN suites AS s USING (suite) JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+JOIN (SELECT unnest($positions::INTEGER[]) AS position) AS p USING (position)
+WHERE n.suite = $suite AND n.depth BETWEEN 1 AND s.horizon - 1;
+
+-- name: question_names
+-- What the questions of a suite go by, in the order of the replay table.
+SELECT q.position, i.question::VARCHAR AS question, i.benchmark, i.item, i.prompt
+FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $suite ORDER BY q.position;
+
 -- name: generations_of_suite
 -- Each generation at the first hop that uses it, in the order in which `generate` forms batches.
 SELECT g.model, min(n.depth) AS depth, g.generation, g.prompt_tokens, g.status = 'ok' AS succeeded
@@ -68,15 +80,6 @@ FROM generations AS g JOIN (SELECT DISTINCT generation, depth FROM nodes) AS n U
 WHERE g.status = 'ok' AND g.prompt_tokens IS NOT NULL
 GROUP BY GROUPING SETS ((1, g.model, n.depth), (1, g.model), (1), (g.model, n.depth), (g.model), ())
 HAVING count(*) > 0;
-
--- name: sweep_points
--- Means of every policy at every alpha over the given runs, on test splits.
-WITH e AS (SELECT * FROM evaluations WHERE split = 'test' AND benchmark = 'overall' AND list_contains($runs, run)),
-o AS (SELECT run, alpha, reward FROM e WHERE policy = 'oracle')
-SELECT e.policy, e.alpha, count(*) AS seeds, avg(e.quality) AS quality, avg(e.quality_low) AS quality_low,
-       avg(e.quality_high) AS quality_high, avg(e.cost) AS cost, avg(e.reward) AS reward,
-       coalesce(stddev_samp(e.reward), 0) AS reward_spread, avg(o.reward - e.reward) AS regret
-FROM e JOIN o USING (run, alpha) GROUP BY ALL ORDER BY e.alpha, e.policy;
 
 -- name: path_shares
 -- The share of questions that a policy routes along each path, in each evaluation of the given runs.
@@ -113,13 +116,14 @@ WHERE t.status = 'error' AND ($name IS NULL OR t.suite = $name)
 GROUP BY t.suite, t.error, g.transient ORDER BY nodes DESC LIMIT 5;
 
 -- name: runs_of_suite
+-- The trained runs of a suite, oldest first.
 SELECT run, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN suites USING (suite)
-WHERE $name IS NULL OR name = $name ORDER BY trained;
+WHERE seed IS NOT NULL AND ($name IS NULL OR name = $name) ORDER BY trained;
 
 -- name: recorded_runs
--- The runs of all suites of a name, superseded ones included, newest first.
-SELECT run, name AS suite, policy, policy_sha256, seconds FROM runs JOIN suites USING (suite)
-WHERE name = $suite ORDER BY trained DESC, run;
+-- The trained runs of all suites of a name, superseded ones included, newest first.
+SELECT run, name AS suite, policy, policy_sha256, seconds, algorithm, true AS trained FROM runs JOIN suites USING (suite)
+WHERE name = $suite AND seed IS NOT NULL ORDER BY runs.trained DESC, run;
 
 -- name: recorded_suites
 -- Every recorded suite, superseded ones included.

@@ -1,4 +1,4 @@
-"""Runs: trained routers, their evaluations, and their decisions."""
+"""Runs: what has been evaluated, and trained if the toolkit trained it, with its evaluations and decisions."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,31 +10,25 @@ from toolkit.store.rows import Row, append, first_row, key_table
 
 
 class RecordedRun(NamedTuple):
-    """A run as recorded: its router's file, as it was when written, and how long training took, in seconds."""
+    """A run as recorded: its router's file, as it was when written, how long training took, and what trained it.
+
+    Attributes:
+        run: Its name.
+        suite: Name of its suite.
+        policy: Path of its router's file; empty for baselines.
+        policy_sha256: Hash of that file; empty for baselines.
+        seconds: Time of training, in seconds.
+        algorithm: What trained the router, or what was evaluated.
+        trained: Whether the toolkit trained the router.
+    """
 
     run: str
     suite: str
     policy: str
     policy_sha256: str
     seconds: float
-
-
-class SweepPoint(NamedTuple):
-    """What one policy scores at one alpha: means over seeds, and the standard deviation of its reward over seeds.
-
-    The interval of quality is over questions: the mean of its bounds over seeds.
-    """
-
-    policy: str
-    alpha: float
-    seeds: int
-    quality: float
-    quality_low: float
-    quality_high: float
-    cost: float
-    reward: float
-    reward_spread: float
-    regret: float
+    algorithm: str
+    trained: bool
 
 
 class PathShares(NamedTuple):
@@ -63,13 +57,19 @@ class Runs:
         with self._file.write() as con:
             con.execute("UPDATE runs SET trained = ? WHERE run = ?", [now(), run])
 
-    def add_evaluation(self, run: str, split: str, evaluations: Iterable[Row], decisions: Iterable[Row]) -> None:
+    def add_evaluation(
+        self, run: str, split: str, evaluations: Iterable[Row], decisions: Iterable[Row], run_row: Row | None = None
+    ) -> None:
         """Record an evaluation of a run, replacing an earlier one on the same split and alpha.
 
-        The decisions replace all earlier decisions of the run at the same nodes, at other alphas too.
+        The decisions replace all earlier decisions of the run at the same nodes, at other alphas too. A run that is not
+        recorded by its training comes with its own row.
         """
         evaluation_rows, decision_rows = list(evaluations), list(decisions)
         with self._file.write() as con:
+            if run_row:
+                con.execute("DELETE FROM runs WHERE run = ?", [run])
+                append(con, "runs", [run_row])
             for alpha in {row["alpha"] for row in evaluation_rows}:
                 con.execute("DELETE FROM evaluations WHERE run = ? AND split = ? AND alpha = ?", [run, split, alpha])
             append(con, "evaluations", evaluation_rows)
@@ -90,14 +90,14 @@ class Runs:
         with self._file.read() as con:
             row = first_row(
                 con,
-                "SELECT run, coalesce(name, ''), policy, policy_sha256, seconds FROM runs LEFT JOIN suites USING (suite)"
-                " WHERE run = ?",
+                "SELECT run, coalesce(name, ''), coalesce(policy, ''), coalesce(policy_sha256, ''), seconds, algorithm,"
+                " seed IS NOT NULL FROM runs LEFT JOIN suites USING (suite) WHERE run = ?",
                 [run],
             )
         return RecordedRun(*row) if row else None
 
     def of_suite(self, suite: str) -> list[RecordedRun]:
-        """Return the runs that were trained for suites of a name, newest first."""
+        """Return the runs that the toolkit trained for suites of a name, newest first."""
         return [RecordedRun(**row) for row in self._file.query("recorded_runs", suite=suite).to_pylist()]
 
     def overhead(self, run: str) -> tuple[float, float] | None:
@@ -120,10 +120,6 @@ class Runs:
     def evaluated_alphas(self) -> set[tuple[str, float]]:
         """Return run and alpha of every evaluation on a test split."""
         return {(row["run"], row["alpha"]) for row in self._file.query("evaluated_alphas").to_pylist()}
-
-    def sweep_points(self, runs: Sequence[str]) -> list[SweepPoint]:
-        """Average quality, cost, reward and regret to the oracle over the given runs, by policy and alpha, on test splits."""
-        return [SweepPoint(**row) for row in self._file.query("sweep_points", runs=list(runs)).to_pylist()]
 
     def path_shares(self, runs: Sequence[str], policy: str) -> list[PathShares]:
         """Return the path shares of a policy in each evaluation of the given runs, on test splits and overall."""

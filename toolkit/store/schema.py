@@ -8,7 +8,7 @@ import duckdb
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Rises with every change of `schema.sql`; `migrations.py` leads from one version to the next."""
 STORAGE_VERSION = "v1.2.0"
 """Storage format of the file: the oldest DuckDB that has to read it."""

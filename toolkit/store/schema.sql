@@ -1,4 +1,4 @@
--- Schema of a cache, version 5. Tables are content-addressed: keys are UUIDs, the first half of a SHA-256.
+-- Schema of a cache, version 6. Tables are content-addressed: keys are UUIDs, the first half of a SHA-256.
 -- Every change below needs a new version number and, for tables, a migration: see migrations.py.
 -- There are no constraints: inserts keep keys unique by an anti-join (rows.py, key_index.py).
 -- The views are the public interface; tables may change between versions.
@@ -118,18 +118,19 @@ CREATE TABLE runs (
     run VARCHAR, suite UUID, algorithm VARCHAR, alpha DOUBLE, seed INTEGER, config JSON, versions JSON, policy VARCHAR,
     policy_sha256 VARCHAR, seconds DOUBLE, trained TIMESTAMP, encoder_seconds DOUBLE, network_seconds DOUBLE
 );
-COMMENT ON TABLE runs IS 'Trained routers.';
-COMMENT ON COLUMN runs.run IS 'Name of the run: suite, algorithm, alpha, seed and a hash of everything it depends on.';
+COMMENT ON TABLE runs IS 'What is evaluated: trained routers, routers and decisions of your own, and baselines alone.';
+COMMENT ON COLUMN runs.run IS 'Name of the run: suite, algorithm, alpha, seed if it has one, and a hash of everything it depends on.';
 COMMENT ON COLUMN runs.suite IS 'The resolved suite.';
-COMMENT ON COLUMN runs.algorithm IS 'Learning algorithm.';
+COMMENT ON COLUMN runs.algorithm IS
+    'Learning algorithm; FILE:NAME of a router of your own, the name of a file of decisions, or baselines.';
 COMMENT ON COLUMN runs.alpha IS 'Weight of cost in R = Q - alpha * C.';
-COMMENT ON COLUMN runs.seed IS 'Seed of training.';
-COMMENT ON COLUMN runs.config IS 'All training settings, defaults included.';
-COMMENT ON COLUMN runs.versions IS 'Versions of the software that trained the router.';
-COMMENT ON COLUMN runs.policy IS 'Path of the policy file when it was written.';
+COMMENT ON COLUMN runs.seed IS 'Seed of training; NULL unless the toolkit trained the router.';
+COMMENT ON COLUMN runs.config IS 'All settings, defaults included.';
+COMMENT ON COLUMN runs.versions IS 'Versions of the software that trained or evaluated the router.';
+COMMENT ON COLUMN runs.policy IS 'Path of the router''s file when it was written or read; NULL for baselines.';
 COMMENT ON COLUMN runs.policy_sha256 IS 'Hash of that file.';
-COMMENT ON COLUMN runs.seconds IS 'Training time in seconds.';
-COMMENT ON COLUMN runs.trained IS 'When training ended, UTC.';
+COMMENT ON COLUMN runs.seconds IS 'Time of training or fitting, in seconds.';
+COMMENT ON COLUMN runs.trained IS 'When training ended, or when a router of your own was last evaluated, UTC.';
 COMMENT ON COLUMN runs.encoder_seconds IS
     'Seconds per decision spent embedding the newest text, as last measured by evaluate --overhead; NULL if never measured.';
 COMMENT ON COLUMN runs.network_seconds IS 'Seconds per decision spent in the policy network, measured likewise.';
@@ -139,12 +140,14 @@ CREATE TABLE evaluations (
     quality DOUBLE, quality_low DOUBLE, quality_high DOUBLE, cost DOUBLE, cost_low DOUBLE, cost_high DOUBLE,
     reward DOUBLE, reward_low DOUBLE, reward_high DOUBLE,
     lead DOUBLE, lead_low DOUBLE, lead_high DOUBLE, paths JSON, evaluated TIMESTAMP,
-    improvement DOUBLE, improvement_low DOUBLE, improvement_high DOUBLE, overhead_rate DOUBLE
+    improvement DOUBLE, improvement_low DOUBLE, improvement_high DOUBLE, overhead_rate DOUBLE, reference VARCHAR,
+    gap_recovered DOUBLE, gap_recovered_low DOUBLE, gap_recovered_high DOUBLE
 );
 COMMENT ON TABLE evaluations IS 'Exact results of a run''s router and of the baselines, by benchmark and overall.';
 COMMENT ON COLUMN evaluations.run IS 'The run.';
 COMMENT ON COLUMN evaluations.split IS 'The split evaluated on.';
-COMMENT ON COLUMN evaluations.policy IS 'router, router (greedy), a model or fixed path, random or oracle.';
+COMMENT ON COLUMN evaluations.policy IS
+    'router (greedy), router (sampled), another router by its name, a model, a fixed path or another baseline.';
 COMMENT ON COLUMN evaluations.benchmark IS 'A benchmark, or overall: the unweighted mean of benchmarks.';
 COMMENT ON COLUMN evaluations.synthetic IS 'Whether the questions are synthetic; overall: whether those of any benchmark are.';
 COMMENT ON COLUMN evaluations.questions IS 'Number of questions.';
@@ -158,24 +161,31 @@ COMMENT ON COLUMN evaluations.cost_high IS 'Upper end.';
 COMMENT ON COLUMN evaluations.reward IS 'Mean of R = Q - alpha * C.';
 COMMENT ON COLUMN evaluations.reward_low IS 'Lower end of its 95% interval.';
 COMMENT ON COLUMN evaluations.reward_high IS 'Upper end.';
-COMMENT ON COLUMN evaluations.lead IS 'Mean over questions of the router''s reward minus this policy''s.';
+COMMENT ON COLUMN evaluations.lead IS 'Mean over questions of the reference''s reward minus this policy''s.';
 COMMENT ON COLUMN evaluations.lead_low IS 'Lower end of its 95% interval.';
 COMMENT ON COLUMN evaluations.lead_high IS 'Upper end.';
 COMMENT ON COLUMN evaluations.paths IS 'Share of questions on each path, as JSON.';
 COMMENT ON COLUMN evaluations.evaluated IS 'When, UTC.';
 COMMENT ON COLUMN evaluations.improvement IS
-    'Probability that the router''s reward exceeds this policy''s on a question, ties counting half; NULL before schema 2.';
+    'Probability that the reference''s reward exceeds this policy''s on a question, ties counting half; NULL before schema 2.';
 COMMENT ON COLUMN evaluations.improvement_low IS 'Lower end of its 95% interval.';
 COMMENT ON COLUMN evaluations.improvement_high IS 'Upper end.';
 COMMENT ON COLUMN evaluations.overhead_rate IS
     'Cost units charged per second of the router''s own work (encoder only, for kNN and linear); NULL before schema 4.';
+COMMENT ON COLUMN evaluations.reference IS 'The policy whose lead and improvement over this row''s policy are recorded.';
+COMMENT ON COLUMN evaluations.gap_recovered IS
+    'This policy''s share of the way in reward from the best fixed path (0) to the oracle (1); NULL before schema 6.';
+COMMENT ON COLUMN evaluations.gap_recovered_low IS 'Lower end of its 95% interval.';
+COMMENT ON COLUMN evaluations.gap_recovered_high IS 'Upper end.';
 
-CREATE TABLE decisions (run VARCHAR, node UUID, action VARCHAR, probability DOUBLE);
-COMMENT ON TABLE decisions IS 'Action probabilities of a router at every decision node of the evaluated split.';
+CREATE TABLE decisions (run VARCHAR, node UUID, action VARCHAR, probability DOUBLE, chosen BOOLEAN);
+COMMENT ON TABLE decisions IS
+    'Action probabilities of a router at every decision node of the evaluated split; of a router of your own, at those it reaches.';
 COMMENT ON COLUMN decisions.run IS 'The run.';
 COMMENT ON COLUMN decisions.node IS 'The decision node; joins transitions.node and transitions.parent.';
 COMMENT ON COLUMN decisions.action IS 'Name of the model, or stop.';
 COMMENT ON COLUMN decisions.probability IS 'Its probability.';
+COMMENT ON COLUMN decisions.chosen IS 'Whether the greedy router takes it.';
 
 CREATE VIEW current_suites AS
 SELECT * EXCLUDE (age)
@@ -293,6 +303,45 @@ COMMENT ON COLUMN paths.completion_tokens IS 'Completion tokens of all hops.';
 COMMENT ON COLUMN paths.cost IS 'Cost C of the whole path, in cost units.';
 COMMENT ON COLUMN paths.quality IS 'Quality Q of the final response.';
 COMMENT ON COLUMN paths.response IS 'The final response.';
+
+CREATE VIEW routes AS
+WITH RECURSIVE steps AS MATERIALIZED (
+    SELECT d.run, t.suite, t.parent, t.node, t.path, t.depth, t.quality, t.cost
+    FROM transitions AS t JOIN decisions AS d ON d.node = t.parent AND d.action = t.model AND d.chosen
+),
+starts AS MATERIALIZED (
+    SELECT DISTINCT r.run, s.name AS suite, q.root, q.question, q.sample, q.split
+    FROM runs AS r
+    JOIN suites AS known ON known.suite = r.suite
+    JOIN current_suites AS s ON s.name = known.name
+    JOIN suite_questions AS q ON q.suite = s.suite
+    JOIN decisions AS d ON d.run = r.run AND d.node = q.root
+),
+walks AS (
+    SELECT run, suite, root, root AS node, []::VARCHAR[] AS path, 0 AS hops, 0::DOUBLE AS quality, 0::DOUBLE AS cost FROM starts
+    UNION ALL
+    SELECT w.run, w.suite, w.root, s.node, s.path, s.depth, s.quality, w.cost + s.cost
+    FROM walks AS w JOIN steps AS s ON s.run = w.run AND s.suite = w.suite AND s.parent = w.node
+),
+ends AS (
+    SELECT * FROM walks QUALIFY row_number() OVER (PARTITION BY run, suite, root ORDER BY hops DESC) = 1
+)
+SELECT e.run, e.suite, q.benchmark, q.item, s.question, s.sample, s.split, e.path, e.hops, e.quality, e.cost
+FROM ends AS e
+JOIN starts AS s ON s.run = e.run AND s.suite = e.suite AND s.root = e.root
+JOIN questions AS q ON q.question = s.question;
+COMMENT ON VIEW routes IS 'One row per run and evaluated question: the path that the greedy router takes, its quality and cost.';
+COMMENT ON COLUMN routes.run IS 'The run.';
+COMMENT ON COLUMN routes.suite IS 'Name of the suite.';
+COMMENT ON COLUMN routes.benchmark IS 'Name of the benchmark.';
+COMMENT ON COLUMN routes.item IS 'Id of the question within the benchmark.';
+COMMENT ON COLUMN routes.question IS 'Key of the question.';
+COMMENT ON COLUMN routes.sample IS 'Number of the sampled tree, from 0.';
+COMMENT ON COLUMN routes.split IS 'train, validation or test.';
+COMMENT ON COLUMN routes.path IS 'Names of the models on the path, in order; empty if the router abstains.';
+COMMENT ON COLUMN routes.hops IS 'Number of hops.';
+COMMENT ON COLUMN routes.quality IS 'Quality Q of the final response.';
+COMMENT ON COLUMN routes.cost IS 'Cost C of the path, in cost units, without the overhead of decisions.';
 
 CREATE VIEW progress AS
 WITH counts AS (

@@ -266,6 +266,11 @@ class SuiteConfig(Section):
     incomplete: Literal["refuse", "exclude question"] = Field(
         "refuse", description="Questions with a failed generation: refuse to train and evaluate, or leave them out."
     )
+    currency: str | None = Field(
+        None,
+        pattern=r"^[A-Z]{3}$",
+        description="Currency of the rates, e.g. USD, if those are prices of single tokens in money; results then show prices.",
+    )
     prompts: PromptConfig = Field(PromptConfig(), description="How contexts become prompts: [prompts].")
     engine: EngineConfig = Field(default_factory=EngineConfig, description="What runs the models: [engine].")
     code: CodeConfig = Field(CodeConfig(), description="Running model-written code: [code].")

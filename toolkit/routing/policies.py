@@ -1,0 +1,133 @@
+"""Policies as they are evaluated: the exact outcome of a router, of a fixed choice and of every baseline on some rows.
+
+Nothing is rolled out: outcomes are weighted by the policy's action probabilities.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from toolkit.replay.exact import Outcome, ends, most_probable, node_outcome, outcome, path_shares
+from toolkit.replay.table import Floats, Ints, TransitionTable
+from toolkit.routing.baselines import Choice, registered_baselines
+from toolkit.routing.overhead import Overhead, decisions
+from toolkit.suites.suite import Split
+
+ROUTER = "router"
+"""The router of a run, which takes its most probable action."""
+SAMPLED = "router (sampled)"
+"""The same router, if it samples its actions: a diagnostic."""
+STOP = "stop"
+"""Name of the action that ends an episode with the current response."""
+
+
+class Policy(NamedTuple):
+    """A policy as evaluated: its outcome on each row, `(rows,)`, and the share of each of its paths, `(rows, paths)`.
+
+    A policy that routes each question by one of several routers also has the policies of each, which `seeds` returns.
+    """
+
+    outcome: Outcome
+    paths: tuple[str, ...]
+    shares: Floats
+    routers: tuple["Policy", ...] = ()
+
+    @property
+    def seeds(self) -> tuple["Policy", ...]:
+        """The policies of its routers, which differ only in their seed; of a single one, itself."""
+        return self.routers or (self,)
+
+
+def router_policies(
+    table: TransitionTable,
+    rows: Ints,
+    probabilities: Sequence[Floats],
+    sampled: bool = False,
+    overhead: Overhead | None = None,
+) -> dict[str, Policy]:
+    """Return the policy `router`, which is greedy unless `sampled`, and `router (sampled)`.
+
+    Args:
+        table: The table.
+        rows: The rows.
+        probabilities: Of every action at every decision node, `(rows, D, M)`, or `(rows, D, M + 1)` if the router may stop. Of
+            several routers, each question is routed by one at random.
+        sampled: Whether `router` samples its actions, too.
+        overhead: Charged for every decision.
+    """
+    cost = overhead.decision if overhead else 0.0
+    samples = mixture(table, rows, probabilities, cost)
+    greedy = samples if sampled else mixture(table, rows, [most_probable(router) for router in probabilities], cost)
+    return {ROUTER: greedy, SAMPLED: samples}
+
+
+def baseline_policies(
+    table: TransitionTable,
+    split: Split,
+    alpha: float,
+    allow_stop: bool,
+    all_baselines: bool = True,
+    overhead: Overhead | None = None,
+) -> dict[str, Policy]:
+    """Return the baselines on a split, by name.
+
+    Args:
+        table: The table.
+        split: The split.
+        alpha: Price of cost, at which baselines choose.
+        allow_stop: Whether they may stop before the last hop.
+        all_baselines: Whether to include the baselines that are not part of every evaluation.
+        overhead: Charged once to baselines that see the question alone.
+
+    Raises:
+        ValueError: Two policies have one name.
+    """
+    rows, evaluated = table.rows(split), dict[str, Policy]()
+    cost = overhead.question if overhead else 0.0
+    for baseline in registered_baselines():
+        if baseline.always or all_baselines:
+            choices = baseline.policies(table, split, alpha, allow_stop)
+            named = {
+                name: chosen(table, rows, choice, cost if baseline.question_only else 0.0) for name, choice in choices.items()
+            }
+            evaluated = joined(evaluated, named, f"the baseline {baseline.name!r}")
+    return evaluated
+
+
+def joined(evaluated: Mapping[str, Policy], further: Mapping[str, Policy], source: str) -> dict[str, Policy]:
+    """Return both groups of policies.
+
+    Raises:
+        ValueError: A policy of the second, which comes from `source`, has the name of one of the first.
+    """
+    for name in further.keys() & evaluated.keys():
+        raise ValueError(f"{source} has a policy {name!r}, but there is one of that name already")
+    return {**evaluated, **further}
+
+
+def mixture(table: TransitionTable, rows: Ints, probabilities: Sequence[Floats], per_decision: float = 0.0) -> Policy:
+    """Return a policy that routes each question by one of several routers, given their probabilities, `(rows, D, actions)`."""
+    at = ends(table, allow_stop=probabilities[0].shape[-1] > table.n_models)
+    paths = tuple(table.path_name(node) for node in range(at.start, at.stop))
+
+    def policy(shares: Floats, routers: tuple[Policy, ...] = ()) -> Policy:
+        charged = outcome(table, rows, shares).charged(per_decision * decisions(table, shares))
+        return Policy(outcome=charged, paths=paths, shares=shares, routers=routers)
+
+    routers = tuple(policy(path_shares(table, router)) for router in probabilities)
+    return policy(np.mean([router.shares for router in routers], axis=0), routers) if len(routers) > 1 else routers[0]
+
+
+def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float = 0.0) -> Policy:
+    """Return the policy of a choice, at an additional cost per question."""
+    if np.ndim(choice) > 1:
+        policy = mixture(table, rows, [np.asarray(choice)])
+        return policy._replace(outcome=policy.outcome.charged(cost))
+    nodes: Ints = np.broadcast_to(np.asarray(choice, dtype=np.int64), len(rows))
+    distinct, index = np.unique(nodes, return_inverse=True)
+    return Policy(
+        outcome=node_outcome(table, rows, nodes).charged(cost),
+        paths=tuple(table.path_name(node) for node in distinct.tolist()),
+        shares=np.eye(len(distinct))[index],
+    )
