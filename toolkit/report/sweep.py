@@ -9,7 +9,7 @@ from typing import Any
 from toolkit.core.text import printable
 from toolkit.report.evaluation import with_interval
 from toolkit.report.tables import aligned, count, format_number
-from toolkit.routing.evaluate import BEST_FIXED_PATH, COLLAPSE_SHARE
+from toolkit.routing.evaluate import BEST_FIXED_PATH, COLLAPSE_SHARE, ORACLE
 from toolkit.routing.statistics import TIE
 from toolkit.routing.sweep import AffordableAlpha, Collapse
 from toolkit.routing.sweep_metrics import CPT_LEVELS, Point, PolicyMetrics, Scores
@@ -154,7 +154,11 @@ def _metrics(scores: Scores) -> str:
     several = swept.benchmarks > 1
     table = []
     for name, policy in metrics.items():
-        cells = [name, with_interval(policy.aiq), "" if name == swept.router else with_interval(policy.lead)]
+        cells = [
+            name + " (hindsight)" * (name == ORACLE),
+            with_interval(policy.aiq),
+            "" if name == swept.router else with_interval(policy.lead),
+        ]
         cells += [format_number(policy.micro_aiq.mean)] if several else []
         cells.append("-" if isnan(policy.cost_save) else f"{policy.cost_save:.1%}")
         table.append(cells)
