@@ -25,7 +25,7 @@ from toolkit.replay import exact
 from toolkit.replay.exact import most_probable
 from toolkit.replay.table import Floats, Ints, TransitionTable, load_table
 from toolkit.report.tables import markdown
-from toolkit.routing.baselines.knn import choose as knn
+from toolkit.routing.baselines.knn import knn
 from toolkit.routing.decide import action_probabilities
 from toolkit.routing.train import fit_router
 from toolkit.store import Cache
@@ -125,7 +125,7 @@ def baselines(name: str, alpha: float) -> dict[str, float]:
     rows, stop = table.rows("test"), table.horizon > 1
     nodes: dict[str, int | Ints] = {
         "best fixed path": int(exact.best_fixed_path(table, table.rows("train"), alpha, stop)),
-        "kNN": knn(table, "test", alpha, stop),
+        "kNN": knn(table, "test", stop).choose(alpha),
         "oracle": exact.oracle(table, rows, alpha, stop),
     }
     return {policy: mean_reward(table, exact.node_outcome(table, rows, node), alpha) for policy, node in nodes.items()}

@@ -38,6 +38,9 @@ AlphaOption = Annotated[
 BaselinesOption = Annotated[
     bool, typer.Option("--baselines", help="Evaluate the baselines of a suite alone, without a router.")
 ]
+SlowOption = Annotated[
+    bool, typer.Option("--slow", help="With --baselines: also those that are trained for many seconds, such as SB3 PPO.")
+]
 RouterOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -81,6 +84,7 @@ def evaluate(
     split: SplitOption = "test",
     alpha: AlphaOption = None,
     baselines: BaselinesOption = False,
+    slow: SlowOption = False,
     router: RouterOption = None,
     decisions: DecisionsOption = None,
     allow_stop: AllowStopOption = None,
@@ -100,6 +104,8 @@ def evaluate(
     Example: toolkit evaluate quickstart --router my_router.py:MyRouter --decisions choices.csv
     """
     _check_numbers(alpha, overhead_rate)
+    if slow and not baselines:
+        raise SuiteError("--slow adds baselines that take many seconds, so it needs --baselines.")
     files = (router or [], decisions or [])
     is_trained = not baselines and not (any(files) and is_suite(target, cache))
     _check_options(
@@ -118,7 +124,7 @@ def evaluate(
     if is_trained:
         evaluation = _evaluate_trained(target, cache, runs_dir, split, alpha, files, overhead, overhead_rate, trust)
     else:
-        evaluation = _evaluate_suite(target, cache, split, alpha, allow_stop, files)
+        evaluation = _evaluate_suite(target, cache, split, alpha, allow_stop, files, slow)
     evaluation = evaluation if sampled else evaluation.without(SAMPLED)
     if format == Format.TABLE and not output:
         typer.echo(render(evaluation))
@@ -201,6 +207,7 @@ def _evaluate_suite(
     alpha: float | None,
     allow_stop: bool | None,
     files: "tuple[Sequence[str], Sequence[Path]]",
+    slow: bool,
 ) -> "Evaluation":
     """Evaluate and record the routers of the given files, or the baselines alone if there are none."""
     from toolkit.routing.untrained import evaluate_baselines, evaluate_routed
@@ -216,7 +223,7 @@ def _evaluate_suite(
         train.holdout,
     )
     routed = _route(setting, files)
-    return evaluate_routed(setting, routed)[0] if routed else evaluate_baselines(setting)
+    return evaluate_routed(setting, routed)[0] if routed else evaluate_baselines(setting, slow)
 
 
 def _setting(suite: "Suite", cache: "Cache", split: "Split", alpha: float, allow_stop: bool, holdout: str | None) -> "Setting":

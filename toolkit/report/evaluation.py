@@ -138,7 +138,8 @@ def _overhead(overhead: Overhead) -> str:
         return f"{times}. C does not include that time (--overhead-rate)."
     return (
         f"{times}. At {overhead.rate:g} cost units per second, each decision adds {format_number(overhead.decision)} to the "
-        f"router's C, and each question adds {format_number(overhead.question)} to that of kNN and linear, for the encoder."
+        f"router's C, and each question adds {format_number(overhead.question)} to that of baselines that see it alone, for "
+        "the encoder."
     )
 
 

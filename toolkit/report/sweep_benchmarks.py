@@ -71,7 +71,9 @@ def _by_benchmark(evaluation: Evaluation) -> str:
     """Lay out one alpha: R of every policy, the router's lead, and its Q as a multiple of others' Q."""
     fixed = [policy for policy in evaluation.policies if evaluation.result(policy).paths.keys() == {policy}]
     models = [policy for policy in fixed if " > " not in policy and policy != ABSTAINED]
-    predictors = [baseline.name for baseline in registered_baselines() if baseline.question_only]
+    predictors = [
+        baseline.name for baseline in registered_baselines() if baseline.fitted and baseline.name in evaluation.policies
+    ]
     compared = ["router", *models, *BEST_PER_BENCHMARK, *predictors, "oracle"]
     benchmarks = [*evaluation.benchmarks, *dict.fromkeys([OVERALL, _micro(evaluation)])]
 

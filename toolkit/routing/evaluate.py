@@ -151,7 +151,7 @@ def check_names(table: TransitionTable) -> None:
         SuiteError: One has.
     """
     repeated = [f"{model} x{hops}" for model in table.models for hops in range(2, table.horizon + 1)]
-    reserved = {ROUTER, SAMPLED, STOP, ABSTAINED, *repeated, *(baseline.name for baseline in registered_baselines())}
+    reserved = {ROUTER, SAMPLED, STOP, ABSTAINED, *repeated, *(baseline.name for baseline in registered_baselines(slow=True))}
     models = [model for model in table.models if model in reserved or " > " in model]
     benchmarks = [name for name in table.benchmarks if name in (OVERALL, OVERALL_QUESTIONS)]
     for kind, names in (("model", models), ("benchmark", benchmarks)):

@@ -10,7 +10,7 @@ from toolkit.core import tree
 from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
 from toolkit.replay.exact import ends
-from toolkit.replay.table import Floats, TransitionTable
+from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.store import Cache
 from toolkit.suites.suite import Split, Suite
 
@@ -54,10 +54,15 @@ def decisions(table: TransitionTable, shares: Floats) -> Floats:
         table: The table, of which only the shape is used.
         shares: Probability of ending at each end, `(rows, ends)`.
     """
-    depths = range(table.horizon + 1)
-    counts = np.repeat([min(depth + 1, table.horizon) for depth in depths], [table.n_models**depth for depth in depths])
+    counts = decisions_to(table)
     expected: Floats = shares @ counts[ends(table, allow_stop=shares.shape[1] == len(counts))]
     return expected
+
+
+def decisions_to(table: TransitionTable) -> Ints:
+    """Return the number of decisions of an episode that ends at each node, `(N,)`."""
+    depths = range(table.horizon + 1)
+    return np.repeat([min(depth + 1, table.horizon) for depth in depths], [table.n_models**depth for depth in depths])
 
 
 def measure(router: "Router", suite: Suite, cache: Cache, table: TransitionTable, split: Split, encode: Encode) -> Overhead:

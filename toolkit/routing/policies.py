@@ -11,7 +11,7 @@ import numpy as np
 from toolkit.replay.exact import Outcome, ends, most_probable, node_outcome, outcome, path_shares
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.routing.baselines import Choice, registered_baselines
-from toolkit.routing.overhead import Overhead, decisions
+from toolkit.routing.overhead import Overhead, decisions, decisions_to
 from toolkit.suites.suite import Split
 
 ROUTER = "router"
@@ -69,6 +69,7 @@ def baseline_policies(
     allow_stop: bool,
     all_baselines: bool = True,
     overhead: Overhead | None = None,
+    slow: bool = False,
 ) -> dict[str, Policy]:
     """Return the baselines on a split, by name.
 
@@ -78,19 +79,22 @@ def baseline_policies(
         alpha: Price of cost, at which baselines choose.
         allow_stop: Whether they may stop before the last hop.
         all_baselines: Whether to include the baselines that are not part of every evaluation.
-        overhead: Charged once to baselines that see the question alone.
+        overhead: Charged once to baselines that see the question alone, and for every decision to those that read responses.
+        slow: Whether to include the baselines that take many seconds.
 
     Raises:
         ValueError: Two policies have one name.
     """
     rows, evaluated = table.rows(split), dict[str, Policy]()
-    cost = overhead.question if overhead else 0.0
-    for baseline in registered_baselines():
-        if baseline.always or all_baselines:
+    for baseline in registered_baselines(slow):
+        if baseline.always or all_baselines or baseline.slow:
+            cost: float | Floats = 0.0
+            if overhead and baseline.question_only:
+                cost = overhead.question
+            elif overhead and baseline.reads_responses:
+                cost = np.multiply(overhead.decision, decisions_to(table), dtype=np.float64)
             choices = baseline.policies(table, split, alpha, allow_stop)
-            named = {
-                name: chosen(table, rows, choice, cost if baseline.question_only else 0.0) for name, choice in choices.items()
-            }
+            named = {name: chosen(table, rows, choice, cost) for name, choice in choices.items()}
             evaluated = joined(evaluated, named, f"the baseline {baseline.name!r}")
     return evaluated
 
@@ -119,15 +123,17 @@ def mixture(table: TransitionTable, rows: Ints, probabilities: Sequence[Floats],
     return policy(np.mean([router.shares for router in routers], axis=0), routers) if len(routers) > 1 else routers[0]
 
 
-def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float = 0.0) -> Policy:
-    """Return the policy of a choice, at an additional cost per question."""
+def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float | Floats = 0.0) -> Policy:
+    """Return the policy of a choice, at an additional cost per question: one for all, or one for each end, `(N,)`."""
+    costs = np.broadcast_to(np.asarray(cost, dtype=np.float64), table.quality.shape[1])
     if np.ndim(choice) > 1:
         policy = mixture(table, rows, [np.asarray(choice)])
-        return policy._replace(outcome=policy.outcome.charged(cost))
+        at = ends(table, allow_stop=policy.shares.shape[1] == len(costs))
+        return policy._replace(outcome=policy.outcome.charged(policy.shares @ costs[at]))
     nodes: Ints = np.broadcast_to(np.asarray(choice, dtype=np.int64), len(rows))
     distinct, index = np.unique(nodes, return_inverse=True)
     return Policy(
-        outcome=node_outcome(table, rows, nodes).charged(cost),
+        outcome=node_outcome(table, rows, nodes).charged(costs[nodes]),
         paths=tuple(table.path_name(node) for node in distinct.tolist()),
         shares=np.eye(len(distinct))[index],
     )

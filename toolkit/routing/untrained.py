@@ -43,10 +43,10 @@ class Setting(NamedTuple):
     allow_stop: bool
 
 
-def evaluate_baselines(setting: Setting) -> Evaluation:
-    """Evaluate all baselines, with the best fixed path as the reference, and record them."""
+def evaluate_baselines(setting: Setting, slow: bool = False) -> Evaluation:
+    """Evaluate all baselines, with or without the slow ones, with the best fixed path as the reference, and record them."""
     check_names(setting.table)
-    evaluation = _evaluate(setting, _baselines(setting), BASELINES, "", routers=(), reference=BEST_FIXED_PATH)
+    evaluation = _evaluate(setting, _baselines(setting, slow), BASELINES, "", routers=(), reference=BEST_FIXED_PATH)
     _record(setting, evaluation, None)
     return evaluation
 
@@ -108,8 +108,8 @@ def routed_policies(table: TransitionTable, split: Split, routers: Sequence[Rout
     return policies
 
 
-def _baselines(setting: Setting) -> dict[str, Policy]:
-    return baseline_policies(setting.table, setting.split, setting.alpha, setting.allow_stop)
+def _baselines(setting: Setting, slow: bool = False) -> dict[str, Policy]:
+    return baseline_policies(setting.table, setting.split, setting.alpha, setting.allow_stop, slow=slow)
 
 
 def _evaluate(

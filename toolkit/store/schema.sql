@@ -171,7 +171,7 @@ COMMENT ON COLUMN evaluations.improvement IS
 COMMENT ON COLUMN evaluations.improvement_low IS 'Lower end of its 95% interval.';
 COMMENT ON COLUMN evaluations.improvement_high IS 'Upper end.';
 COMMENT ON COLUMN evaluations.overhead_rate IS
-    'Cost units charged per second of the router''s own work (encoder only, for kNN and linear); NULL before schema 4.';
+    'Cost units charged per second of the router''s own work (encoder only, for baselines that see the question alone); NULL before schema 4.';
 COMMENT ON COLUMN evaluations.reference IS 'The policy whose lead and improvement over this row''s policy are recorded.';
 COMMENT ON COLUMN evaluations.gap_recovered IS
     'This policy''s share of the way in reward from the best fixed path (0) to the oracle (1); NULL before schema 6.';

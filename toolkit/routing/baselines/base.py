@@ -34,6 +34,7 @@ class Baseline:
         order: Place among the results, ascending.
         hindsight: Whether it sees the outcomes that it is evaluated on, as no router can.
         question_only: Whether it decides once, by the question alone; it pays for one embedding if overhead is charged.
+        reads_responses: Whether it decides hop by hop, by the responses; it pays for each decision if overhead is charged.
         fitted: Whether it is fitted on the training split.
         always: Whether it is part of every evaluation; if not, it is left out where only the cheap ones are needed.
         slow: Whether it takes many seconds at each alpha, so that it is part only of evaluations that ask for slow ones.
@@ -45,6 +46,7 @@ class Baseline:
     order: int = 100
     hindsight: bool = False
     question_only: bool = False
+    reads_responses: bool = False
     fitted: bool = False
     always: bool = True
     slow: bool = False

@@ -147,4 +147,4 @@ def lacks(table: TransitionTable, allow_stop: bool) -> str:
     return "" if allow_stop else "It stops as soon as a response is good enough, which takes --allow-stop."
 
 
-BASELINE = Baseline("cascade", choose, order=76, fitted=True, always=False, lacks=lacks)
+BASELINE = Baseline("cascade", choose, order=76, reads_responses=True, fitted=True, always=False, lacks=lacks)

@@ -40,8 +40,8 @@ def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool)
     model, observer, rows = trained(table, alpha, allow_stop), Observer(table), table.rows(split)
     starts = range(0, len(rows), CHUNK_ROWS)
     parts = [model.predict(observer.all_nodes(rows[n : n + CHUNK_ROWS]), deterministic=True)[0] for n in starts]
-    actions = np.concatenate(parts).reshape(len(rows), -1)
-    return _follow(actions, table)
+    actions = np.concatenate([part.reshape(table.n_decision_nodes, -1) for part in parts], axis=1)
+    return _follow(actions.T, table)
 
 
 def _follow(actions: Ints, table: TransitionTable) -> Ints:
@@ -54,4 +54,4 @@ def _follow(actions: Ints, table: TransitionTable) -> Ints:
     return nodes
 
 
-BASELINE = Baseline("SB3 PPO", choose, order=78, fitted=True, always=False, slow=True)
+BASELINE = Baseline("SB3 PPO", choose, order=78, reads_responses=True, fitted=True, always=False, slow=True)
