@@ -167,11 +167,14 @@ def test_routers_that_take_only_one_path_have_collapsed(
     suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path
 ) -> None:
     """A router that may stop abstains if every response costs too much; one that has hardly been trained does not."""
-    long, short = ({"n_epochs": n, "batch_size": 4, "dropout": 0.0, "patience": 200} for n in (200, 1))
+    config = TrainConfig(algorithm="exact", allow_stop=True, patience=0)
+    long, short = ({"n_epochs": n, "batch_size": 4, "dropout": 0.0} for n in (200, 1))
     runs = [
         run
         for alpha, settings in ((20.0, long), (0.0, short))
-        for run in plan_runs(suite, TrainConfig(algorithm="exact", allow_stop=True, exact=settings), [alpha], 2, tmp_path)
+        for run in plan_runs(
+            suite, TrainConfig(algorithm="exact", allow_stop=True, patience=0, exact=settings), [alpha], 2, tmp_path
+        )
     ]
     sweep(suite, cache, table, runs, SYNTHETIC)
     names = [run_name(suite, run.config, run.seed) for run in runs]

@@ -139,7 +139,7 @@ def apply_suite_file(recorded: Suite, config: SuiteConfig, cache: Cache) -> Suit
     if config != recorded.config:
         suite = reread(recorded, config)
         rescore(suite, cache, recorded.key, quality_metrics(suite))
-        if config.model_copy(update={"train": recorded.config.train}) != recorded.config:
+        if suite.key != recorded.key or config.model_copy(update={"train": recorded.config.train}) != recorded.config:
             cache.suites.record(suite)
     cache.suites.compute_cost_unit(suite.key)
     return suite

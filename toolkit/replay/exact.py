@@ -149,7 +149,8 @@ def _envelopes(quality: Floats, cost: Floats) -> tuple[Floats, Ints]:
         line = (np.arange(len(active)), best)
         saved = cost[line][:, None] - cost
         lost = quality[line][:, None] - quality
-        crossing = np.divide(lost, saved, out=np.full(lost.shape, np.inf), where=saved > 0)
+        with np.errstate(over="ignore"):  # a saving of almost nothing pays at no alpha
+            crossing = np.divide(lost, saved, out=np.full(lost.shape, np.inf), where=saved > 0)
         best = crossing.argmin(1)
         alpha = crossing[line[0], best]
         moving = alpha < np.inf
