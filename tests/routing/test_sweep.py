@@ -172,9 +172,7 @@ def test_routers_that_take_only_one_path_have_collapsed(
     runs = [
         run
         for alpha, settings in ((20.0, long), (0.0, short))
-        for run in plan_runs(
-            suite, TrainConfig(algorithm="exact", allow_stop=True, patience=0, exact=settings), [alpha], 2, tmp_path
-        )
+        for run in plan_runs(suite, config.changed({"exact": settings}), [alpha], 2, tmp_path)
     ]
     sweep(suite, cache, table, runs, SYNTHETIC)
     names = [run_name(suite, run.config, run.seed) for run in runs]

@@ -3,10 +3,11 @@
 import numpy as np
 
 from toolkit.core.errors import SuiteError
-from toolkit.replay.exact import curve, frontier
+from toolkit.replay.exact import benchmark_weights, curve, frontier, node_outcome
 from toolkit.replay.table import Floats, TransitionTable
-from toolkit.routing.baselines.knn import knn
-from toolkit.routing.baselines.linear import linear
+from toolkit.routing.aiq import aiq, fixed_range
+from toolkit.routing.baselines import knn, knn_ngrams, linear
+from toolkit.routing.baselines.predictor import predictions as baseline_predictions
 from toolkit.suites.suite import Split
 
 DEFAULT_ALPHAS = 21
@@ -64,12 +65,24 @@ def auto_alphas(table: TransitionTable, n: int = DEFAULT_ALPHAS, allow_stop: boo
 def predicted_costs(table: TransitionTable, allow_stop: bool = False) -> tuple[Floats, Floats]:
     """Return where the mean cost of the predictors changes, and that cost from there on, `(segments,)` each.
 
-    The predictors are those of the baselines kNN, with every number of neighbours, and linear. They are fitted on the training
-    split, and their choices are measured on the validation split, exactly for all alphas at once.
+    The predictors are those of one baseline, with all of its settings: kNN on embeddings or on n-grams, or linear, whichever
+    has the highest AIQ. They are fitted on the training split, and their choices are measured on the validation split, exactly for
+    all alphas at once.
     """
     split: Split = "validation" if len(table.rows("validation")) >= MIN_VALIDATION_QUESTIONS else "train"
-    predictions = [*knn(table, split, allow_stop).predicted, *linear(table, split, allow_stop).predicted]
-    rows = table.rows(split)
-    curves = [curve(table, rows, frontier(table, rows, allow_stop, predicted)) for predicted in predictions]
+    rows, fits = table.rows(split), [knn.fit, linear.fit_one, *([knn_ngrams.fit] if table.questions else [])]
+    families = [
+        [curve(table, rows, frontier(table, rows, allow_stop, predicted)) for predicted in predictions]
+        for predictions in (baseline_predictions(table, split, allow_stop, fit).predicted for fit in fits)
+    ]
+    cheapest, dearest = node_outcome(table, rows[:, None], fixed_range(table, rows, allow_stop)).cost.T @ benchmark_weights(
+        table, rows
+    )
+    if cheapest < dearest:
+        areas = [
+            np.mean([aiq(each.outcome.cost, each.outcome.quality, cheapest, dearest) for each in curves]) for curves in families
+        ]
+        families = [families[int(np.argmax(areas))]]
+    curves = families[0]
     starts = np.unique(np.concatenate([each.alphas for each in curves]))
     return starts, np.mean([each.at(starts).cost for each in curves], axis=0)
