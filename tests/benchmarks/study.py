@@ -31,7 +31,7 @@ from toolkit.routing.train import fit_router
 from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig
 
-ALPHAS = (0.0, 0.05, 0.2)
+ALPHAS = (0.0, 0.05, 0.3)
 """Prices of cost at which routers are trained."""
 SYNTHETIC: dict[str, dict[str, Any]] = {
     "synthetic, 8 topics": {"rows": 3000, "noise": 0.5, "seed": 31, "topics": 8},
@@ -45,9 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "first layer of each hop": {"first_layer": "hop"},
     "first layer shared": {"first_layer": "shared"},
     "16 components": {"projection": 16},
-    "64 components": {"projection": 64},
     "layers 64, 64": {"net_arch": (64, 64)},
-    "linear": {"net_arch": ()},
     "linear, whole embeddings": {"net_arch": (), "projection": 0},
 }
 OWN_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
@@ -55,12 +53,13 @@ OWN_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "8 epochs": {"ppo": {"n_epochs": 8}},
         "learning rate 1e-3": {"ppo": {"learning_rate": 1e-3}},
         "constant entropy bonus 0.01": {"ppo": {"ent_start": 0.01, "ent_coef": 0.01}},
-        "300,000 steps": {"timesteps": 300_000},
+        "entropy bonus from 0.1": {"ppo": {"ent_start": 0.1}},
     },
     "exact": {
         "dropout 0.1": {"exact": {"dropout": 0.1}},
         "dropout 0.5": {"exact": {"dropout": 0.5}},
-        "moving average 0.99": {"exact": {"averaging": 0.99}},
+        "no moving average": {"exact": {"averaging": 0.0}},
+        "entropy bonus from 0.1, in 10 passes": {"exact": {"ent_start": 0.1, "ent_epochs": 10}},
         "weight decay 1": {"exact": {"weight_decay": 1.0}},
     },
 }

@@ -41,7 +41,6 @@ class Algorithm:
         model: Its class, in the style of stable-baselines3.
         help: What it is, in a few words.
         defaults: Arguments that apply if a suite does not give them.
-        conditioned_defaults: Arguments that apply in place of `defaults` to a policy that observes alpha.
         table_defaults: Returns further such arguments, which depend on the table.
         net_arch: Turns hidden layers into the `net_arch` of `policy_kwargs`.
         uses_timesteps: Whether `[train] timesteps` limits a run; otherwise its own arguments do.
@@ -52,21 +51,14 @@ class Algorithm:
     model: type[BaseAlgorithm]
     help: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    conditioned_defaults: Mapping[str, Any] | None = None
     table_defaults: Callable[[TransitionTable], Mapping[str, Any]] = lambda _: {}
     net_arch: Callable[[Sequence[int]], Any] = actor_and_critic
     uses_timesteps: bool = True
     patience: int = 0
 
-    def defaults_for(self, config: TrainConfig) -> dict[str, Any]:
-        """Return the arguments that apply if a suite does not give them, without those that depend on the table."""
-        if config.alphas and self.conditioned_defaults is not None:
-            return dict(self.conditioned_defaults)
-        return dict(self.defaults)
-
     def arguments(self, table: TransitionTable, config: TrainConfig) -> dict[str, Any]:
         """Return all arguments of a run on a table: the defaults, then the suite's."""
-        return {**self.table_defaults(table), **self.defaults_for(config), **getattr(config, self.name, {})}
+        return {**self.table_defaults(table), **self.defaults, **getattr(config, self.name, {})}
 
     def argument(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Return one argument, or else the default of the class; None if it does not have that argument."""

@@ -7,6 +7,7 @@ from toolkit.replay.exact import benchmark_weights, curve, frontier, node_outcom
 from toolkit.replay.table import Floats, TransitionTable
 from toolkit.routing.aiq import aiq, fixed_range
 from toolkit.routing.baselines import knn, knn_ngrams, linear
+from toolkit.routing.baselines.predictor import lacks_terms
 from toolkit.routing.baselines.predictor import predictions as baseline_predictions
 from toolkit.suites.suite import Split
 
@@ -66,11 +67,11 @@ def predicted_costs(table: TransitionTable, allow_stop: bool = False) -> tuple[F
     """Return where the mean cost of the predictors changes, and that cost from there on, `(segments,)` each.
 
     The predictors are those of one baseline, with all of its settings: kNN on embeddings or on n-grams, or linear, whichever
-    has the highest AIQ. They are fitted on the training split, and their choices are measured on the validation split, exactly for
-    all alphas at once.
+    has the highest AIQ. They are fitted on the training split, and their choices are measured on the validation split, exactly
+    for all alphas at once.
     """
     split: Split = "validation" if len(table.rows("validation")) >= MIN_VALIDATION_QUESTIONS else "train"
-    rows, fits = table.rows(split), [knn.fit, linear.fit_one, *([knn_ngrams.fit] if table.questions else [])]
+    rows, fits = table.rows(split), [knn.fit, linear.fit_one, *([] if lacks_terms(table, allow_stop) else [knn_ngrams.fit])]
     families = [
         [curve(table, rows, frontier(table, rows, allow_stop, predicted)) for predicted in predictions]
         for predictions in (baseline_predictions(table, split, allow_stop, fit).predicted for fit in fits)

@@ -132,11 +132,11 @@ class ExactGradient(BaseAlgorithm):
         batch_size: int = 64,
         n_epochs: int = 40,
         ent_coef: float = 0.01,
-        ent_start: float = 0.1,
-        ent_epochs: int = 10,
+        ent_start: float = 0.5,
+        ent_epochs: int = 20,
         weight_decay: float = 0.1,
         dropout: float = 0.3,
-        averaging: float = 0.0,
+        averaging: float = 0.99,
         policy_kwargs: dict[str, Any] | None = None,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -306,11 +306,8 @@ ALGORITHM = Algorithm(
     name="exact",
     model=ExactGradient,
     help="the gradient of the policy's exact value over the whole tree",
-    conditioned_defaults={"dropout": 0.2, "averaging": 0.99},
     net_arch=lambda hidden: {"pi": list(hidden), "vf": []},
     uses_timesteps=False,
     patience=8,
 )
-"""The defaults are those of `ExactGradient`. A conditioned policy's first layer has weights for every knot, which need more
-regularisation (both chosen in docs/design/learning.md).
-"""
+"""The defaults are those of `ExactGradient`, chosen in docs/design/learning.md."""

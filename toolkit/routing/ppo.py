@@ -287,7 +287,7 @@ ALGORITHM = Algorithm(
         "gamma": 1.0,
         "gae_lambda": 1.0,
         "ent_coef": 0.001,
-        "ent_start": 0.1,
+        "ent_start": 0.5,
     },
     table_defaults=lambda table: {"n_steps": table.horizon * 2},
 )

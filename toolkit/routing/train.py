@@ -231,7 +231,7 @@ def build_router(
 def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
     """Return the name of a run: equal settings have equal names, and different settings different ones."""
     names = [name for name in dict.fromkeys((*NAMED_DEFAULTS, config.algorithm)) if name in ALGORITHMS]
-    defaults = {name: find_algorithm(name).defaults_for(config) for name in names}
+    defaults = {name: dict(find_algorithm(name).defaults) for name in names}
     identity = canonical_json([str(suite.key), config.model_dump(), defaults, seed, versions()])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     algorithm = re.split("[.:]", config.algorithm)[-1].lower()
