@@ -27,6 +27,7 @@ from toolkit.store import Cache
 from toolkit.suites.loading import find_suite, load_config
 from toolkit.suites.weights import fetch
 
+ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 25_000_000
 """Bytes that the exported folder may take."""
 
@@ -142,3 +143,41 @@ def test_on_a_shared_benchmark_hops_and_their_order_matter(reference: Cache) -> 
         " ON a.question = b.question AND a.first = b.second AND a.second = b.first"
     ).to_pylist()
     assert orders[0]["gained"] > 100
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "ppo"])
+def test_a_router_with_default_settings_is_level_with_one_path_for_each_wording(
+    algorithm: str, reference: Cache, tmp_path: Path
+) -> None:
+    """The rule needs to know how the benchmarks are worded, and the router only reads questions."""
+    cache = tmp_path / "quickstart.duckdb"
+    shutil.copy(reference.path, cache)
+    rule = ROOT / "docs/examples/wording.py"
+    words = ["quickstart", "--cache", str(cache), "--runs-dir", str(tmp_path / "runs")]
+    trained = CliRunner().invoke(app, ["train", *words, "--algorithm", algorithm])
+    assert trained.exit_code == 0, trained.output
+    assert "its R is ahead of the best fixed path" in trained.output
+    evaluated = CliRunner().invoke(app, ["evaluate", *words, "--router", f"{rule}:Wording"])
+    assert evaluated.exit_code == 0, evaluated.output
+    rewards = {
+        row["algorithm"].rpartition(":")[2]: row["reward"]
+        for row in Cache(cache)
+        .arrow(
+            "SELECT r.algorithm, e.reward FROM evaluations AS e JOIN runs AS r USING (run)"
+            " WHERE e.policy = 'router' AND e.benchmark = 'overall'"
+        )
+        .to_pylist()
+    }
+    assert rewards["Wording"] == pytest.approx(0.663, abs=0.001)
+    run = next((tmp_path / "runs").iterdir())
+    compared = CliRunner().invoke(app, ["evaluate", str(run), "--cache", str(cache), "--router", f"{rule}:Wording"])
+    assert compared.exit_code == 0, compared.output
+    (learned,) = (
+        Cache(cache)
+        .arrow(
+            "SELECT reward FROM evaluations WHERE policy = 'router' AND benchmark = 'overall'"
+            " AND run LIKE 'quickstart-%-seed0-%'"
+        )["reward"]
+        .to_pylist()
+    )
+    assert learned > 0.663 - 0.010

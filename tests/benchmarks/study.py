@@ -44,7 +44,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "blind": {"blind": True},
     "first layer of each hop": {"first_layer": "hop"},
     "first layer shared": {"first_layer": "shared"},
-    "16 components": {"projection": 16},
+    "10 components": {"projection": 10},
+    "32 components": {"projection": 32},
     "layers 64, 64": {"net_arch": (64, 64)},
     "linear, whole embeddings": {"net_arch": (), "projection": 0},
 }
@@ -141,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", nargs="*", default=[], help="caches of one-hop results: files of toolkit import")
     parser.add_argument("--algorithms", nargs="+", choices=OWN_SETTINGS, default=list(OWN_SETTINGS))
+    parser.add_argument("--settings", nargs="+", help="settings besides the defaults; all by default")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     tables = ["reference", *SYNTHETIC, *options.results]
@@ -154,7 +156,8 @@ def main() -> None:
     gains, seconds = {}, {}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for algorithm in options.algorithms:
-            for setting in {**SETTINGS, **OWN_SETTINGS[algorithm]}:
+            chosen = ["defaults", *(options.settings or {**SETTINGS, **OWN_SETTINGS[algorithm]})]
+            for setting in dict.fromkeys(chosen):
                 cases = [
                     Case(table, algorithm, setting, alpha, seed)
                     for table, alpha, seed in product(tables, ALPHAS, range(options.seeds))

@@ -199,11 +199,11 @@ def test_a_held_out_benchmark_is_not_trained_on_and_is_the_whole_test_split(tabl
 @pytest.mark.parametrize(
     ("config", "name"),
     [
-        (TrainConfig(), "suite-ppo-alpha0.05-seed3-0ec063df"),
-        (TrainConfig(algorithm="exact", alpha=0.1, exact={"n_epochs": 3}), "suite-exact-alpha0.1-seed3-b194f2e6"),
-        (TrainConfig(algorithm="exact", alphas=(0.0, 0.1)), "suite-exact-2alphas-seed3-06e586ae"),
-        (TrainConfig(alphas=(0.0, 0.1)), "suite-ppo-2alphas-seed3-2a551221"),
-        (TrainConfig(algorithm="stable_baselines3.ppo.PPO"), "suite-ppo-alpha0.05-seed3-d78af63d"),
+        (TrainConfig(), "suite-ppo-alpha0.05-seed3-908c8e1d"),
+        (TrainConfig(algorithm="exact", alpha=0.1, exact={"n_epochs": 3}), "suite-exact-alpha0.1-seed3-95520b03"),
+        (TrainConfig(algorithm="exact", alphas=(0.0, 0.1)), "suite-exact-2alphas-seed3-ff44f72a"),
+        (TrainConfig(alphas=(0.0, 0.1)), "suite-ppo-2alphas-seed3-c59ebc1f"),
+        (TrainConfig(algorithm="stable_baselines3.ppo.PPO"), "suite-ppo-alpha0.05-seed3-8b92b6f2"),
     ],
 )
 def test_the_names_of_runs_stay_as_they_were(

@@ -188,7 +188,7 @@ class TrainConfig(ExtensibleSection):
     n_envs: Count = Field(512, le=2**20, description="Episodes replayed side by side; not for exact.")
     net_arch: tuple[Width, ...] = Field((64,), max_length=64, description="Hidden layers of the policy's network.")
     projection: int = Field(
-        32, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
+        20, ge=0, description="Principal components kept of each embedding, fitted on the training split; 0 keeps it as it is."
     )
     first_layer: Literal["shared", "hop", "node"] = Field(
         "node",
@@ -219,7 +219,7 @@ class TrainConfig(ExtensibleSection):
         "is annealed.",
     )
     exact: dict[str, Argument] = Field(
-        {}, description="Arguments of toolkit.routing.exact_gradient.ExactGradient, e.g. { n_epochs = 40, dropout = 0.2 }."
+        {}, description="Arguments of toolkit.routing.exact_gradient.ExactGradient, e.g. { n_epochs = 40, dropout = 0.1 }."
     )
     sb3: dict[str, Argument] = Field({}, description="Arguments of any other algorithm of stable-baselines3.")
 
