@@ -25,6 +25,7 @@ from toolkit.routing.router_file import (
     ROUTER_FILE,
     ZIP_FILE,
     UntrustedError,
+    check_age,
     check_file,
     is_zip,
     not_finite,
@@ -188,6 +189,7 @@ def load_router(path: Path | str, trust: bool = False) -> Router:
     if is_zip(file):
         return _load_zip(file, trust)
     weights, card, checked = read_router(file)
+    check_age(file, card)
     algorithm = _algorithm(file, checked.algorithm, trust)
     if not trust and not is_known_policy(checked.architecture.policy):
         raise UntrustedError(
@@ -218,6 +220,7 @@ def _algorithm(file: Path, name: str, trust: bool) -> Algorithm:
 
 def _load_zip(file: Path, trust: bool) -> Router:
     card = read_zip_card(file)
+    check_age(file, card)
     if not trust:
         raise UntrustedError(
             file, "is a zip of stable-baselines3: it holds pickles, and opening it runs whatever code its writer put there"

@@ -1,6 +1,6 @@
 """The file of a router: weights and a card, as data. Reading it executes nothing and imports nothing that it names.
 
-It is a safetensors file; its metadata hold the card as JSON. Zips of stable-baselines3, which version 0.1 wrote, hold pickles.
+It is a safetensors file; its metadata hold the card as JSON. Zips of stable-baselines3 hold pickles.
 """
 
 import json
@@ -27,7 +27,7 @@ ROUTER_FILE = "router.safetensors"
 ZIP_FILE = "sb3.zip"
 """Name of the zip of stable-baselines3 beside it, if one was asked for."""
 OLD_FILE = "policy.zip"
-"""Name that version 0.1 gave to the file of a router."""
+"""Name that version 0.1 gave to the file of a router, which has to be trained again."""
 CARD = "toolkit.router"
 """Key of the card in the metadata of a router's file."""
 CARD_MEMBER = "toolkit.json"
@@ -87,6 +87,19 @@ def unusable(path: Path, reason: object) -> PolicyError:
         f"{printable(str(path))} is not a router that toolkit train has written: {printable(str(reason))}. Copy it again from "
         "where it comes from, or train a router: toolkit train SUITE"
     )
+
+
+def check_age(path: Path, card: Mapping[str, Any]) -> None:
+    """Check that a router observes what today's do: the path, and terms or the lack of them.
+
+    Raises:
+        PolicyError: It was trained before, by version 0.1.
+    """
+    if "terms" not in card:
+        raise PolicyError(
+            f"{printable(str(path))} is of version 0.1, whose routers did not observe the path that they had taken. Train it "
+            f"again, which takes seconds: {command('train', str(card['suite']))}"
+        )
 
 
 def check_file(path: Path) -> None:
