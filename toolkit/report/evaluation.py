@@ -151,7 +151,7 @@ def _verdict(evaluation: Evaluation) -> str:
     standings = [
         f"{_standing(evaluation.result('best fixed path').lead)} the best fixed path",
         f"{_standing(model.lead)} {evaluation.best_model}, the best single model",
-        *([f"{_standing(evaluation.result('kNN').lead)} kNN"] if "kNN" in evaluation.policies else []),
+        *_strongest_standing(evaluation),
     ]
     sentences = [
         f"The router {'; '.join(standings)}.",
@@ -185,6 +185,16 @@ def _baselines_verdict(evaluation: Evaluation) -> str:
 
 def _negated(lead: Estimate) -> Estimate:
     return Estimate(-lead.mean, -lead.high, -lead.low)
+
+
+def _strongest_standing(evaluation: Evaluation) -> list[str]:
+    """Compare the router with the fitted baseline that has the highest R on these questions, if there is one."""
+    names = [baseline.name for baseline in registered_baselines(slow=True) if baseline.fitted]
+    fitted = [name for name in names if name in evaluation.policies]
+    if not fitted:
+        return []
+    strongest = max(fitted, key=lambda name: evaluation.result(name).reward.mean)
+    return [f"{_standing(evaluation.result(strongest).lead)} {strongest}, the strongest fitted baseline on these questions"]
 
 
 def _standing(lead: Estimate) -> str:
