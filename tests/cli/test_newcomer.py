@@ -69,8 +69,8 @@ def test_every_step_works_as_printed(session: Session, monkeypatch: pytest.Monke
     [evaluate] = session.succeeds(train).commands[-1:]
     session.succeeds(evaluate)
 
+    folder = Path.cwd().name
     monkeypatch.chdir(Path("..").resolve())  # merge into another cache, beside it
-    folder = next(path for path in Path().iterdir() if (path / "mine.toml").exists())
     session.succeeds(f"toolkit import {folder}/cache/mine.duckdb --cache merged/mine.duckdb")
     session.succeeds(f"toolkit train {folder}/mine.toml --cache merged/mine.duckdb")
     session.succeeds(f"toolkit evaluate {folder}/mine.toml --cache merged/mine.duckdb")

@@ -68,7 +68,7 @@ def test_a_conditioned_policy_depends_on_the_alpha_it_observes(config: TrainConf
     cost = np.tile([0, 1, 2, *[1, 2] * 2], (4, 1)).astype(float)
     table = make_table(quality, cost, 2, ["cheap", "dear"])
     model = fit_router(table, config.changed({"alphas": (0.0, 0.2, 3.0)}), 0)
-    card = router(model, table, 0.0, (0.0, 0.2, 3.0)).card | {"algorithm": config.algorithm}
+    card = router(model, table, 0.0, (0.0, 0.2, 3.0)).card | {"algorithm": config.algorithm, "terms": []}
     Router(model, card).save(tmp_path / ROUTER_FILE)
     loaded = load_router(tmp_path / ROUTER_FILE)
     rows = table.rows("train")

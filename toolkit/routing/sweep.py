@@ -21,6 +21,7 @@ from toolkit.core.errors import SuiteError, TrainingError
 from toolkit.core.progress import NoProgress, Progress
 from toolkit.replay.exact import benchmark_weights
 from toolkit.replay.table import TransitionTable
+from toolkit.routing.algorithms import find_algorithm, find_policy
 from toolkit.routing.evaluate import COLLAPSE_SHARE, Evaluation, evaluate, evaluate_together, evaluation_rows
 from toolkit.routing.policies import ROUTER, router_policies
 from toolkit.routing.processes import worker_context
@@ -130,6 +131,9 @@ def sweep(
         TrainingError: Some runs failed; all others are recorded.
         SuiteError: The algorithm does not accept its arguments.
     """
+    for config in (run.config for run in runs):  # the settings name these classes, so they may be imported
+        find_algorithm(config.algorithm)
+        find_policy(config.policy)
     evaluated = cache.runs.evaluated_alphas()
     missing = [run for run in runs if not _is_recorded(run, suite, cache, evaluated)]
     progress = progress or NoProgress()
