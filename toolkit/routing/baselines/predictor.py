@@ -22,6 +22,8 @@ Features = npt.NDArray[np.float32]
 
 MAX_FITTED_QUESTIONS = 20_000
 """Training questions that a predictor is fitted on, at most; of more, a random sample."""
+MIN_FOLDED_QUESTIONS = 60
+"""With fewer training questions and too few validation questions, a setting in the middle is used: a choice would be noise."""
 MIN_VALIDATION_QUESTIONS = 30
 """With fewer validation questions, settings are selected by cross-validation on the training split."""
 FOLDS = 5
@@ -133,7 +135,7 @@ def fitted(table: TransitionTable, fit: Fit) -> Fitted:
     if len(validation) >= MIN_VALIDATION_QUESTIONS:
         rows, predicted = validation, list(predict(read(table, validation)))
     else:
-        rows, predicted = _out_of_fold(table, train, fit)
+        rows, predicted = _out_of_fold(table, train if len(train) >= MIN_FOLDED_QUESTIONS else train[:0], fit)
     return Fitted(predict, rows, [_outcome(values) for values in predicted])
 
 
