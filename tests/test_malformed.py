@@ -9,7 +9,7 @@ from tests.soak.malformed_inputs import COMMANDS, KINDS
 from toolkit.cli import commands
 
 SEED = 1
-INPUTS_PER_KIND = 34
+INPUTS_PER_KIND = 24
 
 
 @pytest.mark.parametrize("kind", KINDS)

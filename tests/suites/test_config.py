@@ -244,7 +244,7 @@ def test_the_token_budget_is_the_engines_own_unless_the_suite_sets_it() -> None:
 def test_training_settings_are_recorded_as_ever() -> None:
     """A run's name is a hash of them."""
     assert list(TrainConfig().model_dump()) == [
-        *("algorithm", "alpha", "alphas", "allow_stop", "holdout", "timesteps", "n_envs", "net_arch", "projection"),
+        *("algorithm", "policy", "alpha", "alphas", "allow_stop", "holdout", "timesteps", "n_envs", "net_arch", "projection"),
         *("first_layer", "terms", "blind", "patience", "fallback", "ppo", "exact", "sb3"),
     ]
     changed = TrainConfig().changed({"ppo": {"gamma": 0.9}}).changed({"ppo": {"n_epochs": 3}, "alpha": 0.1})
