@@ -59,7 +59,7 @@ def test_features_are_repeated_for_the_group_of_their_node_and_zero_for_others(g
     torch.testing.assert_close(features[:, :size], base)
     for node, path in enumerate(tree.paths(3, 2)):
         group = group_of(path)  # type: ignore[operator]
-        assert int(extractor.node_groups()[node]) == group
+        assert int(node_groups(extractor, observer)[node]) == group
         parts = features[node, size:].view(groups, size)
         torch.testing.assert_close(parts[group], base[node])
         assert not parts[[other for other in range(groups) if other != group]].any()
@@ -95,7 +95,7 @@ def test_logits_of_all_nodes_are_those_of_their_observations(
     with torch.no_grad():
         expected = policy.action_net(policy.mlp_extractor.forward_actor(extractor(observations)))
     features = node_features(extractor, observer, rows, 0.1 if alphas else None)
-    logits = Dense.actor(policy).forward(features.flatten(0, 1), tree_segments(node_groups(extractor), len(rows)))
+    logits = Dense.actor(policy).forward(features.flatten(0, 1), tree_segments(node_groups(extractor, observer), len(rows)))
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from toolkit.replay.exact import Curve, Outcome, benchmark_weights, ends, fixed_paths
 from toolkit.replay.table import Floats, Ints, TransitionTable
+from toolkit.routing.statistics import evenly_spread
 
 ZERO_ROUTER_MODELS, ZERO_ROUTER_PATHS = "zero router (models)", "zero router (fixed paths)"
 """The zero router of single models, and that of all fixed paths."""
@@ -41,9 +42,7 @@ def zero_routers(table: TransitionTable, rows: Ints, allow_stop: bool = False) -
 
 def oracle_alphas(curve: Curve) -> Floats:
     """Return the alphas at which the oracle is resampled: even steps through those at which its curve bends."""
-    steps = np.linspace(0, len(curve.alphas) - 1, min(ORACLE_ALPHAS, len(curve.alphas)))
-    alphas: Floats = np.unique(curve.alphas[np.round(steps).astype(np.int64)])
-    return alphas
+    return np.unique(evenly_spread(curve.alphas, ORACLE_ALPHAS))
 
 
 def aiq(cost: Floats, quality: Floats, low: float | Floats, high: float | Floats) -> Floats:

@@ -1,7 +1,6 @@
 """Imports the classes that settings name: `package.module.Class` or `file.py:Class`. Their code runs."""
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from toolkit.core.modules import execute_file
 from toolkit.core.text import printable
 
 
@@ -64,14 +64,6 @@ def _import_file(file: Path) -> ModuleType:
     module = sys.modules.get(name)
     if module is not None and module.__file__ == str(file.resolve()):
         return module
-    spec = importlib.util.spec_from_file_location(name, file.resolve())
-    if spec is None or spec.loader is None or not file.is_file():
+    if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return execute_file(file.resolve(), file.read_bytes(), name)

@@ -4,7 +4,6 @@ The file runs because the user names it on the command line; nothing that a cach
 """
 
 import hashlib
-import importlib.util
 import inspect
 import logging
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.core.errors import PolicyError
+from toolkit.core.modules import execute_file
 from toolkit.core.text import printable
 from toolkit.replay.table import Ints, TransitionTable
 from toolkit.routing.policies import STOP
@@ -123,18 +123,13 @@ class CustomRouter:
 
     def _execute(self, source: bytes) -> dict[str, Any]:
         """Execute the file, which may import its neighbours, and return what it defines."""
-        spec = importlib.util.spec_from_file_location(f"router_{self.path.stem}_{self.sha256[:8]}", self.path)
-        assert spec
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module.__name__] = module  # dataclasses and pickle look their module up
         folder = str(self.path.parent.resolve())
         if folder not in sys.path:
             sys.path.append(folder)
         try:
-            exec(compile(source, str(self.path), "exec", dont_inherit=True), module.__dict__)
+            return vars(execute_file(self.path, source, f"router_{self.path.stem}_{self.sha256[:8]}"))
         except (Exception, SystemExit) as error:
             self._fail(error, "cannot be executed")
-        return vars(module)
 
     def route(
         self, table: TransitionTable, split: Split, alphas: Sequence[float], allow_stop: bool, responses: Responses

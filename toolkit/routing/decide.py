@@ -50,6 +50,6 @@ def _decide(algorithm: BaseAlgorithm, observer: Observer, rows: Ints, alpha: flo
         logits = distribution.logits
     else:
         features = node_features(extractor, observer, rows, alpha, policy.device)
-        logits = actor.forward(features.flatten(0, 1), tree_segments(node_groups(extractor), len(rows)))
+        logits = actor.forward(features.flatten(0, 1), tree_segments(node_groups(extractor, observer), len(rows)))
     probabilities: Floats = torch.softmax(logits.double(), -1).cpu().numpy()
     return probabilities

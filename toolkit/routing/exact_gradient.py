@@ -271,7 +271,7 @@ class _Questions:
         table, at = env.table, ends(env.table, env.allow_stop)
         extractor = learner.policy.pi_features_extractor
         self.conditioned = extractor if isinstance(extractor, RouterFeatures) and len(extractor.knots) else None
-        self.actor, self.groups = Dense.actor(learner.policy), node_groups(extractor)
+        self.actor, self.groups = Dense.actor(learner.policy), node_groups(extractor, env.observer)
         self.n_models, self.horizon = table.n_models, table.horizon
         self.alphas = torch.from_numpy(env.alphas if len(env.alphas) else np.array([env.alpha])).float().to(device)
         self.features = all_node_features(extractor, env.observer, rows, device)

@@ -18,6 +18,7 @@ from torch import nn
 from toolkit.core import tree
 from toolkit.replay.observations import Layout, Observer
 from toolkit.replay.table import Ints
+from toolkit.routing.statistics import evenly_spread
 
 Device = torch.device | str
 FirstLayer = Literal["shared", "hop", "node"]
@@ -145,18 +146,6 @@ class RouterFeatures(BaseFeaturesExtractor):
         weights.scatter_(1, left[:, None], 1 - share[:, None])
         return weights.scatter_(1, left[:, None] + 1, share[:, None])
 
-    def node_groups(self) -> torch.Tensor:
-        """Return the group of every decision node, `(D,)`; none if all nodes share the first layer."""
-        layout = self.layout
-        if not self.groups:
-            return torch.empty(0, dtype=torch.int64)
-        paths = tree.paths(layout.models, layout.horizon - 1)
-        if self.groups == len(paths):
-            return torch.arange(len(paths))
-        if self.groups == layout.horizon:
-            return torch.tensor([len(path) for path in paths])
-        return torch.tensor([(len(path) - 1) * layout.models + 1 + path[-1] if path else 0 for path in paths])
-
     def node_features(self, observer: Observer, rows: Ints, device: Device = "cpu") -> torch.Tensor:
         """Return the base features of all decision nodes, `(D, rows, base)`; a text that they all observe is projected once."""
         table, width, layout = observer.table, self.rank or self.layout.dimensions, self.layout
@@ -202,9 +191,11 @@ class RouterFeatures(BaseFeaturesExtractor):
         self.scale[-1] = 1 / max(float(observer.cost[train].std()), 1e-6)
 
 
-def node_groups(extractor: BaseFeaturesExtractor) -> torch.Tensor:
+def node_groups(extractor: BaseFeaturesExtractor, observer: Observer) -> torch.Tensor:
     """Return the group of every decision node, `(D,)`; none for features without groups."""
-    return extractor.node_groups() if isinstance(extractor, RouterFeatures) else torch.empty(0, dtype=torch.int64)
+    if not isinstance(extractor, RouterFeatures) or not extractor.groups:
+        return torch.empty(0, dtype=torch.int64)
+    return extractor.group_of(torch.from_numpy(observer.path))
 
 
 def group_size(extractor: BaseFeaturesExtractor) -> int:
@@ -254,9 +245,7 @@ def features_kwargs(observer: Observer, rank: int, first_layer: FirstLayer, alph
     by_node = table.n_decision_nodes if table.n_decision_nodes <= MAX_NODE_GROUPS else by_last_model
     kwargs["groups"] = {"shared": 0, "hop": table.horizon, "node": by_node}[first_layer] if table.horizon > 1 else 0
     if alphas:
-        distinct = sorted(set(alphas))
-        places = np.unique(np.linspace(0, len(distinct) - 1, min(MAX_KNOTS, len(distinct))).round().astype(int))
-        kwargs["knots"] = [distinct[place] for place in places]
+        kwargs["knots"] = evenly_spread(sorted(set(alphas)), MAX_KNOTS).tolist()
     return {"features_extractor_class": RouterFeatures, "features_extractor_kwargs": kwargs}
 
 

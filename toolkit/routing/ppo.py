@@ -100,7 +100,7 @@ class ReplayPPO(PPO):
             return None
         extractor = policy.features_extractor
         fixed = policy.share_features_extractor and not any(True for _ in extractor.parameters())
-        self._groups = node_groups(extractor)
+        self._groups = node_groups(extractor, env.observer)
         count = len(env.rows) * env.table.n_decision_nodes
         try:
             self._actor, self._critic = Dense.actor(policy), Dense.critic(policy)

@@ -11,6 +11,7 @@ from toolkit.replay.exact import benchmark_weights, most_probable, outcome, path
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Ints
 from toolkit.routing.decide import action_probabilities
+from toolkit.routing.statistics import evenly_spread
 
 EVALUATIONS = 40
 """Times that a run's policy is evaluated on the validation split, at even steps."""
@@ -40,8 +41,7 @@ class BestPolicy(BaseCallback):
         rows = observer.table.rows("validation")
         self.observer = observer
         self.rows: Ints = rows[:: max(1, -(-len(rows) // MAX_ROWS))]
-        places = np.unique(np.linspace(0, len(alphas) - 1, min(MAX_ALPHAS, len(alphas))).round().astype(int))
-        self.alphas = [sorted(alphas)[place] for place in places]
+        self.alphas = evenly_spread(sorted(alphas), MAX_ALPHAS).tolist()
         self.patience = patience
         self.best = -np.inf
         self._state: dict[str, Any] | None = None

@@ -143,6 +143,12 @@ def quotient(resampled: Resampled, numerator: int, denominators: Ints) -> Resamp
     return Resampled(mean=divide(resampled.mean), replicates=divide(resampled.replicates))
 
 
+def evenly_spread(values: Sequence[float] | Floats, most: int) -> Floats:
+    """Return all values, or of more than `most` that many, evenly spread by their places; the first and last are among them."""
+    places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(np.int64)
+    return np.asarray(values, dtype=np.float64)[np.unique(places)]
+
+
 def superiority(left: Floats, right: Floats) -> Floats:
     """Return for each question whether `left` is the higher of two rewards: 1 or 0, or a half if they are equal."""
     return np.where(np.isclose(left, right, rtol=0, atol=TIE), 0.5, left > right)

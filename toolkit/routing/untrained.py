@@ -60,6 +60,8 @@ def evaluate_routed(setting: Setting, routers: Sequence[Routed]) -> list[Evaluat
     Raises:
         PolicyError: Two policies have one name.
     """
+    if not routers:
+        return []
     check_names(setting.table)
     policies, baselines = routed_policies(setting.table, setting.split, routers), _baselines(setting)
     for name in policies.keys() & baselines.keys():

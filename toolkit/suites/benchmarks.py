@@ -1,15 +1,14 @@
 """Finds the benchmark that an entry of a suite means: a registered one, a Python file of the user's, or a table of rows."""
 
 import hashlib
-import importlib.util
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
 from toolkit.core.calls import send_by_value
 from toolkit.core.errors import BenchmarkError, did_you_mean
+from toolkit.core.modules import execute_file
 from toolkit.core.workspace import Workspace
 from toolkit.suites.benchmark_config import BenchmarkConfig
 from toolkit.suites.config import SuiteConfig
@@ -104,15 +103,11 @@ def _execute(entry: BenchmarkConfig, path: Path, trust: Trust) -> ModuleType:
             "to run it, say so once with toolkit plan SUITE.toml --trust (remembered until the file changes), or set "
             "TOOLKIT_TRUST=1 for files of your own. In Python: resolve(..., trust=True)."
         )
-    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
-    send_by_value(module)  # its metrics are called in another process
     try:
-        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+        module = execute_file(path, source, f"benchmark_{path.stem}")
     except (Exception, SystemExit) as error:
         raise BenchmarkError(f"The benchmark file {path} cannot be executed: {type(error).__name__}: {error}") from error
+    send_by_value(module)  # its metrics are called in another process
     return module
 
 

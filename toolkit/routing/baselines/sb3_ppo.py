@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from toolkit.replay.exact import ends, most_probable, path_shares
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Ints, TransitionTable, cached_on_table
 from toolkit.routing.baselines.base import Baseline
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
 TIMESTEPS = 50_000
 """Steps of the environment, the only setting that PPO has no default for."""
-CHUNK_ROWS = 256
-"""Rows whose decision nodes are observed together."""
 
 
 @cached_on_table
@@ -37,21 +34,12 @@ def trained(table: TransitionTable, alpha: float, allow_stop: bool) -> "PPO":
 
 def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Ints:
     """Return the ends that the greedy policy reaches."""
-    model, observer, rows = trained(table, alpha, allow_stop), Observer(table), table.rows(split)
-    starts = range(0, len(rows), CHUNK_ROWS)
-    parts = [model.predict(observer.all_nodes(rows[n : n + CHUNK_ROWS]), deterministic=True)[0] for n in starts]
-    actions = np.concatenate([part.reshape(table.n_decision_nodes, -1) for part in parts], axis=1)
-    return _follow(actions.T, table)
+    from toolkit.routing.decide import action_probabilities
 
-
-def _follow(actions: Ints, table: TransitionTable) -> Ints:
-    """Return the ends of episodes, given the action at every decision node, `(rows, D)`."""
-    nodes, moving = np.zeros(len(actions), dtype=np.int64), np.arange(len(actions))
-    for _ in range(table.horizon):
-        chosen = actions[moving, nodes[moving]]
-        moving, chosen = moving[chosen < table.n_models], chosen[chosen < table.n_models]
-        nodes[moving] = nodes[moving] * table.n_models + 1 + chosen
-    return nodes
+    model = trained(table, alpha, allow_stop)
+    shares = path_shares(table, most_probable(action_probabilities(model, Observer(table), table.rows(split), alpha)))
+    reached: Ints = ends(table, allow_stop).start + shares.argmax(1)
+    return reached
 
 
 BASELINE = Baseline("SB3 PPO", choose, order=78, reads_responses=True, fitted=True, always=False, slow=True)
