@@ -107,3 +107,5 @@ ALGORITHMS: Registry[Any] = Registry("algorithm", "toolkit.algorithms")
 """`toolkit.routing.algorithms.Algorithm` objects: what `[train] algorithm` may name."""
 BASELINES: Registry[Any] = Registry("baseline", "toolkit.baselines")
 """`toolkit.routing.baselines.Baseline` objects: what a router is evaluated beside."""
+OUTCOMES: Registry[Any] = Registry("format of results", "toolkit.outcomes")
+"""`toolkit.outcomes.formats.Format` objects: formats that results of other people's benchmarks are read from."""

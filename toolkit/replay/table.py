@@ -57,6 +57,8 @@ class TransitionTable:
         texts: Rows of `vectors` that each decision node observes, `(rows, D, parts)`; the parts are the question and the
             newest response, or the whole context alone.
         questions: The text of each row's question, `(rows,)`; empty if the table was made without texts.
+        available: Whether a complete path of responses leads through each node, `(rows, N)`; None if one does everywhere. A
+            node that is not available has quality and cost 0, and no policy may choose it.
     """
 
     models: tuple[str, ...]
@@ -69,6 +71,7 @@ class TransitionTable:
     vectors: npt.NDArray[np.float32]
     texts: npt.NDArray[np.int32]
     questions: tuple[str, ...] = ()
+    available: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         for value in vars(self).values():
@@ -97,6 +100,15 @@ class TransitionTable:
             parents, children = tree.level(self.n_models, depth - 1), tree.level(self.n_models, depth)
             total[:, children] += np.repeat(total[:, parents], self.n_models, axis=1)
         return total
+
+    @cached_property
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Whether each model may be chosen at each decision node, `(rows, D, M)`; all of them at nodes that nothing reaches."""
+        shape = (len(self.split), self.n_decision_nodes, self.n_models)
+        if self.available is None:
+            return np.broadcast_to(True, shape)
+        children = self.available[:, 1:].reshape(shape)  # a heap: the children of node n begin at n * M + 1
+        return children | ~children.any(axis=2, keepdims=True)
 
     def rows(self, split: Split) -> Ints:
         """Return the rows of a split."""
@@ -129,6 +141,7 @@ class TransitionTable:
             vectors=self.vectors[texts],
             texts=index[1:].reshape(len(rows), *self.texts.shape[1:]).astype(np.int32),
             questions=tuple(self.questions[row] for row in rows) if self.questions else (),
+            available=None if self.available is None else self.available[rows],
         )
 
     def hold_out(self, benchmark: str) -> "TransitionTable":
@@ -176,11 +189,15 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
     """
     trees, transitions = cache.query("trees", suite=suite.key), cache.query("scored_transitions", suite=suite.key)
     shape = (trees.num_rows, tree.n_nodes(len(suite.models), suite.horizon))
-    split = _split(cache, suite, trees, np.bincount(transitions["position"].to_numpy(), minlength=shape[0]))
     position, number = transitions["position"].to_numpy(), transitions["number"].to_numpy()
+    scored = np.zeros(shape, dtype=np.bool_)
+    scored[:, 0] = scored[position, number] = True
+    split, available = _split(cache, suite, trees, scored)
     quality, hop_costs = np.zeros(shape), np.zeros(shape)
     quality[position, number] = transitions["quality"].to_numpy()
     hop_costs[position, number] = _hop_costs(cache, suite, transitions)
+    if available is not None:
+        quality[~available] = hop_costs[~available] = 0
     vectors, texts = _features(cache, suite, shape[0])
     benchmarks = tuple(benchmark.name for benchmark in suite.config.benchmarks)
     table = TransitionTable(
@@ -194,23 +211,60 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
         vectors=vectors,
         texts=texts,
         questions=tuple(trees["prompt"].to_pylist()),
+        available=available,
     )
     return table.hold_out(holdout) if holdout else table
 
 
-def _split(cache: Cache, suite: Suite, trees: "pa.Table", counts: Ints) -> npt.NDArray[np.str_]:
-    """Return the split of each row, given the number of scored nodes of each, `(rows,)`."""
+def _split(
+    cache: Cache, suite: Suite, trees: "pa.Table", scored: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_] | None]:
+    """Return the split of each row, and which nodes are available, given which nodes have a score, `(rows, N)`."""
+    models, setting = len(suite.models), suite.config.incomplete
+    is_imported = suite.config.models[0].is_imported
     split = np.array(trees["split"].to_pylist(), dtype="<U10")
-    if suite.config.incomplete == "exclude question":
-        split[cache.query("failed_positions", suite=suite.key)["position"].to_numpy()] = EXCLUDED
-    expected = tree.n_nodes(len(suite.models), suite.horizon) - 1
-    missing = int((expected - counts)[split != EXCLUDED].sum())
-    if missing:
-        raise _incomplete(cache, suite, len(split) * expected, missing, "nodes")
-    excluded = int((split == EXCLUDED).sum())
-    if excluded:
-        logger.warning("%d of %d trees are left out: a generation failed", excluded, len(split))
-    return split
+    lacking = ~scored
+    if setting != "refuse" and not is_imported:  # a failure and what would follow it; what is merely missing is never left out
+        failed = cache.query("failed_nodes", suite=suite.key)
+        lacking = np.zeros_like(scored)
+        lacking[failed["position"].to_numpy(), failed["number"].to_numpy()] = True
+        lacking = _with_descendants(lacking, models)
+    available = None
+    if setting == "exclude question":
+        questions = trees["question"].to_numpy(zero_copy_only=False)
+        split[np.isin(questions, questions[lacking.any(1)])] = EXCLUDED
+        reason = "a response is missing" if is_imported else "a generation failed"
+    elif setting == "mask" and lacking.any():
+        available = _on_complete_paths(~lacking, models, suite.horizon)
+        split[~available[:, 0]] = EXCLUDED
+        reason = "no complete path has all its responses"
+    missing = ~scored if setting == "refuse" else ~scored & ~lacking
+    if n_missing := int(missing[split != EXCLUDED].sum()):
+        raise _incomplete(cache, suite, scored.size - len(split), n_missing, "nodes")
+    if excluded := int((split == EXCLUDED).sum()):
+        logger.warning("%d of %d trees are left out: %s", excluded, len(split), reason)
+    if available is not None:
+        share = 1 - available[split != EXCLUDED].mean()
+        logger.warning(
+            "%.2g%% of all nodes are masked: they have no response, or no complete path leads through them", 100 * share
+        )
+    return split, available
+
+
+def _with_descendants(nodes: npt.NDArray[np.bool_], models: int) -> npt.NDArray[np.bool_]:
+    """Return some nodes of each tree and all nodes below them, `(rows, N)`."""
+    below = nodes.copy()
+    for parent in range((nodes.shape[1] - 1) // models):
+        below[:, parent * models + 1 : parent * models + 1 + models] |= below[:, parent, None]
+    return below
+
+
+def _on_complete_paths(responded: npt.NDArray[np.bool_], models: int, horizon: int) -> npt.NDArray[np.bool_]:
+    """Return through which nodes a complete path of responses leads, `(rows, N)`, given which nodes have a response."""
+    available = ~_with_descendants(~responded, models)
+    for parent in reversed(range(tree.n_decision_nodes(models, horizon))):
+        available[:, parent] &= available[:, parent * models + 1 : parent * models + 1 + models].any(1)
+    return available
 
 
 def _hop_costs(cache: Cache, suite: Suite, transitions: "pa.Table") -> Floats:

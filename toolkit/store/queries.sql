@@ -3,7 +3,7 @@
 
 -- name: trees
 -- The trees of a suite, in the order of the replay table.
-SELECT q.position, i.benchmark, q.split, i.prompt
+SELECT q.position, i.benchmark, q.split, i.prompt, q.question::VARCHAR AS question
 FROM suite_questions AS q JOIN questions AS i USING (question)
 WHERE q.suite = $suite ORDER BY q.position;
 
@@ -25,13 +25,10 @@ JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
 JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric = n.metric
 WHERE n.suite = $suite AND n.depth > 0 ORDER BY n.position, n.number;
 
--- name: failed_positions
--- All trees of the questions with a failed generation.
-WITH failed AS (
-    SELECT n.question FROM suite_nodes AS n
-    JOIN generations AS g ON g.generation = n.generation AND g.status = 'error' WHERE n.suite = $suite
-)
-SELECT position FROM suite_questions SEMI JOIN failed USING (question) WHERE suite = $suite;
+-- name: failed_nodes
+-- The nodes of a suite whose generation failed.
+SELECT n.position, n.number FROM suite_nodes AS n
+JOIN generations AS g ON g.generation = n.generation AND g.status = 'error' WHERE n.suite = $suite;
 
 -- name: decision_nodes
 SELECT n.position, n.number, n.node FROM suite_nodes AS n JOIN suites AS s USING (suite)

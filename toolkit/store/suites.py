@@ -85,21 +85,35 @@ _COST_UNIT = """
         JOIN generations AS g ON g.generation = n.generation
         WHERE q.suite = $1 AND q.split = 'train'
     ),
+    setting AS (
+        SELECT config->>'$.incomplete' AS incomplete,
+               coalesce(config->>'$.benchmarks[0].imported', 'false')::BOOLEAN AS imported,
+               (SELECT count(*) FROM suite_models WHERE suite = $1) AS models
+        FROM suites WHERE suite = $1
+    ),
     trees AS (
-        SELECT root FROM suite_questions WHERE suite = $1 AND split = 'train'
-        AND NOT (
-            (SELECT config->>'$.incomplete' FROM suites WHERE suite = $1) = 'exclude question'
-            AND root IN (SELECT root FROM first_hop WHERE status = 'error')
+        SELECT q.root FROM suite_questions AS q, setting
+        WHERE q.suite = $1 AND q.split = 'train' AND NOT (
+            setting.incomplete = 'exclude question' AND (
+                q.root IN (SELECT root FROM first_hop WHERE status = 'error')
+                OR imported AND q.root NOT IN (
+                    SELECT root FROM first_hop GROUP BY root HAVING count(*) = (SELECT models FROM setting)
+                )
+            )
         )
     ),
     costs AS (SELECT * FROM first_hop SEMI JOIN trees USING (root) WHERE status = 'ok')
     SELECT max(mean) FROM (SELECT avg(cost) AS mean FROM costs GROUP BY name)
-    WHERE (SELECT count(*) FROM costs)
-        = (SELECT count(*) FROM trees) * (SELECT count(*) FROM suite_models WHERE suite = $1)
+    WHERE (
+        SELECT imported OR (SELECT count(*) FROM trees) * models
+            = CASE incomplete WHEN 'mask' THEN (SELECT count(*) FROM first_hop) ELSE (SELECT count(*) FROM costs) END
+        FROM setting
+    )
 """
 """The cost unit of a suite by what is cached; NULL unless every training question has its first hop.
 
-A suite that excludes questions with a failed generation does not wait for them.
+A suite that excludes questions with a failed generation, or masks failures, does not wait for them.
+An imported one never waits.
 """
 
 

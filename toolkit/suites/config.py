@@ -263,8 +263,10 @@ class SuiteConfig(Section):
     samples: int = Field(1, ge=1, le=MAX_SAMPLES, description="Whole trees per question; above 1 every model must sample.")
     models: tuple[ModelConfig, ...] = Field(description="The pool, in order: [[models]].")
     benchmarks: tuple[BenchmarkConfig, ...] = Field(description="The benchmarks: [[benchmarks]].")
-    incomplete: Literal["refuse", "exclude question"] = Field(
-        "refuse", description="Questions with a failed generation: refuse to train and evaluate, or leave them out."
+    incomplete: Literal["refuse", "exclude question", "mask"] = Field(
+        "refuse",
+        description="Questions with a failed generation: refuse to train and evaluate, leave the questions out, or mask the "
+        "failures, so that no router can choose them.",
     )
     currency: str | None = Field(
         None,
