@@ -6,33 +6,19 @@ format (docs/outcomes.md) with the place of each row. What the values may be is 
 """
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from toolkit.core.errors import BenchmarkError, did_you_mean
 from toolkit.core.registry import OUTCOMES
+from toolkit.outcomes.reading import Rows
 
 LONG = "long"
 """The toolkit's own format, which is assumed if the files look like no other."""
-SCORE_PREFIX = "score:"
-"""Columns of further scores are called `score:NAME`."""
 
-
-class Rows(NamedTuple):
-    """Some rows of results, at most some ten thousand, as a format reads them.
-
-    Attributes:
-        file: Where they were read, for messages.
-        places: Where each row is in the file, e.g. `row 3 (line 4)`.
-        columns: Values by column of the long format, one per row, None where there is none. Further scores are columns
-            `score:NAME`; columns of other names are ignored, and named to the user.
-    """
-
-    file: str
-    places: Sequence[str]
-    columns: Mapping[str, Sequence[Any]]
+__all__ = ["LONG", "Format", "Rows", "Source", "find_files", "format_of"]
 
 
 @dataclass(frozen=True)
