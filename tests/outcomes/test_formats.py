@@ -293,9 +293,10 @@ def test_drawn_tables_come_back_exactly_or_are_refused_with_row_and_column(
         message = str(error)
     if message is not None:
         assert filecmp.cmp(cache.path, small_cache, shallow=False)
-        assert re.search(r", row \d.*column \w+|same cell as|no row with a score|gives tokens, and .* has no price|, line \d+ is not UTF-8", message), (
-            message
-        )
+        assert re.search(
+            r", row \d.*column \w+|same cell as|no row with a score|gives tokens, and .* has no price|, line \d+ is not UTF-8",
+            message,
+        ), message
         assert printable(message) == message
         assert {file.name for file in folder.iterdir()} == {path.name, "c.duckdb"}
         return

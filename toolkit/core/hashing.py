@@ -8,15 +8,17 @@ import hashlib
 import json
 from uuid import UUID
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical_json(value: object) -> str:
     """Write `value` so that equal values give equal text: sorted keys, no spaces, no escapes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def text_key(text: str) -> UUID:
     """Return the key of a text, such as a response or a text to embed."""
-    return UUID(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32])
+    return UUID(bytes=hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
 
 
 def key(kind: str, *parts: object) -> UUID:

@@ -1,7 +1,7 @@
 """Turns results into the rows of their trees: generations, nodes and scores, in parts of complete questions."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
@@ -12,13 +12,12 @@ from toolkit.outcomes.imported_suite import GIVEN, METRIC
 from toolkit.outcomes.results import CELL, Results
 from toolkit.outcomes.values import HOP
 from toolkit.store import ImportedRows, now
-from toolkit.suites.keys import root_key
 from toolkit.suites.suite import Suite
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COMMIT_ROWS = 20_000
+COMMIT_ROWS = 50_000
 """Nodes that are written together, about."""
 
 
@@ -40,11 +39,12 @@ def imported_rows(suite: Suite, results: Results, cells: pl.DataFrame, source: s
         cells: The cells to write, by `CELL`.
         source: Name of the table, for the errors of missing cells.
     """
-    chosen = _with_parents(cells).join(results.cells, on=CELL, how="left")
-    chosen = _with_own_texts(results, chosen).sort("number", "sample", pl.col("path").str.count_matches(HOP, literal=True))
     writer = _RowWriter(suite, results, source)
-    for part in _parts(chosen):
-        yield writer.rows(part)
+    depth = pl.col("path").str.count_matches(HOP, literal=True)
+    for part in _parts(_with_parents(cells).sort("number", "sample", depth)):
+        known = results.cells.filter(pl.col("number").is_between(part["number"][0], part["number"][-1]))
+        chosen = part.join(known, on=CELL, how="left", maintain_order="left")
+        yield writer.rows(_with_own_texts(chosen, known, results.metrics))
 
 
 def _parts(cells: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -70,16 +70,21 @@ def _with_parents(cells: pl.DataFrame) -> pl.DataFrame:
         levels.append(inner.with_columns(pl.col("path").str.split(HOP).list.head(hops).list.join(HOP)))
 
 
-def _with_own_texts(results: Results, cells: pl.DataFrame) -> pl.DataFrame:
-    """Say which responses are told apart from equal ones to the same question, because those are scored differently."""
-    scores = ["score", *results.metrics]
-    given = results.cells.filter(pl.col("response").is_not_null())
-    repeated = given.filter(given.select("number", "response").is_duplicated()).select("number", "response", *scores)
-    differing = repeated.group_by("number", "response").agg(pl.col(name).n_unique() for name in scores)
-    differing = differing.filter(pl.any_horizontal(pl.col(name) > 1 for name in scores)).select(
-        "number", "response", own=pl.lit(True)
-    )
-    return cells.join(differing, on=("number", "response"), how="left").with_columns(pl.col("own").fill_null(False))
+def _with_own_texts(cells: pl.DataFrame, known: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
+    """Say which responses have a key of their own, because equal ones to the same question are scored differently.
+
+    Args:
+        cells: The cells to write.
+        known: All cells of their questions.
+        metrics: Columns of further scores.
+    """
+    scores = ["score", *metrics]
+    repeated = known.filter(pl.col("response").is_not_null()).group_by("number", "response")
+    counts = repeated.agg(pl.col(name).drop_nulls().n_unique() for name in scores)
+    differing = counts.filter(pl.any_horizontal(pl.col(name) > 1 for name in scores)).select("number", "response")
+    own = differing.with_columns(own=pl.lit(True))
+    joined = cells.join(own, on=("number", "response"), how="left", maintain_order="left")
+    return joined.with_columns(pl.col("own").fill_null(False))
 
 
 class _Keys(NamedTuple):
@@ -138,7 +143,7 @@ class _RowWriter:
         for number, sample, path in cells.select(CELL).iter_rows():
             if tree != (number, sample):
                 tree, question = (number, sample), self.suite.questions[number]
-                root, question_key = str(root_key(question.key, self.suite.config, sample)), str(question.key)
+                root, question_key = str(self.suite.root(number, sample)), str(question.key)
                 nodes, prompts = {"": root}, {}
             before, _, model = path.rpartition(HOP)
             key = self.models[model]

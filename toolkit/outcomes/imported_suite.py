@@ -1,6 +1,7 @@
 """Builds the suite of results: its settings, prices, models and questions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -148,9 +149,20 @@ def build_suite(
             Model(model_key(identity), model.name, identity, *model.rates)
             for identity, model in zip(identities, config.models, strict=True)
         ),
-        questions=tuple(_question(row, config) for row in results.questions.iter_rows(named=True)),
+        questions=tuple(_questions(results, config, recorded)),
         encoder=recorded.encoder if recorded else encoder_identity(config, workspace),
     )
+
+
+def _questions(results: Results, config: SuiteConfig, recorded: Suite | None) -> Iterator[Question]:
+    """Yield the questions of results; those that the recorded suite has, which come first, are not hashed again."""
+    known = recorded.questions if recorded else ()
+    for row, question in zip_longest(results.questions.iter_rows(named=True), known):
+        content = (row["question"], row["reference"], row["split"])
+        if question and content == (question.prompt, next(iter(question.reference.answers), None), question.split):
+            yield question
+        else:
+            yield _question(row, config)
 
 
 def _question(row: Mapping[str, Any], config: SuiteConfig) -> Question:

@@ -46,13 +46,41 @@ def stage_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) 
 
 
 def stage_table(con: duckdb.DuckDBPyConnection, table: str, rows: "pa.Table") -> str:
-    """Register rows with a connection and return a query that yields them with the table's column types; keys are text."""
+    """Register rows with a connection and return a query that yields them with the table's column types; keys are text.
+
+    What is registered stays in memory until the transaction ends: many rows are written by `write_table`.
+    """
     con.register("incoming_rows", rows)
+    return _typed_rows(con, table, rows, "incoming_rows")
+
+
+def _typed_rows(con: duckdb.DuckDBPyConnection, table: str, rows: "pa.Table", source: str) -> str:
+    """Return a query that yields rows, which queries know by the name `source`, with the table's column types."""
     if table not in _COLUMN_TYPES:
         query = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? AND NOT internal"
         _COLUMN_TYPES[table] = dict(con.execute(query, [table]).fetchall())
     typed = ", ".join(f"{name}::{_COLUMN_TYPES[table][name]} AS {name}" for name in rows.column_names)
-    return f"SELECT {typed} FROM incoming_rows"
+    return f"SELECT {typed} FROM {source}"
+
+
+def write_table(
+    con: duckdb.DuckDBPyConnection, table: str, rows: "pa.Table", condition: str = "true", *, replace: bool = False
+) -> None:
+    """Insert the rows that fulfil a condition and whose key is new or, with `replace`, those in the place of the same keys."""
+    staged = f"SELECT * FROM ({_typed_rows(con, table, rows, 'written_rows')}) WHERE {condition}"
+    relation = con.from_arrow(rows)
+    if replace:
+        relation.query("written_rows", f"DELETE FROM {table} AS t USING ({staged}) AS incoming WHERE {_same_key(table)}")
+        relation.query("written_rows", f"INSERT INTO {table} BY NAME {staged}")
+    else:
+        relation.query("written_rows", _insert_new(table, staged))
+
+
+def query_table(con: duckdb.DuckDBPyConnection, table: str, rows: "pa.Table", query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query, in which `{rows}` stands for rows with the column types of a table."""
+    staged = f"({_typed_rows(con, table, rows, 'written_rows')})"
+    result = con.from_arrow(rows).query("written_rows", query.format(rows=staged))
+    return result.fetchall() if result else []
 
 
 def append(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:
@@ -70,18 +98,18 @@ def insert(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> N
 def replace_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:
     """Insert rows in the place of those with the same keys; the keys of `rows` must be distinct."""
     if rows:
-        replace_staged(con, table, stage_rows(con, table, rows))
-
-
-def replace_staged(con: duckdb.DuckDBPyConnection, table: str, staged: str) -> None:
-    """Insert staged rows in the place of those with the same keys."""
-    con.execute(f"DELETE FROM {table} AS t USING ({staged}) AS incoming WHERE {_same_key(table)}")
-    con.execute(f"INSERT INTO {table} BY NAME {staged}")
+        staged = stage_rows(con, table, rows)
+        con.execute(f"DELETE FROM {table} AS t USING ({staged}) AS incoming WHERE {_same_key(table)}")
+        con.execute(f"INSERT INTO {table} BY NAME {staged}")
 
 
 def insert_new(con: duckdb.DuckDBPyConnection, table: str, staged: str) -> None:
     """Insert staged rows whose key is not in the table yet."""
-    con.execute(
+    con.execute(_insert_new(table, staged))
+
+
+def _insert_new(table: str, staged: str) -> str:
+    return (
         f"INSERT INTO {table} BY NAME SELECT * FROM ({staged}) AS incoming"
         f" WHERE NOT EXISTS (SELECT 1 FROM {table} AS t WHERE {_same_key(table)})"
     )

@@ -16,10 +16,9 @@ from toolkit.store.rows import (
     append,
     first_row,
     insert,
-    insert_new,
     key_table,
-    replace_staged,
-    stage_table,
+    query_table,
+    write_table,
 )
 from toolkit.store.transfer import Prefer
 from toolkit.suites.loading import recorded_config
@@ -28,6 +27,14 @@ from toolkit.tasks.metrics import Reference
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_OTHER_SCORES = """
+    SELECT q.benchmark, q.item, i.value, s.value
+    FROM {rows} AS i JOIN scores AS s USING (question, text, metric) JOIN questions AS q USING (question)
+    WHERE s.value <> i.value LIMIT 1
+"""
+"""A response that is scored in another way than in the cache."""
 
 
 class ImportedRows(NamedTuple):
@@ -212,11 +219,10 @@ class Suites:
         with self._file.write() as con:
             _make_current(con, suite, suite.config.model_dump_json())
             for part in parts:
-                staged = stage_table(con, "generations", part.generations)
-                replace_staged(con, "generations", f"SELECT * FROM ({staged}) WHERE status = 'ok'")
-                insert_new(con, "generations", f"SELECT * FROM ({staged}) WHERE status <> 'ok'")
-                insert_new(con, "nodes", stage_table(con, "nodes", part.nodes))
-                _write_scores(con, suite, stage_table(con, "scores", part.scores), prefer)
+                write_table(con, "generations", part.generations, "status = 'ok'", replace=True)
+                write_table(con, "generations", part.generations, "status <> 'ok'")
+                write_table(con, "nodes", part.nodes)
+                _write_scores(con, suite, part.scores, prefer)
 
     def cost_unit(self, suite: UUID) -> float | None:
         """Return the raw cost (tokens times rate) of one cost unit: the stored one, else the one that the cache gives.
@@ -281,23 +287,14 @@ class Suites:
         return int(count)
 
 
-def _write_scores(con: duckdb.DuckDBPyConnection, suite: Suite, staged: str, prefer: Prefer | None) -> None:
-    example = first_row(
-        con,
-        f"SELECT q.benchmark, q.item, i.value, s.value FROM ({staged}) AS i JOIN scores AS s USING (question, text, metric)"
-        " JOIN questions AS q USING (question) WHERE s.value <> i.value LIMIT 1",
-    )
-    if example and prefer is None:
-        benchmark, item, new, old = example
+def _write_scores(con: duckdb.DuckDBPyConnection, suite: Suite, scores: "pa.Table", prefer: Prefer | None) -> None:
+    for benchmark, item, new, old in query_table(con, "scores", scores, _OTHER_SCORES) if prefer is None else ():
         raise CacheError(
             f"A response to {benchmark}/{item} has the score {new:g} in suite {suite.name}, and {old:g} in another suite of "
             "this cache. Import the table into a cache of its own (--cache FILE), or choose a side for both suites: "
             "--prefer ours or --prefer theirs."
         )
-    if prefer == "theirs":
-        replace_staged(con, "scores", staged)
-    else:
-        insert_new(con, "scores", staged)
+    write_table(con, "scores", scores, replace=prefer == "theirs")
 
 
 def _stored_cost_unit(con: duckdb.DuckDBPyConnection, suite: UUID) -> float | None:

@@ -7,6 +7,7 @@ back from there: replay needs neither checkpoints nor data sets.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any, Literal
 from uuid import UUID
 
@@ -101,8 +102,16 @@ class Suite:
         """Return the models along the path to every node, in the order of the nodes' numbers."""
         return [tuple(self.models[a] for a in path) for path in tree.paths(len(self.models), self.horizon)]
 
+    @cached_property
+    def _roots(self) -> tuple[UUID, ...]:
+        samples = range(self.config.samples)
+        return tuple(root_key(question.key, self.config, sample) for question in self.questions for sample in samples)
+
     def trees(self) -> Iterator[tuple[Question, int, UUID]]:
-        """Yield question, sample and root key of every tree of the suite."""
-        for question in self.questions:
-            for sample in range(self.config.samples):
-                yield question, sample, root_key(question.key, self.config, sample)
+        """Yield question, sample and root key of every tree of the suite, in the order of the replay table."""
+        trees = product(self.questions, range(self.config.samples))
+        return ((question, sample, root) for (question, sample), root in zip(trees, self._roots, strict=True))
+
+    def root(self, question: int, sample: int) -> UUID:
+        """Return the key of the root of a tree, given the position of its question."""
+        return self._roots[question * self.config.samples + sample]
