@@ -232,7 +232,8 @@ def run_name(suite: Suite, config: TrainConfig, seed: int) -> str:
     """Return the name of a run: equal settings have equal names, and different settings different ones."""
     names = [name for name in dict.fromkeys((*NAMED_DEFAULTS, config.algorithm)) if name in ALGORITHMS]
     defaults = {name: dict(find_algorithm(name).defaults) for name in names}
-    identity = canonical_json([str(suite.key), config.model_dump(), defaults, seed, versions()])
+    masked = ["mask"] if suite.config.incomplete == "mask" else []  # the setting is not part of the suite's key
+    identity = canonical_json([str(suite.key), config.model_dump(), defaults, seed, versions(), *masked])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     algorithm = re.split("[.:]", config.algorithm)[-1].lower()
     price = f"{len(config.alphas)}alphas" if config.alphas else f"alpha{config.alpha:g}"
