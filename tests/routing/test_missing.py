@@ -57,6 +57,8 @@ def test_a_router_is_trained_on_a_suite_with_masked_failures(
 
 
 def test_a_run_without_the_questions_that_lack_a_response_is_another_one(tmp_path: Path) -> None:
-    excluding, masking = (resolve_config(suite_config(incomplete=setting), tmp_path) for setting in ("exclude question", "mask"))
+    excluding, masking = (
+        resolve_config(suite_config(incomplete=setting), tmp_path) for setting in ("exclude question", "mask")
+    )
     assert excluding.key == masking.key
     assert run_name(excluding, TrainConfig(), 0) != run_name(masking, TrainConfig(), 0)
