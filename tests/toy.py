@@ -1,6 +1,7 @@
 """Small handmade tables whose best paths are known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -39,6 +40,26 @@ def make_table(
         vectors=np.vstack([np.zeros((1, embeddings.shape[1]), np.float32), embeddings]),
         texts=texts,
         questions=questions,
+    )
+
+
+def with_missing(table: TransitionTable, seed: int, share: float = 0.5) -> TransitionTable:
+    """Return a table in which a share of all complete paths are missing on each row, but not all of them.
+
+    A node is available if a complete path that is not missing leads through it.
+    """
+    rng, models = np.random.default_rng(seed), table.n_models
+    available = np.zeros(table.quality.shape, dtype=np.bool_)
+    for row in range(len(available)):
+        leaves = [leaf for leaf in table.leaves.tolist() if rng.random() >= share] or [int(rng.choice(table.leaves))]
+        for leaf in leaves:
+            path = tree.path_of(leaf, models)
+            available[row, [tree.node_of(path[:depth], models) for depth in range(len(path) + 1)]] = True
+    return replace(
+        table,
+        quality=np.where(available, table.quality, 0),
+        hop_cost=np.where(available, table.hop_cost, 0),
+        available=available,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,17 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.toy import make_table
+from tests.toy import make_table, with_missing
 from toolkit.core import tree
 from toolkit.replay.exact import (
+    Outcome,
     best_fixed_path,
     best_fixed_path_per_benchmark,
+    best_model,
     curve,
+    ends,
+    first_available,
+    first_available_per_benchmark,
     frontier,
     node_outcome,
+    on_allowed,
     oracle,
     outcome,
     path_shares,
+    rank_models,
+    rank_paths,
 )
 from toolkit.replay.table import TransitionTable
 
@@ -39,10 +48,14 @@ def make(n_models: int, horizon: int, rows: int, seed: int, n_benchmarks: int = 
 
 
 @st.composite
-def tables(draw: st.DrawFn, sizes: tuple[tuple[int, int], ...] = SIZES) -> TransitionTable:
+def tables(draw: st.DrawFn, sizes: tuple[tuple[int, int], ...] = SIZES, missing: bool | None = False) -> TransitionTable:
+    """Draw a table, with missing responses or without, or either (None)."""
     n_models, horizon = draw(st.sampled_from(sizes))
-    rows = draw(st.integers(1, 3))
-    return make(n_models, horizon, rows, draw(st.integers(0, 2**32)), draw(st.integers(1, rows)))
+    rows, seed = draw(st.integers(1, 3)), draw(st.integers(0, 2**32))
+    table = make(n_models, horizon, rows, seed, draw(st.integers(1, rows)))
+    if draw(st.booleans()) if missing is None else missing:
+        return with_missing(table, seed)
+    return table
 
 
 def path_reward(table: TransitionTable, row: int, path: tree.Path, alpha: float) -> float:
@@ -52,37 +65,45 @@ def path_reward(table: TransitionTable, row: int, path: tree.Path, alpha: float)
     return quality - alpha * sum(float(table.hop_cost[row, node]) for node in nodes)
 
 
-def all_paths(table: TransitionTable, allow_stop: bool) -> list[tree.Path]:
-    """Return every path that an episode can take, shorter ones first; if it may stop, they include the empty one."""
+def all_paths(table: TransitionTable, allow_stop: bool, row: int | np.integer | None = None) -> list[tree.Path]:
+    """Return every path that an episode can take, shorter ones first; if it may stop, they include the empty one.
+
+    On a given row, only those are returned that are available.
+    """
     lengths = range(0 if allow_stop else table.horizon, table.horizon + 1)
-    return [path for length in lengths for path in product(range(table.n_models), repeat=length)]
+    paths = [path for length in lengths for path in product(range(table.n_models), repeat=length)]
+    if row is None or table.available is None:
+        return paths
+    return [path for path in paths if table.available[row, tree.node_of(path, table.n_models)]]
 
 
 @each_size
 @settings(deadline=None, max_examples=10)
 @given(data=st.data(), allow_stop=st.booleans())
 def test_the_oracle_is_the_best_of_all_paths(size: tuple[int, int], data: st.DataObject, allow_stop: bool) -> None:
-    table = data.draw(tables((size,)))
-    rows, paths = np.arange(len(table.quality)), all_paths(table, allow_stop)
+    table = data.draw(tables((size,), missing=None))
+    rows = np.arange(len(table.quality))
     together = oracle(table, rows, np.array(ALPHAS), allow_stop)
     for alpha, nodes in zip(ALPHAS, together, strict=True):
         np.testing.assert_array_equal(nodes, oracle(table, rows, alpha, allow_stop))
         reward = node_outcome(table, rows, nodes).reward(alpha)
         for row in rows:
+            paths = all_paths(table, allow_stop, row)
             values = [path_reward(table, int(row), path, alpha) for path in paths]
             assert np.isclose(reward[row], max(values), atol=1e-12)
             assert tree.path_of(int(nodes[row]), table.n_models) in paths
 
 
 @settings(deadline=None)
-@given(tables(), st.booleans(), st.floats(0, 20))
+@given(tables(missing=None), st.booleans(), st.floats(0, 20))
 def test_the_frontier_is_the_oracle_at_any_alpha_and_bends_where_two_paths_are_equal(
     table: TransitionTable, allow_stop: bool, alpha: float
 ) -> None:
-    rows, paths = np.arange(len(table.quality)), all_paths(table, allow_stop)
+    rows = np.arange(len(table.quality))
     exact_frontier = frontier(table, rows, allow_stop)
     reward = node_outcome(table, rows, exact_frontier.at(alpha)).reward(alpha)
     for row in rows:
+        paths = all_paths(table, allow_stop, row)
         assert np.isclose(reward[row], max(path_reward(table, int(row), path, alpha) for path in paths), atol=1e-12)
         bends = exact_frontier.alphas[row][np.isfinite(exact_frontier.alphas[row])]
         assert bends[0] == 0
@@ -103,7 +124,7 @@ def test_the_oracle_takes_the_cheapest_of_equally_good_paths_and_then_the_first(
 
 
 @settings(deadline=None)
-@given(tables(), st.booleans(), st.sampled_from(ALPHAS))
+@given(tables(missing=None), st.booleans(), st.sampled_from(ALPHAS))
 def test_the_curve_is_the_oracle_s_mean_over_benchmarks(table: TransitionTable, allow_stop: bool, alpha: float) -> None:
     rows = np.arange(len(table.quality))
     exact_frontier = frontier(table, rows, allow_stop)
@@ -191,6 +212,88 @@ def test_the_best_fixed_path_is_the_best_of_all_on_average(
         for benchmark, node in enumerate(per_benchmark[n]):
             rewards = {path: value[benchmark] for path, value in means.items()}
             assert np.isclose(rewards[tree.path_of(int(node), table.n_models)], max(rewards.values()), atol=1e-12)
+
+
+@settings(deadline=None)
+@given(tables(missing=True), st.booleans(), st.floats(0, 5), st.integers(0, 2**32))
+def test_the_best_of_predicted_paths_is_available(table: TransitionTable, allow_stop: bool, alpha: float, seed: int) -> None:
+    rows = np.arange(len(table.quality))
+    paths = all_paths(table, allow_stop)
+    predicted = Outcome(*np.random.default_rng(seed).normal(size=(2, len(rows), len(paths))))
+    for row, node in enumerate(frontier(table, rows, allow_stop, predicted).at(alpha)):
+        rewards = dict(zip(paths, predicted.reward(alpha)[row], strict=True))
+        best = max(rewards[path] for path in all_paths(table, allow_stop, row))
+        assert np.isclose(rewards[tree.path_of(int(node), table.n_models)], best, atol=1e-9)
+        assert tree.path_of(int(node), table.n_models) in all_paths(table, allow_stop, row)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(ALPHAS), st.booleans())
+def test_fixed_paths_are_ranked_by_the_effects_of_a_regression_where_responses_are_missing(
+    seed: int, alpha: float, allow_stop: bool
+) -> None:
+    table = with_missing(make(2, 2, 8, seed, n_benchmarks=2), seed)
+    assert table.available is not None
+    rows, paths = np.arange(8), all_paths(table, allow_stop)
+    nodes = [tree.node_of(path, 2) for path in paths]
+    equations, values = [], []  # one for each response: the level of its question, and the effect of its path
+    for row in rows.tolist():
+        weight = 1 / (2 * np.sum(table.benchmark == table.benchmark[row]))
+        for path in all_paths(table, allow_stop, row):
+            unknowns = np.zeros(len(rows) + len(paths))
+            unknowns[[row, len(rows) + paths.index(path)]] = 1
+            equations.append(np.sqrt(weight) * unknowns)
+            values.append(np.sqrt(weight) * path_reward(table, row, path, alpha))
+    penalties = np.eye(len(rows) + len(paths))[len(rows) :] / np.sqrt(len(rows))
+    solution = np.linalg.lstsq(np.vstack([*equations, penalties]), np.array([*values, *np.zeros(len(paths))]), rcond=None)[0]
+    effects = np.where(table.available[:, nodes].any(0), solution[len(rows) :], -np.inf)
+    ranked = rank_paths(table, rows, alpha, allow_stop)
+    assert sorted(ranked.tolist()) == nodes
+    ordered = effects[ranked - nodes[0]]
+    assert (ordered[:-1] >= ordered[1:] - 1e-9).all()
+    assert best_fixed_path(table, rows, alpha, allow_stop) == ranked[0]
+
+
+def test_a_path_that_was_only_asked_easy_questions_is_not_the_best() -> None:
+    quality = np.array([[0, 0.9, 1.0, 0]] * 4 + [[0, 0, 0.5, 0.4]] * 4)  # b is better than both, wherever it was asked
+    available = np.array([[True, True, True, False]] * 4 + [[True, False, True, True]] * 4)
+    table = replace(make_table(quality, np.zeros_like(quality), 1, ["a", "b", "c"]), available=available)
+    rows = np.arange(8)
+    assert rank_paths(table, rows, 0.0).tolist() == rank_models(table, rows, 0.0).tolist() == [2, 1, 3]
+    assert int(best_fixed_path(table, rows, 0.0)) == best_model(table, rows, 0.0) == 2
+
+
+@settings(deadline=None)
+@given(tables(missing=None), st.integers(0, 2**32))
+def test_each_row_takes_the_first_of_a_ranking_that_it_has(table: TransitionTable, seed: int) -> None:
+    rows, n_nodes = np.arange(len(table.quality)), table.quality.shape[1]
+    rankings = np.random.default_rng(seed).permuted(np.tile(np.arange(n_nodes), (3, 1)), axis=1)
+    for ranking, nodes in zip(rankings, first_available(table, rows, rankings), strict=True):
+        for row, node in enumerate(nodes):
+            has = [other for other in ranking if table.available is None or table.available[row, other]]
+            assert node == has[0]
+    per_benchmark = first_available_per_benchmark(table, rows, list(rankings[: len(table.benchmarks)]))
+    for own, benchmark in enumerate(table.benchmark):
+        assert per_benchmark[own] == first_available(table, rows[[own]], rankings[benchmark])[0]
+
+
+@settings(deadline=None)
+@given(tables(missing=True), st.booleans(), st.integers(0, 2**32))
+def test_what_is_not_allowed_has_no_probability_and_leads_nowhere(table: TransitionTable, allow_stop: bool, seed: int) -> None:
+    assert table.available is not None
+    rows = np.arange(len(table.quality))
+    weights = np.random.default_rng(seed).random((len(rows), table.n_decision_nodes, table.n_models + allow_stop))
+    weights[weights < 0.2] = 0
+    kept = on_allowed(table, rows, weights)
+    np.testing.assert_allclose(kept.sum(-1), 1)
+    for row, node, action in product(rows, range(table.n_decision_nodes), range(table.n_models)):
+        children = table.available[row, node * table.n_models + 1 :][: table.n_models]
+        if children.any() and not children[action]:
+            assert kept[row, node, action] == 0
+    shares = path_shares(table, kept)
+    at = ends(table, allow_stop)
+    assert not shares[~table.available[:, at]].any()
+    np.testing.assert_allclose(shares.sum(1), 1)
 
 
 def test_costs_add_up_along_a_path() -> None:

@@ -3,11 +3,16 @@
 An *end* is a node at which an episode may end: one of the M ** L leaves or, with `allow_stop`, any node, the root included
 (Q = C = 0: abstained). With `allow_stop`, every decision node has one more action, the last. Arrays are `(rows, ends)`, or
 `(rows, D, actions)` over decision nodes; their number of columns determines whether stopping is allowed.
+
+Where responses are missing (`TransitionTable.available`), only available ends are chosen, and what is fixed for all rows is a
+ranking, of which each row takes the first end that it has.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from toolkit.core import tree
 from toolkit.replay.table import Floats, Ints, TransitionTable
@@ -88,6 +93,31 @@ def path_shares(table: TransitionTable, probabilities: Floats) -> Floats:
     return np.concatenate([*stopped, reached], axis=1)
 
 
+def allowed_actions(table: TransitionTable, rows: Ints, n_actions: int) -> npt.NDArray[np.bool_]:
+    """Return which actions may be taken at every decision node, `(rows, D, actions)`; stopping always may."""
+    allowed = table.allowed[rows]
+    stop = np.ones((*allowed.shape[:-1], n_actions - table.n_models), dtype=np.bool_)
+    return np.concatenate([allowed, stop], axis=-1)
+
+
+def on_allowed(table: TransitionTable, rows: Ints, probabilities: Floats) -> Floats:
+    """Return action probabilities with those of unavailable models shared among the other actions, in proportion.
+
+    Args:
+        table: The table.
+        rows: The rows.
+        probabilities: Of every action at every decision node, `(rows, D, actions)`. Where all available actions have
+            probability 0, they become equally probable.
+    """
+    if table.available is None:
+        return probabilities
+    allowed = allowed_actions(table, rows, probabilities.shape[-1])
+    masked = probabilities * allowed
+    masked = np.where(masked.any(-1, keepdims=True), masked, allowed)
+    shared: Floats = masked / masked.sum(-1, keepdims=True)
+    return shared
+
+
 def most_probable(probabilities: Floats) -> Floats:
     """Put all probability on the most probable action, like a greedy router."""
     greedy: Floats = np.eye(probabilities.shape[-1])[probabilities.argmax(-1)]
@@ -101,12 +131,17 @@ def outcome(table: TransitionTable, rows: Ints, shares: Floats) -> Outcome:
 
 
 def node_outcome(table: TransitionTable, rows: Ints, nodes: int | Ints) -> Outcome:
-    """Return the outcome of ending at given nodes: one node for all rows, or one per row, `(..., rows)`."""
+    """Return the outcome of ending at given nodes: one node for all rows, or one per row, `(..., rows)`.
+
+    Quality and cost are 0 at a node that is not available.
+    """
     return Outcome(table.quality[rows, nodes], table.cost[rows, nodes])
 
 
 def frontier(table: TransitionTable, rows: Ints, allow_stop: bool = False, predicted: Outcome | None = None) -> Frontier:
     """Return the best end of each row for all alphas, exactly: the oracle's or, by predicted outcomes, a predictor's.
+
+    An end that is not available is never the best.
 
     Args:
         table: The table.
@@ -117,9 +152,13 @@ def frontier(table: TransitionTable, rows: Ints, allow_stop: bool = False, predi
     at = ends(table, allow_stop)
     chunks = [slice(start, start + CHUNK_ROWS) for start in range(0, len(rows), CHUNK_ROWS)]
     if predicted:
-        parts = [_envelopes(predicted.quality[chunk], predicted.cost[chunk]) for chunk in chunks]
+        outcomes = (Outcome(predicted.quality[chunk], predicted.cost[chunk]) for chunk in chunks)
     else:
-        parts = [_envelopes(table.quality[rows[chunk], at], table.cost[rows[chunk], at]) for chunk in chunks]
+        outcomes = (Outcome(table.quality[rows[chunk], at], table.cost[rows[chunk], at]) for chunk in chunks)
+    if table.available is not None:
+        masks = (table.available[rows[chunk], at] for chunk in chunks)
+        outcomes = (_never_best(values, ~mask) for values, mask in zip(outcomes, masks, strict=True))
+    parts = [_envelopes(*values) for values in outcomes]
     segments = max((starts.shape[1] for starts, _ in parts), default=1)
     alphas = np.full((len(rows), segments), np.inf)
     nodes = np.zeros((len(rows), segments), dtype=np.int64)
@@ -130,6 +169,13 @@ def frontier(table: TransitionTable, rows: Ints, allow_stop: bool = False, predi
         nodes[chunk_rows, : starts.shape[1]] = chosen + at.start
         done += len(starts)
     return Frontier(alphas, nodes)
+
+
+def _never_best(outcomes: Outcome, unavailable: npt.NDArray[np.bool_]) -> Outcome:
+    """Return outcomes, `(rows, ends)`, in which unavailable ends are worse and dearer than all others of their row."""
+    quality, cost = outcomes
+    worst, dearest = quality.min(1, keepdims=True) - 1, cost.max(1, keepdims=True) + 1
+    return Outcome(np.where(unavailable, worst, quality), np.where(unavailable, dearest, cost))
 
 
 def _envelopes(quality: Floats, cost: Floats) -> tuple[Floats, Ints]:
@@ -192,10 +238,54 @@ def benchmark_weights(table: TransitionTable, rows: Ints) -> Floats:
     return weights
 
 
+def node_means(table: TransitionTable, rows: Ints, nodes: slice | Ints, values: Floats, missing: float = -np.inf) -> Floats:
+    """Return the mean of each node's values over benchmarks on the given rows, `(nodes,)`, fair where responses are missing.
+
+    A node that was only asked easy questions must not look good. So where responses are missing, every value is a question's
+    level plus the node's own effect, and the effects are those of least squares, as in incomplete block designs: nodes are
+    compared on the questions that they share, directly or through others. One further question, on which all nodes are equal,
+    steadies those that were rarely asked. The mean is what is to be expected if the node were available on all rows.
+
+    Args:
+        table: The table.
+        rows: The rows.
+        nodes: The nodes.
+        values: Their values, `(rows, nodes)`: quality, cost or reward.
+        missing: Mean of a node that is available on none of the rows.
+    """
+    weights = benchmark_weights(table, rows)
+    if table.available is None:
+        return weights @ values
+    available = table.available[rows][:, nodes].astype(np.float64)
+    shares = available / np.maximum(available.sum(1, keepdims=True), 1)
+    levels = (shares * values).sum(1, keepdims=True)
+    weighted = weights[:, None] * available
+    normal = np.diag(weighted.sum(0)) - weighted.T @ shares + np.eye(available.shape[1]) / max(len(rows), 1)
+    effects: Floats = np.linalg.solve(normal, (weighted * (values - levels)).sum(0))
+    means = weights @ (levels[:, 0] - shares @ effects) + effects
+    return np.where(available.any(0), means, missing)
+
+
 def fixed_paths(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> Outcome:
-    """Return the outcome of each fixed path, as a mean over benchmarks on the given rows, `(ends,)`."""
-    at, weights = ends(table, allow_stop), benchmark_weights(table, rows)
-    return Outcome(weights @ table.quality[rows, at], weights @ table.cost[rows, at])
+    """Return the outcome of each fixed path, as a mean over benchmarks on the given rows, `(ends,)`; see `node_means`.
+
+    A path that is available on none of the rows has quality -inf and cost 0.
+    """
+    at = ends(table, allow_stop)
+    return Outcome(
+        quality=node_means(table, rows, at, table.quality[rows, at]),
+        cost=node_means(table, rows, at, table.cost[rows, at], missing=0.0),
+    )
+
+
+def rank_paths(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop: bool = False) -> Ints:
+    """Return all ends, that with the highest mean reward over benchmarks on the given rows first, `(ends,)`.
+
+    Returns `(alphas, ends)` for an array of alphas.
+    """
+    rewards = fixed_paths(table, rows, allow_stop).reward(np.asarray(alpha, dtype=np.float64)[..., None])
+    ranked: Ints = ends(table, allow_stop).start + np.argsort(-rewards, axis=-1, kind="stable")
+    return ranked
 
 
 def best_fixed_path(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop: bool = False) -> Ints:
@@ -213,11 +303,16 @@ def best_fixed_path_per_benchmark(table: TransitionTable, rows: Ints, alpha: flo
     return np.stack([best_fixed_path(table, group, alpha, allow_stop) for group in rows_by_benchmark(table, rows)], axis=-1)
 
 
+def rank_models(table: TransitionTable, rows: Ints, alpha: float) -> Ints:
+    """Return the nodes of the models, that with the highest mean reward over benchmarks after one hop first, `(M,)`."""
+    first_hop = np.arange(1, 1 + table.n_models)
+    means = node_means(table, rows, first_hop, node_outcome(table, rows[:, None], first_hop).reward(alpha))
+    return first_hop[np.argsort(-means, kind="stable")]
+
+
 def best_model(table: TransitionTable, rows: Ints, alpha: float) -> int:
     """Return the node of the model with the highest mean reward over benchmarks after one hop, on the given rows."""
-    first_hop = np.arange(1, 1 + table.n_models)
-    rewards = node_outcome(table, rows[:, None], first_hop).reward(alpha)
-    return int(first_hop[(benchmark_weights(table, rows) @ rewards).argmax()])
+    return int(rank_models(table, rows, alpha)[0])
 
 
 def best_model_per_benchmark(table: TransitionTable, rows: Ints, alpha: float) -> Ints:
@@ -226,6 +321,40 @@ def best_model_per_benchmark(table: TransitionTable, rows: Ints, alpha: float) -
     A benchmark without any of the rows gets the model that is best overall.
     """
     return np.array([best_model(table, group, alpha) for group in rows_by_benchmark(table, rows)])
+
+
+def first_available(table: TransitionTable, rows: Ints, ranking: Ints) -> Ints:
+    """Return the first node of a ranking that is available on each row, `(rows,)`, or `(..., rows)` for several rankings.
+
+    Args:
+        table: The table.
+        rows: The rows, each with at least one of the nodes.
+        ranking: Nodes, the best first, `(nodes,)` or `(..., nodes)`.
+    """
+    chosen = np.repeat(ranking[..., :1], len(rows), axis=-1)
+    if table.available is None:
+        return chosen
+    for nodes in np.moveaxis(ranking, -1, 0)[1:]:
+        missing = ~table.available[rows, chosen]
+        if not missing.any():
+            break
+        np.copyto(chosen, nodes[..., None], where=missing)
+    return chosen
+
+
+def first_available_per_benchmark(table: TransitionTable, rows: Ints, rankings: Sequence[Ints]) -> Ints:
+    """Return the same for rows of which each follows the ranking of its benchmark, `(..., rows)`.
+
+    Args:
+        table: The table.
+        rows: The rows.
+        rankings: The ranking of each benchmark, e.g. `rank_paths` of each of `rows_by_benchmark`.
+    """
+    chosen = np.empty((*rankings[0].shape[:-1], len(rows)), dtype=np.int64)
+    for benchmark, ranking in enumerate(rankings):
+        own = np.flatnonzero(table.benchmark[rows] == benchmark)
+        chosen[..., own] = first_available(table, rows[own], ranking)
+    return chosen
 
 
 def rows_by_benchmark(table: TransitionTable, rows: Ints) -> list[Ints]:
