@@ -25,6 +25,8 @@ STOP = "stop"
 class Policy(NamedTuple):
     """A policy as evaluated: its outcome on each row, `(rows,)`, and the share of each of its paths, `(rows, paths)`.
 
+    A fixed choice has no outcome, nan, on rows on which it is not available.
+
     A policy that routes each question by one of several routers also has the policies of each, which `seeds` returns.
     """
 
@@ -124,7 +126,10 @@ def mixture(table: TransitionTable, rows: Ints, probabilities: Sequence[Floats],
 
 
 def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float | Floats = 0.0) -> Policy:
-    """Return the policy of a choice, at an additional cost per question: one for all, or one for each end, `(N,)`."""
+    """Return the policy of a choice, at an additional cost per question: one for all, or one for each end, `(N,)`.
+
+    One node for all rows has no outcome on rows on which it is not available.
+    """
     costs = np.broadcast_to(np.asarray(cost, dtype=np.float64), table.quality.shape[1])
     if np.ndim(choice) > 1:
         policy = mixture(table, rows, [np.asarray(choice)])
@@ -132,8 +137,11 @@ def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float | Flo
         return policy._replace(outcome=policy.outcome.charged(policy.shares @ costs[at]))
     nodes: Ints = np.broadcast_to(np.asarray(choice, dtype=np.int64), len(rows))
     distinct, index = np.unique(nodes, return_inverse=True)
+    reached = node_outcome(table, rows, nodes).charged(costs[nodes])
+    if table.available is not None and not np.ndim(choice):
+        reached = Outcome(*(np.where(table.available[rows, nodes], values, np.nan) for values in reached))
     return Policy(
-        outcome=node_outcome(table, rows, nodes).charged(costs[nodes]),
+        outcome=reached,
         paths=tuple(table.path_name(node) for node in distinct.tolist()),
         shares=np.eye(len(distinct))[index],
     )
