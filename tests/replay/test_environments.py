@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from tests.toy import make_table
+from tests.toy import make_table, with_missing
 from toolkit.core import tree
+from toolkit.core.errors import TrainingError
 from toolkit.replay.environments import RoutingEnv, RoutingVecEnv
 from toolkit.replay.table import TransitionTable
 from toolkit.store import Cache
@@ -50,11 +52,22 @@ def test_the_registered_environment_loads_a_cache(cache: Cache) -> None:
     st.sampled_from([0.0, 0.3, 5.0]),
     st.booleans(),
     st.sampled_from([(), (0.3,), (0.0, 0.7, 2.0)]),
+    st.booleans(),
 )
 def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
-    n_models: int, horizon: int, rows: int, n_envs: int, seed: int, alpha: float, allow_stop: bool, alphas: tuple[float, ...]
+    n_models: int,
+    horizon: int,
+    rows: int,
+    n_envs: int,
+    seed: int,
+    alpha: float,
+    allow_stop: bool,
+    alphas: tuple[float, ...],
+    missing: bool,
 ) -> None:
     table = random_table(n_models, horizon, rows, seed)
+    if missing:
+        table = with_missing(table, seed)
     vec = RoutingVecEnv(table, n_envs, alpha, seed=seed, allow_stop=allow_stop, alphas=alphas)
     plain = [RoutingEnv(table, alpha, allow_stop=allow_stop, alphas=alphas) for _ in range(n_envs)]
     rng = np.random.default_rng(seed)
@@ -63,7 +76,10 @@ def test_the_vectorised_environment_equals_the_plain_one_step_by_step(
     for n, (env, observation) in enumerate(zip(plain, observations, strict=True)):
         np.testing.assert_array_equal(env.reset(options={"row": vec.row[n], "alpha": vec.episode_alphas[n]})[0], observation)
     for _ in range(3 * horizon):
-        actions = rng.integers(0, n_models + allow_stop, n_envs)
+        masks = vec.action_masks()
+        np.testing.assert_array_equal(masks, [env.action_masks() for env in plain])
+        np.testing.assert_array_equal(masks, vec.env_method("action_masks"))
+        actions = (rng.random(masks.shape) * masks).argmax(1)
         observed, rewards, dones, infos = vec.step(actions)
         assert len(infos) == n_envs
         for n, env in enumerate(plain):
@@ -131,6 +147,54 @@ def test_unknown_actions_and_steps_after_the_end_are_refused() -> None:
     assert env.step(1)[2]
     with pytest.raises(gym.error.ResetNeeded):
         env.step(0)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**31), st.booleans(), st.data())
+def test_episodes_lead_through_available_nodes_alone_and_other_actions_are_refused(
+    n_models: int, horizon: int, seed: int, allow_stop: bool, data: st.DataObject
+) -> None:
+    table = with_missing(random_table(n_models, horizon, 2, seed), seed)
+    assert table.available is not None
+    env = RoutingEnv(table, allow_stop=allow_stop)
+    env.action_space.seed(seed)
+    observation, info = env.reset(seed=seed)
+    path: tree.Path = ()
+    while True:
+        responds = [bool(table.available[info["row"], tree.node_of((*path, n), n_models)]) for n in range(n_models)]
+        assert env.action_masks().tolist() == [*responds, *([True] * allow_stop)]
+        assert info["action_mask"].tolist() == env.action_masks().tolist()
+        layout = env.observer.layout
+        assert observation[layout.features : layout.size].tolist() == responds
+        for action in (n for n in range(n_models) if not responds[n]):
+            with pytest.raises(gym.error.InvalidAction, match=f"m{action} has no response"):
+                env.step(action)
+        action = int(env.action_space.sample(info["action_mask"]))
+        observation, _, terminated, _, info = env.step(action)
+        path = path if action == n_models else (*path, action)
+        if terminated:
+            break
+    assert table.available[info["row"], tree.node_of(path, n_models)]
+    assert not env.action_masks().any()
+
+
+def test_an_unavailable_action_ends_the_training_with_a_remedy() -> None:
+    table = make_table(np.zeros((2, 7)), np.zeros((2, 7)), 2, ["a", "b"], questions=("first?", "second?"))
+    available = np.array([[True, True, True, True, True, True, True], [True, True, False, False, True, False, False]])
+    vec = RoutingVecEnv(replace(table, available=available), 2)
+    vec.set_options([{"row": 0}, {"row": 1}])
+    vec.reset()
+    vec.step(np.array([1, 0]))
+    with pytest.raises(TrainingError, match=r"chose a where .* at hop 1 of the question 'second\?'.*--missing drop-question"):
+        vec.step(np.array([0, 0]))
+
+
+def test_a_complete_table_adds_nothing_to_an_observation() -> None:
+    table = random_table(3, 2, 2, 0)
+    size = RoutingEnv(table).observer.size
+    assert size == 2 + (2 + 3) + 1  # embedding, hop and path, cost
+    assert RoutingEnv(with_missing(table, 0)).observer.size == size + 3
+    assert RoutingVecEnv(table, 2).action_masks().all()
 
 
 def test_every_question_is_replayed_equally_often() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.toy import with_missing
 from toolkit.core.errors import PolicyError
 from toolkit.replay.exact import benchmark_weights, node_outcome
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.custom import CustomRouter, load_responses, observe
+from toolkit.routing.decision_file import decided_nodes
 from toolkit.routing.untrained import Setting, sweep_routed
 from toolkit.store import Cache
 from toolkit.suites.suite import Suite
@@ -101,3 +104,26 @@ def test_two_routers_of_one_name_are_refused(setting: Setting, tmp_path: Path) -
     with pytest.raises(PolicyError, match="Two of the routers have one name"):
         sweep_routed(setting, routers, [0.0])
     assert setting.cache.arrow("FROM runs").num_rows == 0
+
+
+def test_a_router_and_decisions_can_only_choose_models_that_have_a_response(setting: Setting, tmp_path: Path) -> None:
+    source = "def first(seen):\n    return seen.available[0]\n\ndef sums(seen):\n    return 'sums'\n"
+    (tmp_path / "mine.py").write_text(source)
+    table = with_missing(setting.table, 0)
+    assert table.available is not None
+    rows = table.rows("test")
+    [routed] = CustomRouter(f"{tmp_path / 'mine.py'}:first").route(table, "test", [0.0], False, defaultdict(str)).values()
+    first = [min(leaf for leaf in table.leaves if table.available[row, leaf]) for row in rows]
+    assert routed.nodes.tolist() == first
+    lacking = [row for row in rows if not table.available[row, 3]]  # sums > sums
+    assert 0 < len(lacking) < len(rows)
+    with pytest.raises(PolicyError, match=r"mine.py:sums chose sums at hop \d of the question .*, where it has no response"):
+        CustomRouter(f"{tmp_path / 'mine.py'}:sums").route(table, "test", [0.0], False, defaultdict(str))
+    known = {question: [row] for row, question in enumerate(table.questions)}
+    paths = {row: table.path_name(node) for row, node in zip(rows.tolist(), first, strict=True)}
+    decisions = [(f"row {row}", {"question": table.questions[row], "path": path}) for row, path in paths.items()]
+    assert decided_nodes(table, "test", decisions, known, False, "d.csv").tolist() == first
+    decisions = [(f"row {row}", {"question": table.questions[row], "path": "sums > sums"}) for row in rows]
+    message = f"{len(lacking)} of {len(rows)} test questions have no response on their path"
+    with pytest.raises(PolicyError, match=message):
+        decided_nodes(table, "test", decisions, known, False, "d.csv")

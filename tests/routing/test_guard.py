@@ -9,14 +9,15 @@ import pytest
 from scipy.stats import bootstrap
 
 from tests.synthetic import synthetic_table
+from tests.toy import with_missing
 from toolkit.core import tree
 from toolkit.core.errors import SuiteError
-from toolkit.replay.exact import best_fixed_path, node_outcome, outcome, path_shares
+from toolkit.replay.exact import best_fixed_path, node_outcome, on_allowed, outcome, path_shares, rank_paths
 from toolkit.replay.table import TransitionTable
 from toolkit.report.training import guard_sentence
 from toolkit.routing.guard import along_path, compare_with_best_path
-from toolkit.routing.router import load_router
-from toolkit.routing.train import train
+from toolkit.routing.router import Router, load_router
+from toolkit.routing.train import fit_router, train
 from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig
 from toolkit.suites.suite import Suite
@@ -64,6 +65,36 @@ def test_the_path_itself_is_not_better_than_itself_and_the_oracle_is() -> None:
     better = compare_with_best_path(table, clairvoyant, alpha)
     assert better is not None
     assert better.is_better
+
+
+def test_a_question_that_lacks_the_path_takes_the_next_best_one() -> None:
+    table, alpha = with_missing(synthetic_table(200, dimensions=4, horizon=2), 0), 0.05
+    assert table.available is not None
+    rows, ranking = table.rows("validation"), rank_paths(table, table.rows("train"), 0.05)
+    nodes = [next(node for node in ranking if table.available[row, node]) for row in rows]
+    assert len(set(nodes)) > 1
+    random = on_allowed(table, rows, np.full((len(rows), 4, 3), 1 / 3))
+    guard = compare_with_best_path(table, random, alpha)
+    assert guard is not None
+    assert guard.node == ranking[0]
+    shares = path_shares(table, np.eye(3)[random.argmax(-1)])
+    lead = outcome(table, rows, shares).reward(alpha) - node_outcome(table, rows, np.array(nodes)).reward(alpha)
+    assert guard.lead.mean == pytest.approx(np.mean([lead[table.benchmark[rows] == b].mean() for b in (0, 1)]))
+
+
+def test_a_router_on_a_fixed_path_decides_where_the_path_is_not_available() -> None:
+    table = with_missing(synthetic_table(60, dimensions=4, horizon=2), 0)
+    assert table.available is not None
+    config, rows = TrainConfig(algorithm="exact", exact={"n_epochs": 1}), np.arange(60)
+    card = {"models": list("abc"), "horizon": 2, "masked": True, "settings": {}, "terms": []}
+    learned = Router(fit_router(table, config, 0), card)
+    fallen = Router(learned.algorithm, card | {"fixed_path": ["b", "a"]})
+    own, probabilities = learned.probabilities(table, rows), fallen.probabilities(table, rows)
+    has_path = table.available[:, tree.node_of((1, 0), 3)]
+    assert 0 < has_path.sum() < 60
+    np.testing.assert_array_equal(probabilities[~has_path], own[~has_path])
+    at = tree.node_of((1, 0), 3) - tree.n_nodes(3, 1)
+    np.testing.assert_allclose(path_shares(table, probabilities)[has_path, at], 1)
 
 
 def test_without_validation_questions_nothing_is_said() -> None:

@@ -15,7 +15,7 @@ from toolkit.core.errors import IncompleteCacheError
 from toolkit.engines import Completion
 from toolkit.generation.scoring import Scoring, score
 from toolkit.replay.costs import hop_cost, in_cost_units
-from toolkit.replay.exact import benchmark_weights, node_outcome
+from toolkit.replay.exact import node_means, node_outcome
 from toolkit.replay.table import EXCLUDED, Floats, TransitionTable, load_table
 from toolkit.store import Cache, ScoredNode
 from toolkit.suites.resolving import metric_of
@@ -201,5 +201,4 @@ def _rewards(table: TransitionTable, alpha: float) -> Floats:
     """Return the mean reward of every fixed path, of every length, over benchmarks, `(nodes below the root,)`."""
     rows = np.flatnonzero(table.split != EXCLUDED)
     nodes = np.arange(1, table.quality.shape[1])
-    rewards: Floats = benchmark_weights(table, rows) @ node_outcome(table, rows[:, None], nodes).reward(alpha)
-    return rewards
+    return node_means(table, rows, nodes, node_outcome(table, rows[:, None], nodes).reward(alpha), missing=0.0)

@@ -11,10 +11,15 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from toolkit.core import tree
+from toolkit.core.errors import TrainingError
+from toolkit.core.text import printable
 from toolkit.replay.observations import Observations, Observer
-from toolkit.replay.table import Floats, Ints, TransitionTable, load_table
+from toolkit.replay.table import LEAVE_OUT, Floats, Ints, TransitionTable, load_table
 from toolkit.store import Cache
 from toolkit.suites.suite import Split
+
+MAX_QUOTED = 60
+"""Characters of a question that a message quotes."""
 
 
 class RoutingEnv(gym.Env[Observations, np.int64]):
@@ -26,13 +31,15 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
 
     ## Action Space
     `Discrete(M)`: the position of the next model in the pool. With `allow_stop`, `Discrete(M + 1)`: the last action ends the
-    episode with the current response.
+    episode with the current response. Where responses are missing, not every model may be chosen: `action_masks()` says which
+    actions may, for algorithms such as sb3-contrib's `MaskablePPO`, and so does `info["action_mask"]`, as int8 for
+    `action_space.sample(mask)`.
 
     ## Observation Space
     `Box` of float32: the embeddings of the question and of the newest response (zeros at the first hop) or, with
     `features.text = "context"`, of the whole context; which of `terms` the question contains; the hop as one-hot, `(L,)`; the
-    path so far as one-hot, `((L - 1) * M,)`; the cost so far in cost units; with `alphas`, the alpha of the episode. See
-    `toolkit.replay.observations.Layout`.
+    path so far as one-hot, `((L - 1) * M,)`; the cost so far in cost units; where responses are missing, which models may be
+    chosen, `(M,)`; with `alphas`, the alpha of the episode. See `toolkit.replay.observations.Layout`.
 
     ## Starting State
     The root of a question drawn uniformly from the split; `reset(options={"row": n})` picks row `n` of the table. With
@@ -85,13 +92,20 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
             self.alpha = float(options["alpha"] if "alpha" in options else self.np_random.choice(self.alphas))
         self._node = 0
         self._terminated = False
-        return self._observation(), {"row": self._row}
+        return self._observation(), self._info()
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Return which actions may be taken, `(actions,)`; stopping always may, and after the end of an episode nothing."""
+        if self._terminated:
+            return np.zeros(self._n_actions, dtype=np.bool_)
+        masks: npt.NDArray[np.bool_] = _masks(self.table, np.array([self._row]), np.array([self._node]), self._n_actions)[0]
+        return masks
 
     def step(self, action: np.int64 | int) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         """Let the chosen model respond, or stop.
 
         Raises:
-            InvalidAction: There is no such action.
+            InvalidAction: There is no such action, or the model has no response here.
             ResetNeeded: The episode has ended.
         """
         if not 0 <= action < self._n_actions:
@@ -99,6 +113,11 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         if self._terminated:
             raise gym.error.ResetNeeded("the episode has ended: call reset() before step()")
         stopped = int(action) == self.table.n_models
+        if self.table.available is not None and not self.action_masks()[int(action)]:
+            raise gym.error.InvalidAction(
+                f"action {action} is unavailable: {self.table.models[int(action)]} has no response at node {self._node} of row "
+                f"{self._row}. action_masks() says which actions may be taken"
+            )
         if not stopped:
             self._node = self._node * self.table.n_models + 1 + int(action)
         terminated = stopped or self._node >= self.table.n_decision_nodes
@@ -106,7 +125,10 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         if terminated:
             reward += float(self.table.quality[self._row, self._node])
         self._terminated = terminated
-        return self._observation(), reward, terminated, False, {"row": self._row}
+        return self._observation(), reward, terminated, False, self._info()
+
+    def _info(self) -> dict[str, Any]:
+        return {"row": self._row, "action_mask": self.action_masks().astype(np.int8)}
 
     def _observation(self) -> Observations:
         observation: Observations = self.observer(np.array([self._row]), np.array([self._node]), self.alpha)[0]
@@ -193,6 +215,10 @@ class RoutingVecEnv(VecEnv):
         self._reset_options()
         return self.observer(self.row, self.node, self.episode_alphas)
 
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Return which actions may be taken in every episode, `(n_envs, actions)`; stopping always may."""
+        return _masks(self.table, self.row, self.node, self.table.n_models + self.allow_stop)
+
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Keep the actions for `step_wait`."""
         self._actions = np.asarray(actions, dtype=np.int64)
@@ -206,7 +232,12 @@ class RoutingVecEnv(VecEnv):
         return self.observer(self.row, self.node, self.episode_alphas), rewards, dones, self._infos
 
     def advance(self, actions: Ints) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Step without observing; return the rewards and which episodes ended, `(n_envs,)` each."""
+        """Step without observing; return the rewards and which episodes ended, `(n_envs,)` each.
+
+        Raises:
+            TrainingError: A model is chosen where it has no response.
+        """
+        self._check_available(actions)
         node = self.node * self.table.n_models + 1 + actions
         if self.allow_stop:
             stopped = actions == self.table.n_models
@@ -238,12 +269,35 @@ class RoutingVecEnv(VecEnv):
         setattr(self, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Call a method once and return its result for every environment."""
-        return [getattr(self, method_name)(*args, **kwargs)] * len(list(self._get_indices(indices)))
+        """Call a method once and return its result for every environment; of `action_masks`, each gets its own row."""
+        result = getattr(self, method_name)(*args, **kwargs)
+        environments = list(self._get_indices(indices))
+        return list(result[environments]) if method_name == "action_masks" else [result] * len(environments)
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None) -> list[bool]:
         """Return False for every environment: none is wrapped."""
         return [False] * len(list(self._get_indices(indices)))
+
+    def _check_available(self, actions: Ints) -> None:
+        """Check that every chosen model has a response.
+
+        Raises:
+            TrainingError: One does not.
+        """
+        if self.table.available is None:
+            return
+        unavailable = np.flatnonzero(~self.action_masks()[np.arange(self.num_envs), actions])
+        if not len(unavailable):
+            return
+        first = unavailable[0]
+        table, row, node = self.table, int(self.row[first]), int(self.node[first])
+        question = f" of the question {table.questions[row][:MAX_QUOTED]!r}" if table.questions else ""
+        raise TrainingError(
+            f"The policy chose {printable(table.models[actions[first]])} where it has no response: at hop "
+            f"{len(table.path(node))}{printable(question)}. Use a policy that chooses among available models only: MlpPolicy, "
+            "a class derived from toolkit.routing.masked_policy.MaskedPolicy, or one whose algorithm asks for action_masks(). "
+            f"Or {LEAVE_OUT}."
+        )
 
     def _restart(self, ended: Ints) -> None:
         """Count the finished episodes and start new ones in their places."""
@@ -270,6 +324,13 @@ class RoutingVecEnv(VecEnv):
             return np.full(n, self._alpha)
         alphas: Floats = self._rng.choice(self.alphas, n)
         return alphas
+
+
+def _masks(table: TransitionTable, rows: Ints, nodes: Ints, n_actions: int) -> npt.NDArray[np.bool_]:
+    """Return which actions may be taken at some decision nodes, `(n, actions)`."""
+    masks = np.ones((len(rows), n_actions), dtype=np.bool_)
+    masks[:, : table.n_models] = table.allowed[rows, nodes]
+    return masks
 
 
 def _rows(table: TransitionTable, split: Split) -> Ints:

@@ -112,9 +112,9 @@ def on_allowed(table: TransitionTable, rows: Ints, probabilities: Floats) -> Flo
     if table.available is None:
         return probabilities
     allowed = allowed_actions(table, rows, probabilities.shape[-1])
-    kept = probabilities * allowed
-    kept = np.where(kept.any(-1, keepdims=True), kept, allowed)
-    shared: Floats = kept / kept.sum(-1, keepdims=True)
+    masked = probabilities * allowed
+    masked = np.where(masked.any(-1, keepdims=True), masked, allowed)
+    shared: Floats = masked / masked.sum(-1, keepdims=True)
     return shared
 
 

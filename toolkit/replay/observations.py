@@ -23,9 +23,9 @@ class Layout(NamedTuple):
         dimensions: Size of each.
         terms: Number of terms, each 1 if the question contains it.
         horizon: Number of hops L: one-hot, how many models have responded.
-        models: Size of the pool M: for each of the first L - 1 hops, one-hot, which model responded; zeros if none has.
-
-    The cost so far is the last number of these.
+        models: Size of the pool M: for each of the first L - 1 hops, one-hot, which model responded; zeros if none has. The
+            cost so far follows.
+        allowed: M if some responses are missing, for each model 1 if it may be chosen; else 0.
     """
 
     parts: int
@@ -33,6 +33,7 @@ class Layout(NamedTuple):
     terms: int
     horizon: int
     models: int
+    allowed: int = 0
 
     @property
     def embeddings(self) -> int:
@@ -45,9 +46,14 @@ class Layout(NamedTuple):
         return self.horizon + (self.horizon - 1) * self.models
 
     @property
+    def features(self) -> int:
+        """Size of what describes the question and the path: all but which models may be chosen, and alpha."""
+        return self.embeddings + self.terms + self.path + 1
+
+    @property
     def size(self) -> int:
         """Size of an observation without alpha."""
-        return self.embeddings + self.terms + self.path + 1
+        return self.features + self.allowed
 
 
 class Observer:
@@ -62,17 +68,25 @@ class Observer:
         blind: Whether the policy sees neither the responses nor what they have cost: an ablation, to measure what reading
             them is worth.
         with_alpha: Whether alpha is observed too, as the last feature.
+        masked: Whether the policy observes which models may be chosen; None if it does where some responses are missing.
     """
 
     def __init__(
-        self, table: TransitionTable, terms: Sequence[str] = (), blind: bool = False, with_alpha: bool = False
+        self,
+        table: TransitionTable,
+        terms: Sequence[str] = (),
+        blind: bool = False,
+        with_alpha: bool = False,
+        masked: bool | None = None,
     ) -> None:
         self.table = table
         self.terms = tuple(terms)
         self.blind = blind
         self.with_alpha = with_alpha
         parts, dimensions = table.texts.shape[2], table.vectors.shape[1]
-        self.layout = Layout(parts, dimensions, len(self.terms), table.horizon, table.n_models)
+        masked = table.available is not None if masked is None else masked
+        allowed = table.n_models if masked else 0
+        self.layout = Layout(parts, dimensions, len(self.terms), table.horizon, table.n_models, allowed)
         self.path = _paths(table)
         nodes = table.n_decision_nodes
         self.cost = np.zeros((len(table.split), nodes), np.float32) if blind else table.cost[:, :nodes].astype(np.float32)
@@ -110,7 +124,9 @@ class Observer:
         if layout.terms:
             observations[:, layout.embeddings : path] = self.contained[rows]
         observations[:, path : path + layout.path] = self.path[nodes]
-        observations[:, layout.size - 1] = self.cost[rows, nodes]
+        observations[:, layout.features - 1] = self.cost[rows, nodes]
+        if layout.allowed:
+            observations[:, layout.features : layout.size] = self.table.allowed[rows, nodes]
         if self.with_alpha:
             observations[:, -1] = alpha
         observations[ended] = 0

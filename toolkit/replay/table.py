@@ -32,6 +32,12 @@ UNUSED = "unused"
 ABSTAINED = "abstained"
 """Name of the empty path."""
 
+LEAVE_OUT = (
+    "leave questions with missing responses out: toolkit import --missing drop-question, or "
+    'incomplete = "exclude question" in the suite'
+)
+"""The remedy for what cannot cope with missing responses, for messages."""
+
 RESULTS = "_results"
 """Attribute of a table that holds the results of `cached_on_table`."""
 

@@ -21,6 +21,7 @@ from toolkit.core.registry import ALGORITHMS
 from toolkit.core.text import printable
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.classes import described, import_class, is_reference
+from toolkit.routing.masked_policy import masked_class
 from toolkit.suites.config import STABLE_BASELINES, TrainConfig, canonical_algorithm
 
 SB3 = "sb3"
@@ -209,3 +210,19 @@ def find_policy(name: str) -> str | type[BasePolicy]:
         raise SuiteError(f"The policy {shown} is {described(policy)}; it must be derived from a policy of stable-baselines3.")
     _imported_policies.add(name)
     return policy
+
+
+def policy_of(algorithm: Algorithm, name: str, masked: bool) -> str | type[BasePolicy]:
+    """Return the policy that an algorithm builds, by its name in the settings of a run.
+
+    Args:
+        algorithm: The algorithm.
+        name: `MlpPolicy`, or a class that is imported.
+        masked: Whether some responses are missing, so that stable-baselines3's own policy is replaced by `MaskedPolicy`.
+
+    Raises:
+        SuiteError: There is no such class (`find_policy`).
+    """
+    policy = find_policy(name)
+    own = algorithm.model.policy_aliases.get(POLICY)
+    return masked_class(own) if masked and policy == POLICY and own is not None else policy

@@ -18,6 +18,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from toolkit.routing.algorithms import POLICY, Algorithm, find_policy
+from toolkit.routing.masked_policy import masked_class
 from toolkit.routing.networks import RouterFeatures
 from toolkit.suites.config import Width
 from toolkit.suites.section import Section
@@ -130,6 +131,8 @@ class Architecture(Section):
         policy = find_policy(self.policy)
         if isinstance(policy, type):
             model.policy_class = policy
+        elif self.extractor.numbers.get("allowed"):
+            model.policy_class = masked_class(model.policy_class)
         model._setup_lr_schedule()
         with torch.random.fork_rng(devices=[]):  # initial weights are not used, and nobody else's randomness is
             model.policy = model.policy_class(model.observation_space, model.action_space, model.lr_schedule, **kwargs)

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
+from stable_baselines3.common.policies import ActorCriticPolicy
+
 from toolkit.core.errors import SuiteError
-from toolkit.replay.table import TransitionTable
-from toolkit.routing.algorithms import Algorithm, find_algorithm, find_policy
+from toolkit.replay.table import LEAVE_OUT, TransitionTable
+from toolkit.routing.algorithms import POLICY, Algorithm, find_algorithm, find_policy
 from toolkit.suites.config import TrainConfig
 
 MAX_EXCESS = 0.1
@@ -22,13 +25,16 @@ def check_training(table: TransitionTable, config: TrainConfig, seed: int) -> tu
         The algorithm, and the settings with rollouts that fit into the steps of the run.
 
     Raises:
-        SuiteError: There is no such algorithm, an argument is of another type than the algorithm's default, there is no
-            question to learn from or to evaluate on, or a rollout is longer than the run.
+        SuiteError: There is no such algorithm, it cannot learn where responses are missing and some are, an argument is of
+            another type than the algorithm's default, there is no question to learn from or to evaluate on, or a rollout is
+            longer than the run.
     """
     if not 0 <= seed <= MAX_SEED:
         raise SuiteError(f"The seed is {seed}; it must be from 0 to {MAX_SEED}. Choose another: --seed N")
     algorithm = find_algorithm(config.algorithm)
     find_policy(config.policy)
+    if table.available is not None:
+        _check_masks(algorithm, config)
     if not len(table.rows("train")):
         only = "it has all the training questions" if len(table.benchmarks) > 1 else "it is the only benchmark"
         raise SuiteError(
@@ -51,6 +57,17 @@ def check_training(table: TransitionTable, config: TrainConfig, seed: int) -> tu
                 f"{config.algorithm} needs a {name} of at least 1; this is {value}. --set {algorithm.name}.{name}=N"
             )
     return algorithm, fitted_settings(algorithm, config, arguments)
+
+
+def _check_masks(algorithm: Algorithm, config: TrainConfig) -> None:
+    """Check that an algorithm chooses among available models only; what a policy of the user's chooses, nobody knows yet."""
+    own = algorithm.model.policy_aliases.get(POLICY)
+    is_masked = own is not None and issubclass(own, ActorCriticPolicy)
+    if config.policy == POLICY and not is_masked and "action_masks" not in signature(algorithm.model.predict).parameters:
+        raise SuiteError(
+            f"{config.algorithm} chooses among all models, but some responses of this suite are missing. Train with ppo or "
+            f"exact, or {LEAVE_OUT}."
+        )
 
 
 def _check_types(algorithm: Algorithm, config: TrainConfig, arguments: Mapping[str, Any]) -> None:

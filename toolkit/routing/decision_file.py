@@ -9,7 +9,7 @@ import numpy as np
 from toolkit.core import tree
 from toolkit.core.errors import PolicyError, did_you_mean
 from toolkit.core.text import printable
-from toolkit.replay.table import ABSTAINED, Ints, TransitionTable
+from toolkit.replay.table import ABSTAINED, LEAVE_OUT, Ints, TransitionTable
 from toolkit.routing.policies import STOP
 from toolkit.store import Cache
 from toolkit.suites.suite import Split, Suite
@@ -89,7 +89,25 @@ def decided_nodes(
             f"{file}: {'; '.join(problems)}. A question is its text, its key, its item or BENCHMARK/ITEM, and each {split} "
             "question needs exactly one decision. Complete the file."
         )
+    _check_available(table, {row: nodes[row] for row in rows}, split, file)
     return np.array([nodes[row] for row in rows], dtype=np.int64)
+
+
+def _check_available(table: TransitionTable, nodes: Mapping[int, int], split: Split, file: str) -> None:
+    """Check that the decided nodes of a split's rows have responses.
+
+    Raises:
+        PolicyError: Some do not; says how many.
+    """
+    if table.available is None:
+        return
+    missing = [row for row, node in nodes.items() if not table.available[row, node]]
+    if missing:
+        path, question = table.path_name(nodes[missing[0]]), table.questions[missing[0]][:MAX_QUOTED]
+        raise PolicyError(
+            f"{file}: {len(missing)} of {len(nodes)} {split} questions have no response on their path, e.g. "
+            f"{printable(f'{path} on {question!r}')}. Choose paths that have responses, or {LEAVE_OUT}."
+        )
 
 
 def _question(values: Mapping[str, Any]) -> str:

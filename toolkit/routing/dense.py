@@ -14,6 +14,8 @@ import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
+from toolkit.routing.masked_policy import MaskedPolicy
+
 Segments = Sequence[tuple[int, slice]]
 """Groups of decision nodes, and the rows of a batch that belong to each; without groups, empty."""
 
@@ -41,7 +43,7 @@ class Dense:
 
     @classmethod
     def actor(cls, policy: ActorCriticPolicy) -> Self:
-        """Return the network that turns features into logits.
+        """Return the network that turns features into logits, those of unavailable models included.
 
         Raises:
             ValueError: It may compute something else: the policy is of a class of its own, or has another activation.
@@ -104,7 +106,7 @@ def _gradients(linear: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _check_class(policy: ActorCriticPolicy) -> None:
-    if type(policy) is not ActorCriticPolicy:
+    if type(policy) not in (ActorCriticPolicy, MaskedPolicy):
         raise ValueError(f"{type(policy).__name__} is not stable-baselines3's own policy")
 
 

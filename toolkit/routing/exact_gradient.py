@@ -23,6 +23,7 @@ from toolkit.replay.exact import ends
 from toolkit.replay.table import Ints
 from toolkit.routing.algorithms import Algorithm
 from toolkit.routing.dense import Dense, FlatGradient, tree_segments
+from toolkit.routing.masked_policy import mask_logits
 from toolkit.routing.networks import RouterFeatures, all_node_features, node_groups
 
 MAX_GRADIENT_NORM = 0.5
@@ -237,7 +238,7 @@ class ExactGradient(BaseAlgorithm):
                 texts = features[..., : questions.text_size]
                 texts *= (torch.rand_like(texts) >= self.dropout) / (1 - self.dropout)
             alphas = questions.sample_alphas(len(batch))
-            logits = questions.logits(features, alphas)
+            logits = questions.logits(batch, features, alphas)
             value, gradient = back_up(questions.rewards(batch, alphas), logits, questions.n_models, questions.horizon, ent_coef)
             if questions.conditioned:  # otherwise the largest alphas dominate
                 gradient = gradient / (1 + alphas[:, None, None])
@@ -260,6 +261,7 @@ class _Questions:
         text_size: Number of those features that come from texts, the first ones.
         quality: Q of all ends, `(questions, ends)`.
         cost: C of all ends, `(questions, ends)`.
+        allowed: Which models may be chosen, `(questions, D, M)`; None if all may.
         alphas: The alphas that the policy is trained for, `(alphas,)`.
         actor: The policy's network.
         conditioned: The features of a policy that observes alpha, else None.
@@ -278,6 +280,7 @@ class _Questions:
         self.text_size = extractor.text_size if isinstance(extractor, RouterFeatures) else self.features.shape[2]
         self.quality = torch.from_numpy(table.quality[rows, at]).float().to(device)
         self.cost = torch.from_numpy(table.cost[rows, at]).float().to(device)
+        self.allowed = None if table.available is None else torch.from_numpy(table.allowed[rows]).to(device)
         if self.conditioned:  # all knots get equally many questions, though an end knot has alphas on one side only
             weights = self.conditioned.knot_weights(self.alphas)
             self._cumulative = (weights / weights.sum(0)).sum(1).cumsum(0) / weights.shape[1]
@@ -293,13 +296,13 @@ class _Questions:
         """Return Q - alpha * C at all ends of some questions, `(questions, ends)`, given an alpha for each."""
         return self.quality[questions] - alphas[:, None] * self.cost[questions]
 
-    def logits(self, features: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
+    def logits(self, questions: torch.Tensor, features: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
         """Return the logits at some questions' decision nodes, `(questions, D, actions)`, from their features and alphas."""
         if self.conditioned:
             features = self.conditioned.at(features, alphas)
-        nodes, questions = features.shape[:2]
-        logits = self.actor.forward(features.flatten(0, 1), tree_segments(self.groups, questions))
-        return logits.view(nodes, questions, -1).transpose(0, 1)
+        logits = self.actor.forward(features.flatten(0, 1), tree_segments(self.groups, len(questions)))
+        logits = logits.view(len(features), len(questions), -1).transpose(0, 1)
+        return logits if self.allowed is None else mask_logits(logits, self.allowed[questions])
 
 
 ALGORITHM = Algorithm(

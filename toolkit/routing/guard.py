@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from toolkit.core import tree
-from toolkit.replay.exact import best_fixed_path, most_probable, node_outcome, outcome, path_shares
+from toolkit.replay.exact import first_available, most_probable, node_outcome, outcome, path_shares, rank_paths
 from toolkit.replay.table import Floats, TransitionTable
 from toolkit.routing.statistics import Estimate, estimates_of, macro_average, resample
 
@@ -19,7 +19,8 @@ class Guard(NamedTuple):
     Attributes:
         node: The fixed path that is best on the training split, as a node.
         path: Its name.
-        lead: The greedy router's reward minus that path's, with its 95% interval; the mean over benchmarks.
+        lead: The greedy router's reward minus that path's, with its 95% interval; the mean over benchmarks. A question that
+            lacks the path takes the best one that it has.
         questions: Number of validation questions.
     """
 
@@ -45,9 +46,10 @@ def compare_with_best_path(table: TransitionTable, probabilities: Floats, alpha:
     rows, allow_stop = table.rows("validation"), probabilities.shape[-1] > table.n_models
     if not len(rows):
         return None
-    node = int(best_fixed_path(table, table.rows("train"), alpha, allow_stop))
+    ranking = rank_paths(table, table.rows("train"), alpha, allow_stop)
+    node, nodes = int(ranking[0]), first_available(table, rows, ranking)
     router = outcome(table, rows, path_shares(table, most_probable(probabilities)))
-    lead = router.reward(alpha) - node_outcome(table, rows, node).reward(alpha)
+    lead = router.reward(alpha) - node_outcome(table, rows, nodes).reward(alpha)
     benchmarks = [lead[None, table.benchmark[rows] == benchmark] for benchmark in np.unique(table.benchmark[rows])]
     average = macro_average(benchmarks, [resample(values, seed) for seed, values in enumerate(benchmarks)])
     return Guard(node, table.path_name(node), estimates_of(average)[0], len(rows))

@@ -38,7 +38,8 @@ MAX_NODE_GROUPS = 64
 class RouterFeatures(BaseFeaturesExtractor):
     """Turns observations into features, for a first layer that is shared by all decision nodes or has a part for each group.
 
-    The *base* features are the embeddings (or their principal components), the terms, the path and the cost, scaled. With
+    The *base* features are the embeddings (or their principal components), the terms, the path and the cost, scaled. Which
+    models may be chosen is no feature: a policy only rules those out that may not (`toolkit.routing.masked_policy`). With
     knots, they are repeated for each knot, weighted by how near alpha is to it: a knot's weight is 1 at the knot and falls
     linearly to 0 at its neighbours, so that a linear layer has its own weights at each knot and interpolated ones in between.
     With groups of nodes, they are repeated once more: the first copy is for all nodes alike, and each further one is zero
@@ -55,6 +56,7 @@ class RouterFeatures(BaseFeaturesExtractor):
         groups: Number of groups of nodes: 0 (all nodes share the first layer), L (one for each hop), the number of decision
             nodes, or that of hops and last models.
         knots: Alphas, ascending, for a policy that observes alpha.
+        allowed: As in `Layout`.
     """
 
     def __init__(
@@ -68,8 +70,9 @@ class RouterFeatures(BaseFeaturesExtractor):
         rank: int = 0,
         groups: int = 0,
         knots: Sequence[float] = (),
+        allowed: int = 0,
     ) -> None:
-        layout = Layout(parts, dimensions, terms, horizon, models)
+        layout = Layout(parts, dimensions, terms, horizon, models, allowed)
         (size,) = observation_space.shape
         if size != layout.size + bool(len(knots)):
             raise ValueError(f"observations have {size} numbers, and the features are of {layout.size + bool(len(knots))}")
@@ -97,19 +100,19 @@ class RouterFeatures(BaseFeaturesExtractor):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Return the features of observations, `(n, features)`, zeros included."""
-        texts, rest = torch.split(observations[:, : self.layout.size], [self.layout.embeddings, self._rest], dim=1)
+        texts, rest = torch.split(observations[:, : self.layout.features], [self.layout.embeddings, self._rest], dim=1)
         parts = torch.split(texts, self.layout.dimensions, dim=1)
         base = torch.cat([*(self._project(vectors, part) for part, vectors in enumerate(parts)), rest], 1)
         features = self.at((base - self.offset) * self.scale, observations[:, -1])
         if not self.groups:
             return features
-        path = observations[:, self.layout.embeddings + self.layout.terms : self.layout.size - 1]
+        path = observations[:, self.layout.embeddings + self.layout.terms : self.layout.features - 1]
         one_hot = nn.functional.one_hot(self.group_of(path), self.groups).to(features.dtype)
         return torch.cat([features, torch.einsum("ng,nf->ngf", one_hot, features).flatten(1)], 1)
 
     @property
     def _rest(self) -> int:
-        return self.layout.size - self.layout.embeddings
+        return self.layout.features - self.layout.embeddings
 
     def _project(self, vectors: torch.Tensor, part: int) -> torch.Tensor:
         """Project embeddings, `(n, dimensions)`, that are the given part of an observation to `(n, rank)`."""
@@ -240,6 +243,8 @@ def features_kwargs(observer: Observer, rank: int, first_layer: FirstLayer, alph
     """
     layout, table = observer.layout, observer.table
     kwargs: dict[str, Any] = layout._asdict()
+    if not layout.allowed:
+        del kwargs["allowed"]
     kwargs["rank"] = min(rank, layout.dimensions, len(table.vectors) - 1)
     by_last_model = 1 + (table.horizon - 1) * table.n_models
     by_node = table.n_decision_nodes if table.n_decision_nodes <= MAX_NODE_GROUPS else by_last_model

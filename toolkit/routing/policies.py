@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from toolkit.replay.exact import Outcome, ends, most_probable, node_outcome, outcome, path_shares
-from toolkit.replay.table import Floats, Ints, TransitionTable
+from toolkit.core.errors import PolicyError
+from toolkit.core.text import printable
+from toolkit.replay.exact import Outcome, ends, most_probable, node_outcome, on_allowed, outcome, path_shares
+from toolkit.replay.table import LEAVE_OUT, Floats, Ints, TransitionTable
 from toolkit.routing.baselines import Choice, registered_baselines
 from toolkit.routing.overhead import Overhead, decisions, decisions_to
 from toolkit.suites.suite import Split
@@ -20,6 +22,8 @@ SAMPLED = "router (sampled)"
 """The same router, if it samples its actions: a diagnostic."""
 STOP = "stop"
 """Name of the action that ends an episode with the current response."""
+MAX_QUOTED = 60
+"""Characters of a question that a message quotes."""
 
 
 class Policy(NamedTuple):
@@ -128,20 +132,44 @@ def mixture(table: TransitionTable, rows: Ints, probabilities: Sequence[Floats],
 def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float | Floats = 0.0) -> Policy:
     """Return the policy of a choice, at an additional cost per question: one for all, or one for each end, `(N,)`.
 
-    One node for all rows has no outcome on rows on which it is not available.
+    Where responses are missing, the probabilities of unavailable models are shared among the other actions, and one node for
+    all rows has no outcome on those on which it is not available.
+
+    Raises:
+        PolicyError: The end of a row is not available there.
     """
     costs = np.broadcast_to(np.asarray(cost, dtype=np.float64), table.quality.shape[1])
     if np.ndim(choice) > 1:
-        policy = mixture(table, rows, [np.asarray(choice)])
+        policy = mixture(table, rows, [on_allowed(table, rows, np.asarray(choice))])
         at = ends(table, allow_stop=policy.shares.shape[1] == len(costs))
         return policy._replace(outcome=policy.outcome.charged(policy.shares @ costs[at]))
     nodes: Ints = np.broadcast_to(np.asarray(choice, dtype=np.int64), len(rows))
     distinct, index = np.unique(nodes, return_inverse=True)
     reached = node_outcome(table, rows, nodes).charged(costs[nodes])
-    if table.available is not None and not np.ndim(choice):
+    if np.ndim(choice):
+        _check_available(table, rows, nodes)
+    elif table.available is not None:
         reached = Outcome(*(np.where(table.available[rows, nodes], values, np.nan) for values in reached))
     return Policy(
         outcome=reached,
         paths=tuple(table.path_name(node) for node in distinct.tolist()),
         shares=np.eye(len(distinct))[index],
     )
+
+
+def _check_available(table: TransitionTable, rows: Ints, nodes: Ints) -> None:
+    """Check that the ends of a policy are available.
+
+    Raises:
+        PolicyError: Some are not.
+    """
+    if table.available is None:
+        return
+    missing = np.flatnonzero(~table.available[rows, nodes])
+    if len(missing):
+        question = f" on {table.questions[rows[missing[0]]][:MAX_QUOTED]!r}" if table.questions else ""
+        path = table.path_name(int(nodes[missing[0]]))
+        raise PolicyError(
+            f"A policy ends at paths without responses on {len(missing)} of {len(rows)} questions, e.g. "
+            f"{printable(path + question)}. Let it choose among TransitionTable.available, or {LEAVE_OUT}."
+        )

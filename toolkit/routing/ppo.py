@@ -21,6 +21,7 @@ from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import Ints
 from toolkit.routing.algorithms import Algorithm
 from toolkit.routing.dense import Dense, FlatGradient, node_segments
+from toolkit.routing.masked_policy import mask_logits
 from toolkit.routing.networks import RouterFeatures, all_node_features, group_size, node_groups
 
 MAX_FEATURE_BYTES = 2**31
@@ -75,6 +76,8 @@ class ReplayPPO(PPO):
 
     policy: ActorCriticPolicy
     _features: torch.Tensor | None = None
+    _allowed: torch.Tensor | None = None
+    """Which models may be chosen at the nodes of `_features`, `(D * rows, M)`; None if all may."""
 
     def __init__(self, *args: Any, ent_start: float | None = None, **kwargs: Any) -> None:
         self.ent_start = ent_start
@@ -86,7 +89,7 @@ class ReplayPPO(PPO):
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_features", "_index", "_groups", "_rollout", "_actor", "_critic"]
+        return [*super()._excluded_save_params(), "_features", "_allowed", "_index", "_groups", "_rollout", "_actor", "_critic"]
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._setup_learn(*args, **kwargs)
@@ -96,6 +99,7 @@ class ReplayPPO(PPO):
     def _node_features(self) -> torch.Tensor | None:
         """Return the base features of the training rows' nodes, `(D * rows, features)`; None if they cannot be reused."""
         env, policy = self.env, self.policy
+        self._allowed = None
         if not isinstance(env, RoutingVecEnv) or self.use_sde or self.clip_range_vf is not None:
             return None
         extractor = policy.features_extractor
@@ -110,6 +114,9 @@ class ReplayPPO(PPO):
             return None
         self._index: Ints = np.full(len(env.table.split), -1, dtype=np.int64)
         self._index[env.rows] = np.arange(len(env.rows))
+        if env.table.available is not None:
+            allowed = env.table.allowed[env.rows].swapaxes(0, 1)  # the first node on all rows first, like the features
+            self._allowed = torch.from_numpy(allowed.reshape(count, -1)).to(self.device)
         return all_node_features(extractor, env.observer, env.rows, self.device).flatten(0, 1)
 
     def collect_rollouts(
@@ -169,7 +176,8 @@ class ReplayPPO(PPO):
         if isinstance(extractor, RouterFeatures):
             features = extractor.at(features, alphas)
         segments = node_segments(self._groups, indices // len(self.env.rows))
-        return self._actor.forward(features, segments), self._critic.forward(features, segments)[:, 0]
+        logits, values = self._actor.forward(features, segments), self._critic.forward(features, segments)[:, 0]
+        return logits if self._allowed is None else mask_logits(logits, self._allowed[indices]), values
 
     def _forward_unsorted(self, indices: torch.Tensor, alphas: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the same for rows of the features in any order."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from toolkit.core import tree
 from toolkit.core.errors import PolicyError, ToolkitError
 from toolkit.core.files import atomic_path
 from toolkit.core.text import printable
@@ -56,7 +57,7 @@ class Router:
 
     @property
     def fixed_path(self) -> tuple[int, ...] | None:
-        """The path that is taken on every question, instead of the policy's decisions; None if there is none."""
+        """The path that is taken instead of the policy's decisions on every question that has it; None if there is none."""
         names, models = self.card.get("fixed_path"), list(self.card["models"])
         return None if names is None else tuple(models.index(name) for name in names)
 
@@ -64,7 +65,7 @@ class Router:
         """Return the action probabilities at every decision node of some rows, `(rows, D, actions)`; they sum to 1 in float64.
 
         A policy without probabilities, such as DQN's, takes its greedy action with probability 1. With stopping, the last
-        action is to stop.
+        action is to stop. Models that are not available have probability 0.
 
         Args:
             table: The table.
@@ -72,12 +73,21 @@ class Router:
             alpha: The alpha that a conditioned policy observes; None for its run's.
 
         Raises:
-            PolicyError: The policy was trained for another pool or horizon, or on embeddings of another size.
+            PolicyError: The policy was trained for another pool or horizon, or on embeddings of another size, or it takes a
+                model that is not available and has no probabilities of others.
         """
         self.check_table(table)
-        if self.fixed_path is not None:
-            n_actions = int(self.algorithm.action_space.n)  # type: ignore[attr-defined]
-            return np.tile(along_path(table, self.fixed_path, n_actions), (len(rows), 1, 1))
+        if self.fixed_path is None:
+            return self._policy_probabilities(table, rows, alpha)
+        n_actions = int(self.algorithm.action_space.n)  # type: ignore[attr-defined]
+        probabilities = np.tile(along_path(table, self.fixed_path, n_actions), (len(rows), 1, 1))
+        if table.available is not None:
+            without = ~table.available[rows, tree.node_of(self.fixed_path, table.n_models)]
+            probabilities[without] = self._policy_probabilities(table, rows[without], alpha)
+        return probabilities
+
+    def _policy_probabilities(self, table: TransitionTable, rows: Ints, alpha: float | None) -> Floats:
+        """Return the policy's own probabilities, as `probabilities` does."""
         if alpha is None:
             alpha = float(self.card.get("alpha", 0.0))
         try:
@@ -89,9 +99,12 @@ class Router:
         return probabilities
 
     def observer(self, table: TransitionTable) -> Observer:
-        """Return what the router observes of a table: the same terms as in training, whatever the table's own are."""
-        blind = bool(self.card.get("settings", {}).get("blind"))
-        return Observer(table, self.card.get("terms", ()), blind, with_alpha=self.conditioned)
+        """Return what the router observes of a table: the same terms as in training, whatever the table's own are.
+
+        A router that was trained where responses are missing observes which models may be chosen: all, in a complete table.
+        """
+        blind, masked = bool(self.card.get("settings", {}).get("blind")), bool(self.card.get("masked"))
+        return Observer(table, self.card.get("terms", ()), blind, with_alpha=self.conditioned, masked=masked)
 
     def check_table(self, table: TransitionTable) -> None:
         """Check that the router decides between a table's models, from what the table lets it observe.

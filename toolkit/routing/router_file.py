@@ -62,6 +62,7 @@ class Card(Section):
     settings: TrainedWith
     terms: tuple[str, ...] = Field((), max_length=2**16)
     fixed_path: tuple[str, ...] | None = None
+    masked: bool = False
 
 
 class StoredCard(Card):

@@ -28,7 +28,7 @@ from toolkit.core.registry import ALGORITHMS
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import TransitionTable, load_table
 from toolkit.replay.terms import frequent_terms
-from toolkit.routing.algorithms import Algorithm, find_algorithm, find_policy
+from toolkit.routing.algorithms import Algorithm, find_algorithm, policy_of
 from toolkit.routing.architecture import check_storable
 from toolkit.routing.checks import check_training, fitted_settings
 from toolkit.routing.guard import Guard, compare_with_best_path
@@ -164,7 +164,7 @@ def _build(table: TransitionTable, algorithm: Algorithm, config: TrainConfig, se
         terms=observed_terms(table, config),
         blind=config.blind,
     )
-    policy = find_policy(config.policy)
+    policy = policy_of(algorithm, config.policy, masked=table.available is not None)
     features = features_kwargs(env.observer, config.projection, config.first_layer, config.alphas)
     try:
         with warnings.catch_warnings():
@@ -256,6 +256,7 @@ def card(suite: Suite, table: TransitionTable, unit: float | None, config: Train
         "seed": seed,
         "settings": settings_of(table, config),
         "terms": list(observed_terms(table, config)),
+        **({"masked": True} if table.available is not None else {}),
         "versions": versions(),
         "suite": suite.name,
         "suite_key": str(suite.key),
