@@ -1,11 +1,7 @@
 """Says which responses are missing, as text for people."""
 
-from toolkit.core.text import printable
 from toolkit.report.tables import count
 from toolkit.routing.coverage import Coverage
-
-MAX_PARTIAL = 12
-"""Policies that a sentence lists."""
 
 
 def masked_sentence(coverage: Coverage) -> str:
@@ -19,15 +15,9 @@ def masked_sentence(coverage: Coverage) -> str:
     return sentence
 
 
-def partial_sentence(questions: dict[str, int], total: int) -> str:
-    """Say which policies have results on some questions only, given the number of each; empty if there is none."""
-    partial = [f"{name} {number:,}" for name, number in questions.items() if number < total]
-    if not partial:
-        return ""
-    listed = ", ".join(partial[:MAX_PARTIAL]) + (
-        f" and {len(partial) - MAX_PARTIAL} more" if len(partial) > MAX_PARTIAL else ""
-    )
-    return printable(
-        f"Not asked all {total:,} questions: {listed}. Such a row is over the questions that the model was asked, and other "
-        "policies are compared with it on the same ones."
+def partial_sentence(total: int) -> str:
+    """Say what a row of fewer than all questions is."""
+    return (
+        f"A row of fewer than {total:,} questions is over those that the model was asked, and the other policies are compared "
+        "with it on the same ones."
     )

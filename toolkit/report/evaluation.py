@@ -44,7 +44,7 @@ def render(evaluation: Evaluation) -> str:
         "mean of the benchmarks, and overall (questions) that of the questions; [95% intervals] are over questions."
         + _few_questions(evaluation),
         *(_overall(evaluation, average) for average in _averages(evaluation)),
-        *([_partial(evaluation)] if _is_partial(evaluation) else []),
+        *([partial_sentence(questions)] if _is_partial(evaluation) else []),
         *(_by_benchmark(evaluation, title, measure) for title, measure in _MEASURES),
         _paths(evaluation),
         *([_overhead(evaluation.overhead)] if evaluation.overhead else []),
@@ -81,12 +81,6 @@ def _is_partial(evaluation: Evaluation) -> bool:
     """Return whether a policy that is shown lacks questions."""
     total = evaluation.result(evaluation.reference).questions
     return any(evaluation.result(policy).questions < total for policy in _shown_policies(evaluation))
-
-
-def _partial(evaluation: Evaluation) -> str:
-    """Name the policies that lack questions, with the number of those that they have."""
-    questions = {policy: evaluation.result(policy).questions for policy in _shown_policies(evaluation)}
-    return partial_sentence(questions, evaluation.result(evaluation.reference).questions)
 
 
 def _shown_policies(evaluation: Evaluation) -> list[str]:
