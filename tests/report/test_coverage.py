@@ -62,7 +62,7 @@ def test_the_share_of_masked_responses_is_counted_on_the_split(table: Transition
 
 def test_what_is_masked_is_said_once() -> None:
     assert masked_sentence(COMPLETE) == ""
-    assert masked_sentence(Coverage(0.0423, 0, True)).startswith("4.2% of its responses are masked")
+    assert masked_sentence(Coverage(0.0423, 0, True)).startswith("4.23% of its responses are masked")
     assert "1 question is left out: it has no complete path" in masked_sentence(Coverage(0.5, 1, True))
     assert "3 questions are left out: they have no complete path" in masked_sentence(Coverage(0.5, 3, True))
 
