@@ -15,14 +15,8 @@ from toolkit.core.errors import SuiteError
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.report.evaluation import render
 from toolkit.report.sweep_benchmarks import render_by_benchmark
-from toolkit.routing.evaluate import (
-    OVERALL,
-    OVERALL_QUESTIONS,
-    Evaluation,
-    check_names,
-    evaluate,
-    evaluation_rows,
-)
+from toolkit.routing.comparison import OVERALL, OVERALL_QUESTIONS
+from toolkit.routing.evaluate import Evaluation, check_names, evaluate, evaluation_rows
 from toolkit.routing.router import Router
 
 ALPHA = 0.1

@@ -16,7 +16,7 @@ from tests.toy import make_table
 from toolkit.core import tree
 from toolkit.core.errors import ToolkitError
 from toolkit.replay.exact import curve, fixed_paths, frontier, node_outcome, outcome, path_shares
-from toolkit.replay.table import Floats, TransitionTable
+from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.report import plots
 from toolkit.report.plots import cost_quality
 from toolkit.routing.aiq import fixed_range, zero_routers
@@ -56,8 +56,8 @@ def as_sweep(table: TransitionTable, alphas: Floats, policies: dict[str, Outcome
     rows = table.rows("train")
     benchmark, router = table.benchmark[rows], policies["router"]
 
-    def averages(nodes: object) -> Averages:
-        return fixed(node_outcome(table, rows, np.atleast_1d(np.asarray(nodes))[:, None])).averages(benchmark)
+    def averages(nodes: Ints) -> Averages:
+        return fixed(node_outcome(table, rows, nodes)).averages(benchmark)
 
     oracle = fixed(node_outcome(table, rows, frontier(table, rows, allow_stop).at(alphas))).averages(benchmark)
     best = fixed_paths(table, rows, allow_stop).reward(alphas[:, None]).argmax(1) + (0 if allow_stop else 4)
@@ -68,13 +68,13 @@ def as_sweep(table: TransitionTable, alphas: Floats, policies: dict[str, Outcome
         seeds=len(router.quality),
         questions=len(rows),
         benchmarks=len(set(benchmark.tolist())),
-        lines={**lines, "best fixed path": averages(best), "oracle": oracle},
+        lines={**lines, "best fixed path": averages(np.repeat(best[:, None], len(rows), 1)), "oracle": oracle},
         seed_rewards=np.zeros((len(router.quality), len(alphas))),
-        zero_routers={name: averages(nodes) for name, nodes in zero_routers(table, rows, allow_stop).items()},
-        fixed=fixed_choices(table, "train", allow_stop),
+        zero_routers={name: averages(nodes) for name, nodes in zero_routers(table, rows, rows, allow_stop).items()},
+        fixed=fixed_choices(table, "train", allow_stop, *np.zeros((2, len(alphas), len(rows)))),
         oracle=oracle,
         range=averages(fixed_range(table, rows, allow_stop)),
-        best_model=averages(1),
+        best_model=averages(np.ones((1, len(rows)), np.int64)),
         weak_strong=None,
     )
 

@@ -97,22 +97,23 @@ def test_zero_routers_mix_the_fixed_choices_of_their_hull(seed: int, allow_stop:
     weights = benchmark_weights(table, rows)
     first = 0 if allow_stop else 4
     fixed = {ZERO_ROUTER_MODELS: [1, 2, 3], ZERO_ROUTER_PATHS: list(range(first, 13))}
-    zero = zero_routers(table, rows, allow_stop)
+    zero = zero_routers(table, rows, rows, allow_stop)
     assert list(zero) == list(fixed)
     for name, nodes in zero.items():
+        assert (nodes == nodes[:, :1]).all()
         points = [(float(weights @ table.cost[rows, node]), float(weights @ table.quality[rows, node])) for node in fixed[name]]
-        chosen = [points[fixed[name].index(node)] for node in nodes.tolist()]
+        chosen = [points[fixed[name].index(node)] for node in nodes[:, 0].tolist()]
         for at in np.linspace(0, 3, 31):
             if at >= min(x for x, _ in points):
                 assert height(chosen, at) == pytest.approx(height(points, at))
-    cheapest, dearest = fixed_range(table, rows, allow_stop)
+    cheapest, dearest = fixed_range(table, rows, allow_stop)[:, 0]
     costs = weights @ table.cost[rows][:, first:13]
     assert (cheapest - first, dearest - first) == (costs.argmin(), costs.argmax())
 
 
 def test_with_one_hop_the_zero_router_of_paths_is_that_of_models() -> None:
     table = random_table(1, horizon=1)
-    assert list(zero_routers(table, table.rows("train"))) == [ZERO_ROUTER_MODELS]
+    assert list(zero_routers(table, table.rows("train"), table.rows("test"))) == [ZERO_ROUTER_MODELS]
 
 
 def test_the_oracle_is_resampled_at_enough_alphas() -> None:

@@ -71,8 +71,8 @@ def test_aiq_is_as_high_as_with_many_alphas() -> None:
     """Placing alphas badly must not make a router look worse: 21 of them are as good as 400 close ones."""
     table = priced_table((0.01, 1.0))
     rows = table.rows("test")
-    ends = node_outcome(table, rows[:, None], fixed_range(table, rows))
-    (low_quality, _), (low, high) = (values.mean(0) for values in ends)
+    ends = node_outcome(table, rows, fixed_range(table, rows))
+    (low_quality, _), (low, high) = (values.mean(1) for values in ends)
 
     def area(alphas: list[float]) -> float:
         cost, quality = linear_outcomes(table, alphas)

@@ -15,7 +15,8 @@ import pytest
 from toolkit.replay.table import TransitionTable
 from toolkit.report.evaluation import render
 from toolkit.routing.baselines import registered_baselines
-from toolkit.routing.evaluate import OVERALL, Evaluation, evaluate, evaluate_together, record
+from toolkit.routing.comparison import OVERALL
+from toolkit.routing.evaluate import Evaluation, evaluate, evaluate_together, record
 from toolkit.routing.router import load_router
 from toolkit.routing.train import train
 from toolkit.store import Cache

@@ -241,5 +241,6 @@ def test_a_choice_of_a_path_without_responses_is_an_error_and_probabilities_are_
     table = replace(table, available=np.array([[True, True, True], [True, True, False]]))
     rows = np.arange(2)
     with pytest.raises(PolicyError, match=r"on 1 of 2 questions, e.g. b on 'two\?'.*--missing drop-question"):
-        chosen(table, rows, 2)
+        chosen(table, rows, np.array([2, 2]))
+    np.testing.assert_array_equal(chosen(table, rows, 2).outcome.quality, [0.4, np.nan])  # a fixed choice is over its questions
     np.testing.assert_allclose(chosen(table, rows, np.full((2, 1, 2), 0.5)).outcome.quality, [0.3, 0.6])

@@ -18,7 +18,8 @@ from toolkit.replay.exact import ends, most_probable, path_shares
 from toolkit.replay.table import TransitionTable
 from toolkit.report.evaluation import render
 from toolkit.routing import overhead
-from toolkit.routing.evaluate import OVERALL, evaluate, record
+from toolkit.routing.comparison import OVERALL
+from toolkit.routing.evaluate import evaluate, record
 from toolkit.routing.overhead import Overhead, decisions, overhead_of
 from toolkit.routing.router import Router, load_router
 from toolkit.routing.train import train

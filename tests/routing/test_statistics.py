@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.stats import bootstrap
 
 from toolkit.replay.table import Floats
+from toolkit.routing.claims import bootstrap_p_values
 from toolkit.routing.statistics import (
     RESAMPLES,
     combine_seeds,
@@ -133,3 +135,64 @@ def test_averages_of_the_same_questions_are_paired() -> None:
     macro, micro = overall(values, benchmark)
     assert macro.mean == pytest.approx([(values[0, :10].mean() + values[0, 10:].mean()) / 2])
     assert micro.mean == pytest.approx([values.mean()])
+
+
+def gappy(seed: int, values: int = 3, questions: int = 60) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return values of which the first has all questions, and the others lack some, each its own."""
+    rng = np.random.default_rng(seed)
+    missing = rng.random((values, questions)) < 0.4
+    missing[0] = False
+    return np.where(missing, np.nan, rng.random((values, questions))), missing
+
+
+def test_values_that_some_questions_lack_are_means_over_the_others() -> None:
+    """Their intervals are as wide as those of the same questions alone, up to the random number of them in a resample."""
+    values, missing = gappy(0)
+    estimates = estimates_of(resample(values))
+    assert estimates[0] == pytest.approx(estimates_of(resample(values[:1]))[0])
+    for row in (1, 2):
+        (alone,) = estimates_of(resample(values[row : row + 1, ~missing[row]]))
+        assert estimates[row].mean == pytest.approx(alone.mean)
+        assert estimates[row].high - estimates[row].low == pytest.approx(alone.high - alone.low, rel=0.1)
+        assert estimates[row].low == pytest.approx(alone.low, abs=0.015)
+
+
+def test_values_that_lack_the_same_questions_stay_paired() -> None:
+    values, missing = gappy(1)
+    shifted = np.where(missing[1], np.nan, values[1] + 0.25)
+    replicates = resample(np.stack([values[0], values[1], shifted, shifted - values[1]])).replicates
+    np.testing.assert_allclose(replicates[2] - replicates[1], 0.25)
+    np.testing.assert_allclose(replicates[3], 0.25)
+
+
+def test_a_value_of_one_question_or_none_has_no_interval() -> None:
+    values = np.array([[0.1, 0.2, 0.3, 0.4], [np.nan, 0.2, np.nan, np.nan], [np.nan] * 4, [0.5, np.nan, np.nan, 0.5]])
+    every, single, none, two = estimates_of(resample(values))
+    assert every.low < every.mean < every.high
+    assert single.mean == 0.2
+    assert np.isnan([single.low, single.high, *none]).all()
+    assert two == (0.5, 0.5, 0.5)  # in every resample there is one of them at least
+    p_values = bootstrap_p_values(resample(values), np.array([4, 1, 0, 2]))
+    np.testing.assert_array_equal(np.isnan(p_values), [False, True, True, False])
+
+
+def test_the_macro_average_is_over_the_benchmarks_that_have_a_value() -> None:
+    rng = np.random.default_rng(2)
+    parts = [rng.random((3, 30)), rng.random((3, 12)), rng.random((3, 1))]
+    parts[0][1] = np.nan  # the second value has no question of the first benchmark
+    parts[1][1, 4:] = np.nan
+    parts[1][2, 1:] = np.nan  # the third has one question of two benchmarks
+    full, second, third = estimates_of(macro_average(parts, [resample(part, n) for n, part in enumerate(parts)]))
+    assert full.mean == pytest.approx(np.mean([part[0].mean() for part in parts]))
+    assert second.mean == pytest.approx((parts[1][1, :4].mean() + parts[2][1, 0]) / 2)
+    assert third.mean == pytest.approx((parts[0][2].mean() + parts[1][2, 0] + parts[2][2, 0]) / 3)
+    alone = [part[:1] for part in parts]
+    assert full == pytest.approx(estimates_of(macro_average(alone, [resample(part, n) for n, part in enumerate(alone)]))[0])
+    own = [parts[1][1:2, :4], parts[2][1:2]]
+    (expected,) = estimates_of(macro_average(own, [resample(part, n) for n, part in enumerate(own)]))
+    assert second.high - second.low == pytest.approx(expected.high - expected.low, rel=0.25)
+
+
+def test_superiority_over_a_missing_reward_is_missing() -> None:
+    left, right = np.array([1.0, np.nan, 0.5]), np.array([np.nan, 0.0, 0.5])
+    np.testing.assert_array_equal(superiority(left, right), [np.nan, np.nan, 0.5])

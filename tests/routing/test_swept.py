@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import pytest
 
-from tests.toy import make_table
+from tests.toy import make_table, with_missing
 from toolkit.replay.costs import Money, money_of
+from toolkit.replay.exact import fixed_paths, rank_paths
 from toolkit.replay.table import Floats, Ints, TransitionTable
+from toolkit.routing.aiq import hull_indices, zero_routers
+from toolkit.routing.baselines import mlp
 from toolkit.routing.router import Router
 from toolkit.routing.scores import arena_score
 from toolkit.routing.sweep_metrics import points_of, policy_metrics
@@ -218,3 +222,101 @@ def test_equal_costs_leave_no_aiq() -> None:
     )
     metrics = policy_metrics(swept(table, {0.0: [cast(Router, Chooser(np.ones(9)))]}, "test"))
     assert math.isnan(metrics["router"].aiq.mean)
+
+
+def masked_table(n_models: int = 3, seed: int = 0) -> TransitionTable:
+    """Return a table of one hop and two benchmarks; the first model has no response on the second, and others are missing."""
+    rng = np.random.default_rng(seed)
+    quality = np.concatenate([np.zeros((240, 1)), (rng.random((240, n_models)) < 0.5).astype(float)], axis=1)
+    cost = np.concatenate([np.zeros((240, 1)), rng.uniform(0.5, 1.5, (240, n_models)) * np.arange(1, n_models + 1)], axis=1)
+    split = np.array([("train", "test", "test")[n % 3] for n in range(240)])
+    benchmark = (np.arange(240) > 80).astype(np.int64)
+    vectors = rng.normal(size=(240, 4)).astype(np.float32)
+    complete = make_table(quality, cost, 1, list("abc")[:n_models], vectors, benchmark, split)
+    table = with_missing(complete, seed, share=0.2)
+    assert table.available is not None
+    available = table.available.copy()
+    available[(benchmark == 1), 1] = False
+    available[benchmark == 1, 2] = True
+    quality, cost = np.where(available, quality, 0), np.where(available, cost, 0)
+    return replace(table, available=available, quality=quality, hop_cost=cost)
+
+
+class AvailableChooser:
+    """Stands in for a router that chooses among available models at random."""
+
+    def probabilities(self, table: TransitionTable, rows: Ints, alpha: float | None = None) -> Floats:
+        probabilities: Floats = np.random.default_rng(3).random((len(rows), 1, table.n_models)) * table.allowed[rows]
+        normalized: Floats = probabilities / probabilities.sum(-1, keepdims=True)
+        return normalized
+
+
+@pytest.fixture(autouse=True)
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlp, "MAX_SAMPLES", 1000)
+
+
+def choosers() -> dict[float, Sequence[Router]]:
+    return {alpha: [cast(Router, AvailableChooser())] for alpha in ALPHAS}
+
+
+def test_fixed_choices_that_lack_questions_are_compared_on_those_that_they_have() -> None:
+    table = masked_table()
+    assert table.available is not None
+    rows = table.rows("test")
+    result = swept(table, choosers(), "test")
+    points = {(point.policy, point.alpha): point for point in points_of(result)}
+    train = table.rows("train")
+    for n, name in enumerate("abc"):
+        own = np.array([row for row in rows if table.available[row, 1 + n]])
+        assert len(own) < len(rows)
+        for alpha in ALPHAS:
+            point = points[name, alpha]
+            rewards = table.quality - alpha * table.cost
+            assert point.questions == len(own)
+            assert point.quality.mean == pytest.approx(macro(table, own, table.quality[own, 1 + n]))
+            assert point.micro_cost == pytest.approx(table.cost[own, 1 + n].mean())
+            best = [max(rewards[row, 1 + m] for m in range(3) if table.available[row, 1 + m]) for row in own]
+            assert point.regret == pytest.approx(macro(table, own, np.array(best) - rewards[own, 1 + n]))
+            ranking = rank_paths(table, train, alpha).tolist()
+            first = [next(node for node in ranking if table.available[row, node]) for row in own]
+            path, oracle, reward = (
+                macro(table, own, each) for each in (rewards[own, first], np.array(best), rewards[own, 1 + n])
+            )
+            assert point.gap_recovered == pytest.approx((reward - path) / (oracle - path))
+    assert {points[name, 0.2].questions for name in ("router", "oracle", "best fixed path", "random")} == {len(rows)}
+
+
+def test_the_range_and_zero_routers_have_all_questions() -> None:
+    table = masked_table()
+    assert table.available is not None
+    rows, train = table.rows("test"), table.rows("train")
+    result = swept(table, choosers(), "test")
+    costs = fixed_paths(table, rows).cost
+    for place, order in enumerate((np.argsort(costs), np.argsort(-costs))):
+        nodes = [next(1 + n for n in order.tolist() if table.available[row, 1 + n]) for row in rows]
+        assert result.range.macro.cost.mean[place] == pytest.approx(macro(table, rows, table.cost[rows, nodes]))
+        assert result.range.macro.quality.mean[place] == pytest.approx(macro(table, rows, table.quality[rows, nodes]))
+    (zero,) = zero_routers(table, train, rows).values()
+    assert table.available[rows, zero].all()
+    means = fixed_paths(table, train)
+    hull = 1 + np.unique(hull_indices(means.cost, means.quality))
+    assert len(hull) > 1
+    for corner, nodes in zip(hull.tolist(), zero, strict=True):
+        has_corner = table.available[rows, corner]
+        assert (nodes[has_corner] == corner).all()
+        assert not (nodes[~has_corner] == corner).any()
+    for metrics in policy_metrics(result).values():
+        assert not math.isnan(metrics.aiq.mean)
+        assert metrics.aiq.low <= metrics.aiq.mean <= metrics.aiq.high
+    oracle = policy_metrics(result)["oracle"].aiq.mean
+    assert all(metrics.aiq.mean <= oracle + 1e-9 for metrics in policy_metrics(result).values())
+
+
+def test_metrics_of_two_models_need_both_responses_to_every_question() -> None:
+    table = masked_table(2)
+    assert weak_and_strong(replace(table, available=None)) is not None
+    assert weak_and_strong(table) is None
+    result = swept(table, choosers(), "test")
+    assert math.isnan(policy_metrics(result)["router"].apgr.mean)
+    assert result.coverage.masked == pytest.approx(1 - np.asarray(table.available)[table.rows("test"), 1:].mean())

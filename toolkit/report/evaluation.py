@@ -5,9 +5,11 @@ from math import isnan
 
 from toolkit.core.text import printable
 from toolkit.replay.table import ABSTAINED
+from toolkit.report.coverage import masked_sentence, partial_sentence
 from toolkit.report.tables import aligned, count, format_number
 from toolkit.routing.baselines import registered_baselines
-from toolkit.routing.evaluate import COLLAPSE_SHARE, ORACLE, OVERALL, OVERALL_QUESTIONS, Evaluation, Result
+from toolkit.routing.comparison import ORACLE, OVERALL, OVERALL_QUESTIONS, Result
+from toolkit.routing.evaluate import COLLAPSE_SHARE, Evaluation
 from toolkit.routing.overhead import Overhead
 from toolkit.routing.policies import ROUTER, SAMPLED
 from toolkit.routing.statistics import Estimate
@@ -18,6 +20,8 @@ MAX_NAMES = 12
 """Benchmarks that a sentence lists."""
 MAX_PATHS = 4
 """Paths shown per policy."""
+MAX_SELECTED = 2
+"""Models or paths by which a baseline that selects one is named."""
 MAX_PATHS_WIDTH = 160
 """Longest list of paths, in characters."""
 
@@ -34,11 +38,13 @@ def render(evaluation: Evaluation) -> str:
     verdict = _verdict(evaluation) if evaluation.reference == ROUTER else _baselines_verdict(evaluation)
     parts = [
         f"Run {evaluation.run}, {evaluation.split} split: {count(questions, 'question')}, "
-        f"{count(len(evaluation.benchmarks), 'benchmark')}, alpha = {evaluation.alpha:g}.",
+        f"{count(len(evaluation.benchmarks), 'benchmark')}, alpha = {evaluation.alpha:g}."
+        + "".join(f" {sentence}" for sentence in [masked_sentence(evaluation.coverage)] if sentence),
         "R = Q - alpha * C; C in cost units (1 = the most expensive model's mean cost of one hop). Overall is the unweighted "
         "mean of the benchmarks, and overall (questions) that of the questions; [95% intervals] are over questions."
         + _few_questions(evaluation),
         *(_overall(evaluation, average) for average in _averages(evaluation)),
+        *([partial_sentence(questions)] if _is_partial(evaluation) else []),
         *(_by_benchmark(evaluation, title, measure) for title, measure in _MEASURES),
         _paths(evaluation),
         *([_overhead(evaluation.overhead)] if evaluation.overhead else []),
@@ -59,8 +65,22 @@ def _with_half_width(estimate: Estimate) -> str:
 
 
 def _label(evaluation: Evaluation, policy: str) -> str:
-    selected = {"best fixed path": evaluation.best_fixed_path, "best model": evaluation.best_model}
-    return f"{policy}: {selected[policy]}" if policy in selected else policy
+    return f"{policy}: {_selected(evaluation, policy)}" if policy in ("best fixed path", "best model") else policy
+
+
+def _selected(evaluation: Evaluation, policy: str) -> str:
+    """Name the model or path that a baseline selects; where responses are missing, the most frequent ones with their shares."""
+    shares = list(evaluation.result(policy).paths.items())
+    if len(shares) == 1:
+        return shares[0][0]
+    shown = [f"{path} ({share:.0%})" for path, share in shares[:MAX_SELECTED]]
+    return " or ".join([*shown, *(["others"] if len(shares) > MAX_SELECTED else [])])
+
+
+def _is_partial(evaluation: Evaluation) -> bool:
+    """Return whether a policy that is shown lacks questions."""
+    total = evaluation.result(evaluation.reference).questions
+    return any(evaluation.result(policy).questions < total for policy in _shown_policies(evaluation))
 
 
 def _shown_policies(evaluation: Evaluation) -> list[str]:
@@ -99,13 +119,15 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _overall(evaluation: Evaluation, average: str) -> str:
-    rows, with_router = [], evaluation.reference == ROUTER
+    rows, with_router, is_partial = [], evaluation.reference == ROUTER, _is_partial(evaluation)
     for policy in _shown_policies(evaluation):
         result = evaluation.result(policy, average)
         lead = "" if policy == evaluation.reference else with_interval(result.lead if with_router else _negated(result.lead))
-        rows.append([_label(evaluation, policy), *map(with_interval, (result.quality, result.cost, result.reward)), lead])
+        measures = map(with_interval, (result.quality, result.cost, result.reward))
+        questions = [f"{result.questions:,}"] if is_partial else []
+        rows.append([_label(evaluation, policy), *questions, *measures, lead])
     lead = "router's R is ahead by" if with_router else f"R above that of the {evaluation.reference}"
-    return aligned([average, "Q", "C", "R", lead], rows)
+    return aligned([average, *(["questions"] if is_partial else []), "Q", "C", "R", lead], rows)
 
 
 def _by_benchmark(evaluation: Evaluation, title: str, measure: Callable[[Result], Estimate]) -> str:
@@ -118,6 +140,8 @@ def _by_benchmark(evaluation: Evaluation, title: str, measure: Callable[[Result]
     ]
     rows.append(["questions", *(str(result.questions) for result in results)])
     note = "\n* synthetic questions" if any(result.synthetic for result in results) else ""
+    if any(not evaluation.result(policy, name).questions for policy in _shown_policies(evaluation) for name in benchmarks):
+        note += "\n- no question of the benchmark has the model's response"
     return aligned([title, *headings], rows) + note
 
 
@@ -147,15 +171,15 @@ def _verdict(evaluation: Evaluation) -> str:
     router = evaluation.result(ROUTER)
     if router.questions < MIN_QUESTIONS:
         return f"Only {count(router.questions, 'question')}: too few to say which policy is better."
-    model = evaluation.result("best model")
+    model, best_model = evaluation.result("best model"), _selected(evaluation, "best model")
     standings = [
         f"{_standing(evaluation.result('best fixed path').lead)} the best fixed path",
-        f"{_standing(model.lead)} {evaluation.best_model}, the best single model",
+        f"{_standing(model.lead)} {best_model}, the best single model",
         *_strongest_standing(evaluation),
     ]
     sentences = [
         f"The router {'; '.join(standings)}.",
-        f"The probability that it improves on {evaluation.best_model} on a question is {with_interval(model.improvement)}, "
+        f"The probability that it improves on {best_model} on a question is {with_interval(model.improvement)}, "
         "counting ties as half.",
         f"Of the gap in R between the best fixed path and the oracle, it recovers {with_interval(router.gap_recovered)}.",
     ]
@@ -173,12 +197,13 @@ def _baselines_verdict(evaluation: Evaluation) -> str:
     questions, predictors = evaluation.result(evaluation.reference).questions, _predictors(evaluation)
     if questions < MIN_QUESTIONS:
         return f"Only {count(questions, 'question')}: too few to say which policy is better."
+    best_path = _selected(evaluation, "best fixed path")
     if not predictors:
-        return f"The best fixed path is {printable(evaluation.best_fixed_path)}."
+        return f"The best fixed path is {printable(best_path)}."
     best = max((evaluation.result(name) for name in predictors), key=lambda result: result.reward.mean)
     return printable(
         f"Of the baselines that decide by the question alone, {best.policy} has the highest R, {with_interval(best.reward)}. "
-        f"It {_standing(_negated(best.lead))} the best fixed path, {evaluation.best_fixed_path}, and recovers "
+        f"It {_standing(_negated(best.lead))} the best fixed path, {best_path}, and recovers "
         f"{with_interval(best.gap_recovered)} of the gap in R between that path and the oracle."
     )
 

@@ -79,7 +79,7 @@ def cost_quality(
     with plt.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # such a name is shown as boxes
         figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
-        legend: dict[str, Any] = {**_draw_fixed_paths(axes, points, models)}
+        legend: dict[str, Any] = {**_draw_fixed_paths(axes, points, models, swept.questions)}
         cheapest, highest = _range(swept)
         legend["oracle (hindsight)"] = _draw_mixtures(axes, [oracle.outcome, cheapest], highest, "0.35", (0, (1, 1)))
         name, zero_router = list(swept.zero_routers.items())[-1]  # of fixed paths, whose points the oracle has, too
@@ -117,22 +117,27 @@ def _range(swept: Swept) -> tuple[Outcome, float]:
     return Outcome(quality=quality[:1], cost=cost[:1]), float(cost[1])
 
 
-def _draw_fixed_paths(axes: "Axes", points: Sequence[Point], models: Sequence[str]) -> dict[str, "Artist"]:
-    """Draw each model, and paths of several hops; return what stands for them in the legend."""
+def _draw_fixed_paths(axes: "Axes", points: Sequence[Point], models: Sequence[str], questions: int) -> dict[str, "Artist"]:
+    """Draw each model, and paths of several hops; return what stands for them in the legend.
+
+    Points that lack some of the questions cannot be compared with others: of such models the legend says how many they have,
+    and such paths are left out.
+    """
     fixed = {
         point.policy: point
         for point in points
         if " > " in point.policy or point.policy in models or point.policy.rpartition(" x")[0] in models
     }
-    several = [point for point in fixed.values() if point.policy not in models]
+    several = [point for point in fixed.values() if point.policy not in models and point.questions == questions]
     handles: dict[str, Artist] = {}
     if several:
         costs, qualities = [point.cost.mean for point in several], [point.quality.mean for point in several]
         handles["fixed paths"] = axes.scatter(costs, qualities, s=8, color="0.75", zorder=1)
     for model, marker in zip(models[:MAX_MODELS], cycle(MODEL_MARKERS), strict=False):
         if model in fixed:
-            place = fixed[model].cost.mean, fixed[model].quality.mean
-            handles[model] = axes.scatter(*place, marker=marker, s=40, color="0.3", facecolor="none", zorder=4)
+            place, own = (fixed[model].cost.mean, fixed[model].quality.mean), fixed[model].questions
+            label = model if own == questions else f"{model} ({own:,} of {questions:,} questions)"
+            handles[label] = axes.scatter(*place, marker=marker, s=40, color="0.3", facecolor="none", zorder=4)
     return handles
 
 

@@ -7,12 +7,15 @@ from math import isnan
 from typing import Any
 
 from toolkit.core.text import printable
+from toolkit.report.coverage import masked_sentence
 from toolkit.report.evaluation import with_interval
 from toolkit.report.tables import aligned, count, format_number
-from toolkit.routing.evaluate import BEST_FIXED_PATH, COLLAPSE_SHARE, ORACLE
+from toolkit.routing.comparison import BEST_FIXED_PATH, ORACLE
+from toolkit.routing.evaluate import COLLAPSE_SHARE
 from toolkit.routing.statistics import TIE
 from toolkit.routing.sweep import AffordableAlpha, Collapse
 from toolkit.routing.sweep_metrics import CPT_LEVELS, Point, PolicyMetrics, Scores
+from toolkit.routing.swept import Swept
 
 WIDTH = 120
 """Columns of a line of text."""
@@ -32,11 +35,23 @@ def render(scores: Scores, collapses: Sequence[Collapse], runs: int, algorithm: 
     swept = scores.swept
     parts = [
         f"{count(runs, 'router')} ({algorithm}), test split: {count(swept.questions, 'question')}. "
-        f"Means over {count(swept.seeds, 'seed')} and, unweighted, over {count(swept.benchmarks, 'benchmark')}.",
+        f"Means over {count(swept.seeds, 'seed')} and, unweighted, over {count(swept.benchmarks, 'benchmark')}."
+        + _masked(swept),
         _points(scores, collapses) + "\n" + _notes(scores, collapses),
         _metrics(scores),
     ]
     return "\n\n".join(parts)
+
+
+def _masked(swept: Swept) -> str:
+    """Say what is masked on the test split, and what stands in for it; empty if nothing is."""
+    if not swept.coverage.is_masked:
+        return ""
+    sentences = (
+        f"{masked_sentence(swept.coverage)} Where a fixed choice is not available, the best, cheapest or most expensive path, "
+        "and those of zero routers, are the next ones in the same order."
+    )
+    return "\n" + _wrapped(sentences)
 
 
 def budget_sentence(scores: Scores, budget_cost: float, choice: AffordableAlpha | None) -> str:

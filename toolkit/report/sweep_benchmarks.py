@@ -8,7 +8,8 @@ from toolkit.report.evaluation import with_interval
 from toolkit.report.tables import aligned, count, format_number
 from toolkit.routing.baselines import registered_baselines
 from toolkit.routing.claims import LEVEL, holm
-from toolkit.routing.evaluate import OVERALL, OVERALL_QUESTIONS, Evaluation, Result
+from toolkit.routing.comparison import OVERALL, OVERALL_QUESTIONS, Result
+from toolkit.routing.evaluate import Evaluation
 from toolkit.routing.statistics import Estimate
 
 BEST_PER_BENCHMARK = ("best model per benchmark", "best path per benchmark")

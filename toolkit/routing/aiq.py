@@ -5,7 +5,7 @@ Points are `(points,)`, or `(points, resamples)`: what follows from them is then
 
 import numpy as np
 
-from toolkit.replay.exact import Curve, Outcome, benchmark_weights, ends, fixed_paths
+from toolkit.replay.exact import Curve, Outcome, ends, first_available, fixed_paths, node_means, node_outcome
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.routing.statistics import evenly_spread
 
@@ -16,28 +16,58 @@ ORACLE_ALPHAS = 200
 
 
 def fixed_range(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> Ints:
-    """Return the nodes of the cheapest and of the most expensive fixed path, whose mean costs bound the range of AIQ."""
+    """Return the ends of the cheapest and the most expensive fixed path, `(2, rows)`, whose mean costs bound the range of AIQ.
+
+    Where a path is not available, the next one in the order of costs takes its place, so that both have all questions.
+    """
     quality, cost = fixed_paths(table, rows, allow_stop)
-    nodes: Ints = ends(table, allow_stop).start + np.array([np.lexsort((-quality, cost))[0], cost.argmax()])
-    return nodes
+    rankings = np.stack([np.lexsort((-quality, cost)), np.argsort(-cost, kind="stable")])
+    return first_available(table, rows, ends(table, allow_stop).start + rankings)
 
 
-def zero_routers(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> dict[str, Ints]:
-    """Return the nodes between which each zero router chooses at random: the corners of the hull of its choices on the rows.
+def zero_routers(table: TransitionTable, fitted: Ints, rows: Ints, allow_stop: bool = False) -> dict[str, Ints]:
+    """Return the choices between which each zero router chooses at random, as the ends of some rows, `(choices, rows)`.
 
     RouterBench's zero router mixes single models. Fixed paths of several hops are choices without any routing too, so that they
-    have a zero router of their own; with one hop and no stopping it is the same, and left out.
+    have a zero router of their own; with one hop and no stopping it is the same, and left out. Its choices are the corners of
+    the hull of all. Where one is not available, the best of the others takes its place, at an alpha at which it is the best.
+
+    Args:
+        table: The table.
+        fitted: The rows on which the hull is.
+        rows: The rows whose ends are returned.
+        allow_stop: Whether paths may end before the last hop.
     """
     choices = {ZERO_ROUTER_MODELS: np.arange(1, 1 + table.n_models)}
     if allow_stop or table.horizon > 1:
         at = ends(table, allow_stop)
         choices[ZERO_ROUTER_PATHS] = np.arange(at.start, at.stop)
-    weights = benchmark_weights(table, rows)
-    corners = {}
+    routers = {}
     for name, nodes in choices.items():
-        cost, quality = weights @ table.cost[rows][:, nodes], weights @ table.quality[rows][:, nodes]
-        corners[name] = nodes[np.unique(hull_indices(cost, quality))]
-    return corners
+        quality, cost = node_outcome(table, fitted[:, None], nodes)
+        means = Outcome(
+            quality=node_means(table, fitted, nodes, quality), cost=node_means(table, fitted, nodes, cost, missing=0.0)
+        )
+        routers[name] = first_available(table, rows, nodes[_rank_by_corner(means)])
+    return routers
+
+
+def _rank_by_corner(means: Outcome) -> Ints:
+    """Return the choices for each corner of their hull, the corner itself first, `(corners, choices)`.
+
+    The others follow by their reward at an alpha at which the corner's is the highest.
+
+    Args:
+        means: Mean quality, -inf if it is unknown, and cost of each choice, `(choices,)`.
+    """
+    known = np.flatnonzero(np.isfinite(means.quality))
+    corners = known[hull_indices(means.cost[known], means.quality[known])]  # in ascending order of cost
+    slopes = np.diff(means.quality[corners]) / np.diff(means.cost[corners])
+    alphas = (np.append(slopes, 0) + np.insert(slopes, 0, 2 * slopes[:1].sum())) / 2
+    rewards = means.reward(alphas[:, None])
+    rewards[np.arange(len(corners)), corners] = np.inf
+    ranking: Ints = np.argsort(-rewards, axis=1, kind="stable")[np.argsort(corners)]
+    return ranking
 
 
 def oracle_alphas(curve: Curve) -> Floats:

@@ -76,9 +76,7 @@ def predicted_costs(table: TransitionTable, allow_stop: bool = False) -> tuple[F
         [curve(table, rows, frontier(table, rows, allow_stop, predicted)) for predicted in predictions]
         for predictions in (baseline_predictions(table, split, allow_stop, fit).predicted for fit in fits)
     ]
-    cheapest, dearest = node_outcome(table, rows[:, None], fixed_range(table, rows, allow_stop)).cost.T @ benchmark_weights(
-        table, rows
-    )
+    cheapest, dearest = node_outcome(table, rows, fixed_range(table, rows, allow_stop)).cost @ benchmark_weights(table, rows)
     if cheapest < dearest:
         areas = [
             np.mean([aiq(each.outcome.cost, each.outcome.quality, cheapest, dearest) for each in curves]) for curves in families

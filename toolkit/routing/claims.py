@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from toolkit.replay.table import Floats
+from toolkit.replay.table import Floats, Ints
 from toolkit.routing.statistics import Resampled
 
 LEVEL = 0.05
@@ -13,7 +13,7 @@ TOLERANCE = 1e-12
 """Values and standard errors of at most this are nothing but rounding."""
 
 
-def bootstrap_p_values(resampled: Resampled, questions: int) -> Floats:
+def bootstrap_p_values(resampled: Resampled, questions: int | Ints) -> Floats:
     """Return the two-sided p-value of every value against 0, `(values,)`; nan where there is no interval.
 
     The statistic is the value divided by its bootstrap standard error, by Student's t with `questions - 1` degrees of freedom
@@ -22,17 +22,17 @@ def bootstrap_p_values(resampled: Resampled, questions: int) -> Floats:
 
     Args:
         resampled: The values, with their resamples.
-        questions: Number of questions that they are means over.
+        questions: Number of questions that they are means over: one for all, or of each, `(values,)`.
     """
     from scipy.stats import t
 
-    if questions < 2:
-        return np.full(len(resampled.mean), np.nan)
-    error = resampled.replicates.std(axis=1) * np.sqrt(questions / (questions - 1))
+    several = np.broadcast_to(questions, len(resampled.mean)) > 1
+    freedom = np.maximum(np.asarray(questions) - 1, 1)
+    error = resampled.replicates.std(axis=1) * np.sqrt((freedom + 1) / freedom)
     statistic = np.divide(
         np.abs(resampled.mean), error, out=np.where(np.abs(resampled.mean) > TOLERANCE, np.inf, 0.0), where=error > TOLERANCE
     )
-    p_values: Floats = 2 * t.sf(statistic, questions - 1)
+    p_values: Floats = np.where(several, 2 * t.sf(statistic, freedom), np.nan)
     return p_values
 
 

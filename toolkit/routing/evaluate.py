@@ -6,82 +6,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import numpy as np
-
 from toolkit.core.errors import SuiteError
-from toolkit.replay.exact import Outcome
-from toolkit.replay.table import ABSTAINED, Floats, Ints, TransitionTable
+from toolkit.replay.table import ABSTAINED, Floats, TransitionTable
 from toolkit.routing.baselines import registered_baselines
-from toolkit.routing.claims import bootstrap_p_values
+from toolkit.routing.comparison import BEST_FIXED_PATH, MEASURES, OVERALL, OVERALL_QUESTIONS, Result, compare
+from toolkit.routing.coverage import COMPLETE, Coverage, coverage
 from toolkit.routing.overhead import Overhead
 from toolkit.routing.policies import ROUTER, SAMPLED, STOP, Policy, baseline_policies, joined, router_policies
-from toolkit.routing.statistics import (
-    TIE,
-    Estimate,
-    Resampled,
-    combine_seeds,
-    estimates_of,
-    macro_average,
-    quotient,
-    resample,
-    superiority,
-)
 from toolkit.store import Cache, now
 from toolkit.suites.suite import Split, Suite
 
 if TYPE_CHECKING:
     from toolkit.routing.router import Router
 
-OVERALL = "overall"
-"""The macro average: the unweighted mean of benchmarks."""
-OVERALL_QUESTIONS = "overall (questions)"
-"""The micro average: the mean of all questions."""
 COLLAPSE_SHARE = 0.95
 """A router that takes one path on a larger share of the questions has collapsed: it no longer routes."""
-BEST_FIXED_PATH, ORACLE = "best fixed path", "oracle"
-"""The baselines between which the recovered gap lies."""
-MEASURES = ("quality", "cost", "reward", "lead", "improvement")
-"""The measures of a result that are means over questions."""
 RECORDED = (*MEASURES, "gap_recovered")
 """The measures that the cache keeps."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One policy on one benchmark, or overall.
-
-    Attributes:
-        policy: The policy: `router` (greedy), `router (sampled)`, another router by its name, or a baseline.
-        benchmark: A benchmark, `overall` (the unweighted mean of benchmarks), or `overall (questions)` (the mean of questions).
-        synthetic: Whether a program makes the questions (of any benchmark, for averages).
-        questions: Number of rows.
-        quality: Q, in [0, 1].
-        cost: C, in cost units.
-        reward: R = Q - alpha * C.
-        lead: The reference's reward minus this policy's, question by question.
-        improvement: Probability that the reference's reward is above this policy's on a question, ties counted half.
-        multiple: The reference's quality divided by this policy's; inf or nan if that is 0.
-        share: The reference's reward divided by this policy's; nan if that is negative, inf or nan if it is 0.
-        gap_recovered: This policy's share of the way in reward from the best fixed path (0) to the oracle (1); nan if those two
-            are equal.
-        p_value: Probability of a lead at least so large, of either sign, if there were none; nan without an interval.
-        paths: Share of the questions that take each path, largest first.
-    """
-
-    policy: str
-    benchmark: str
-    synthetic: bool
-    questions: int
-    quality: Estimate
-    cost: Estimate
-    reward: Estimate
-    lead: Estimate
-    improvement: Estimate
-    multiple: Estimate
-    share: Estimate
-    gap_recovered: Estimate
-    p_value: float
-    paths: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -98,6 +39,7 @@ class Evaluation:
         without_questions: Benchmarks that have no questions in the split, and so no part in the averages.
         reference: The policy that the others are compared with.
         routers: The policies that are routers, the reference first; none if baselines alone were evaluated.
+        coverage: Which responses the split has.
     """
 
     run: str
@@ -109,6 +51,7 @@ class Evaluation:
     without_questions: tuple[str, ...] = ()
     reference: str = ROUTER
     routers: tuple[str, ...] = (ROUTER,)
+    coverage: Coverage = COMPLETE
 
     def result(self, policy: str, benchmark: str = OVERALL) -> Result:
         """Return one result."""
@@ -175,90 +118,6 @@ def policies(
     routers = joined(router_policies(table, table.rows(split), probabilities, sampled, overhead), others or {}, "a router")
     allow_stop = probabilities[0].shape[-1] > table.n_models
     return joined(routers, baseline_policies(table, split, alpha, allow_stop, all_baselines, overhead), "a baseline")
-
-
-def compare(
-    table: TransitionTable,
-    rows: Ints,
-    alpha: float,
-    evaluated: Mapping[str, Policy],
-    synthetic: Mapping[str, bool],
-    reference: str = ROUTER,
-) -> tuple[Result, ...]:
-    """Return the results of policies by benchmark and overall; the others are compared with the reference.
-
-    Where several routers are evaluated together, intervals are over their seeds, too.
-    """
-    benchmark = table.benchmark[rows]
-    members = {table.benchmarks[n]: np.flatnonzero(benchmark == n) for n in np.unique(benchmark)}
-    names, seeds = list(evaluated), max(len(policy.seeds) for policy in evaluated.values())
-    values = np.concatenate([_values(evaluated, alpha, reference, seed) for seed in range(seeds)])
-    by_benchmark = {name: values[:, indices] for name, indices in members.items()}
-    averages = {name: resample(part, seed) for seed, (name, part) in enumerate(by_benchmark.items())}
-    averages[OVERALL] = macro_average(list(by_benchmark.values()), list(averages.values()))
-    averages[OVERALL_QUESTIONS] = resample(values, len(members)) if len(members) > 1 else averages[OVERALL]
-    everything = {OVERALL: list(members.values()), OVERALL_QUESTIONS: [np.arange(len(rows))]}
-    results: list[Result] = []
-    for group, average in averages.items():
-        parts = everything.get(group) or [members[group]]
-        combined, questions = combine_seeds(average, seeds), sum(map(len, parts))
-        estimates, p_values = estimates_of(combined), bootstrap_p_values(combined, questions)
-        multiples, shares = (_quotients(combined, names, reference, measure) for measure in ("quality", "reward"))
-        gaps = _gaps_recovered(combined, names)
-        for n, (name, policy) in enumerate(evaluated.items()):
-            measures = dict(zip(MEASURES, estimates[n * len(MEASURES) :], strict=False))
-            results.append(
-                Result(
-                    policy=name,
-                    benchmark=group,
-                    synthetic=any(synthetic[name] for name in (members if group in everything else [group])),
-                    questions=questions,
-                    **measures,
-                    multiple=multiples[n],
-                    share=shares[n],
-                    gap_recovered=gaps[n],
-                    p_value=float(p_values[n * len(MEASURES) + MEASURES.index("lead")]),
-                    paths=_path_shares(policy, parts),
-                )
-            )
-    return tuple(results)
-
-
-def _values(evaluated: Mapping[str, Policy], alpha: float, reference: str, seed: int) -> Floats:
-    """Return the `MEASURES` of every policy on each row, of its router with one of the seeds, `(policies * measures, rows)`."""
-    outcomes = {name: policy.seeds[seed % len(policy.seeds)].outcome for name, policy in evaluated.items()}
-    reward = outcomes[reference].reward(alpha)
-    return np.concatenate([_measures(outcome, alpha, reward) for outcome in outcomes.values()])
-
-
-def _measures(policy: Outcome, alpha: float, reference_reward: Floats) -> Floats:
-    """Return the `MEASURES` of a policy on each row, `(measures, rows)`."""
-    reward = policy.reward(alpha)
-    return np.stack([policy.quality, policy.cost, reward, reference_reward - reward, superiority(reference_reward, reward)])
-
-
-def _quotients(average: Resampled, names: Sequence[str], reference: str, measure: str) -> list[Estimate]:
-    """Return the reference's value of a measure divided by that of every policy, in the order of their names."""
-    rows = np.arange(MEASURES.index(measure), len(average.mean), len(MEASURES))
-    return estimates_of(quotient(average, int(rows[names.index(reference)]), rows))
-
-
-def _gaps_recovered(average: Resampled, names: Sequence[str]) -> list[Estimate]:
-    """Return the share of the gap in reward that every policy recovers, in the order of their names."""
-
-    def shares(values: Floats) -> Floats:
-        rewards = values[MEASURES.index("reward") :: len(MEASURES)]
-        fixed, oracle = (rewards[names.index(name)] for name in (BEST_FIXED_PATH, ORACLE))
-        is_wide = oracle - fixed > TIE
-        return np.where(is_wide, (rewards - fixed) / np.where(is_wide, oracle - fixed, 1), np.nan)
-
-    return estimates_of(Resampled(mean=shares(average.mean), replicates=shares(average.replicates)))
-
-
-def _path_shares(policy: Policy, benchmarks: Sequence[Ints]) -> dict[str, float]:
-    """Return the share of each path that is taken, largest first: the mean over benchmarks, given the rows of each."""
-    shares = np.mean([policy.shares[indices].mean(0) for indices in benchmarks], axis=0)
-    return {policy.paths[n]: float(shares[n]) for n in np.argsort(-shares, kind="stable") if shares[n] > 0}
 
 
 def evaluate(
@@ -352,14 +211,15 @@ def evaluate_policies(
         without_questions=tuple(name for n, name in enumerate(table.benchmarks) if n not in present),
         reference=reference,
         routers=tuple(routers),
+        coverage=coverage(table, split),
     )
 
 
 def evaluation_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return an evaluation as rows of the cache's table `evaluations`."""
+    """Return an evaluation as rows of the cache's table `evaluations`, without results of no question."""
     evaluated = now()
     rows = []
-    for result in evaluation.results:
+    for result in (result for result in evaluation.results if result.questions):
         row: dict[str, Any] = {
             "run": evaluation.run,
             "split": evaluation.split,

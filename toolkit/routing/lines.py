@@ -44,6 +44,10 @@ class Outcomes(NamedTuple):
     cost: Floats
     strong: Floats
 
+    def rewards(self, alphas: Floats) -> Floats:
+        """Return R = Q - alpha * C of each point at its alpha, `(seeds, points, questions)`."""
+        return self.quality - alphas[:, None] * self.cost
+
     def averages(self, benchmark: Ints) -> Averages:
         """Return the line of the policy, given the benchmark of each question, `(questions,)`."""
         seeds, points, questions = self.quality.shape

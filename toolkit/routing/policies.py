@@ -29,6 +29,8 @@ MAX_QUOTED = 60
 class Policy(NamedTuple):
     """A policy as evaluated: its outcome on each row, `(rows,)`, and the share of each of its paths, `(rows, paths)`.
 
+    A fixed choice has no outcome, nan, on rows on which it is not available.
+
     A policy that routes each question by one of several routers also has the policies of each, which `seeds` returns.
     """
 
@@ -130,10 +132,11 @@ def mixture(table: TransitionTable, rows: Ints, probabilities: Sequence[Floats],
 def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float | Floats = 0.0) -> Policy:
     """Return the policy of a choice, at an additional cost per question: one for all, or one for each end, `(N,)`.
 
-    Where responses are missing, the probabilities of unavailable models are shared among the other actions.
+    Where responses are missing, the probabilities of unavailable models are shared among the other actions, and one node for
+    all rows has no outcome on those on which it is not available.
 
     Raises:
-        PolicyError: The choice ends at nodes that are not available.
+        PolicyError: The end of a row is not available there.
     """
     costs = np.broadcast_to(np.asarray(cost, dtype=np.float64), table.quality.shape[1])
     if np.ndim(choice) > 1:
@@ -141,17 +144,21 @@ def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float | Flo
         at = ends(table, allow_stop=policy.shares.shape[1] == len(costs))
         return policy._replace(outcome=policy.outcome.charged(policy.shares @ costs[at]))
     nodes: Ints = np.broadcast_to(np.asarray(choice, dtype=np.int64), len(rows))
-    _check_available(table, rows, nodes)
     distinct, index = np.unique(nodes, return_inverse=True)
+    reached = node_outcome(table, rows, nodes).charged(costs[nodes])
+    if np.ndim(choice):
+        _check_available(table, rows, nodes)
+    elif table.available is not None:
+        reached = Outcome(*(np.where(table.available[rows, nodes], values, np.nan) for values in reached))
     return Policy(
-        outcome=node_outcome(table, rows, nodes).charged(costs[nodes]),
+        outcome=reached,
         paths=tuple(table.path_name(node) for node in distinct.tolist()),
         shares=np.eye(len(distinct))[index],
     )
 
 
 def _check_available(table: TransitionTable, rows: Ints, nodes: Ints) -> None:
-    """Check that the ends of a fixed choice are available.
+    """Check that the ends of a policy are available.
 
     Raises:
         PolicyError: Some are not.

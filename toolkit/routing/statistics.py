@@ -1,9 +1,13 @@
-"""Means over questions, and over training seeds, with bootstrap intervals. Knows nothing of routers (pure)."""
+"""Means over questions, and over training seeds, with bootstrap intervals. Knows nothing of routers (pure).
 
-from collections.abc import Sequence
+A value that a question lacks is nan: means and intervals are then over the questions that have it.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from toolkit.replay.table import Floats, Ints
 
@@ -15,7 +19,7 @@ TIE = 1e-9
 
 
 class Estimate(NamedTuple):
-    """A mean over questions and its 95% interval; the interval is nan if there is only one question."""
+    """A mean over questions and its 95% interval, which is nan if there is only one question; without any, so is the mean."""
 
     mean: float
     low: float
@@ -29,39 +33,108 @@ class Resampled(NamedTuple):
     replicates: Floats
 
 
+class Covered(NamedTuple):
+    """Values that the same questions have: places of the values, `(values,)`, and of the questions, `(questions,)`."""
+
+    values: Ints
+    questions: Ints
+
+
+def has_gaps(values: Floats) -> bool:
+    """Return whether any value is nan on some questions but not on all, `(values, questions)`."""
+    missing = np.isnan(values)
+    return bool((missing.any(1) & ~missing.all(1)).any())
+
+
+def group_by_coverage(values: Floats) -> list[Covered]:
+    """Group values that are nan on the same questions; those without any question are in no group, `(values, questions)`."""
+    patterns: dict[bytes, list[int]] = {}
+    covered: npt.NDArray[np.bool_] = ~np.isnan(values)
+    for place, pattern in enumerate(np.packbits(covered, axis=1)):
+        patterns.setdefault(pattern.tobytes(), []).append(place)
+    groups = [Covered(np.array(places), np.flatnonzero(covered[places[0]])) for places in patterns.values()]
+    return [group for group in groups if len(group.questions)]
+
+
 def resample(values: Floats, seed: int = 0) -> Resampled:
     """Resample the questions of one benchmark, all values of a question together, so that differences stay paired.
 
-    The number of times that each question is in a resample is counted. `rng.multinomial` would draw these counts directly, but
-    takes 4 to 5 times as long (200 to 10,000 questions, 75 values).
-
     Args:
-        values: Values of each question, `(values, questions)`.
+        values: Values of each question, `(values, questions)`; nan where a question lacks one.
         seed: Seed of the resampling.
     """
     n = values.shape[1]
+    if has_gaps(values):
+        return _resample_with_gaps(values, seed)
     if n < 2:
         return Resampled(mean=values.mean(1), replicates=np.full((len(values), RESAMPLES), np.nan))
-    rng, offsets = np.random.default_rng(seed), n * np.arange(RESAMPLE_BATCH)[:, None]
-    replicates = []
-    for _ in range(0, RESAMPLES, RESAMPLE_BATCH):
-        questions = rng.integers(0, n, (RESAMPLE_BATCH, n))
-        counts = np.bincount((questions + offsets).ravel(), minlength=RESAMPLE_BATCH * n).reshape(RESAMPLE_BATCH, n)
-        replicates.append(values @ (counts.T / n))
+    replicates = [values @ (counts.T / n) for counts in _draw_counts(n, seed)]
     return Resampled(mean=values.mean(1), replicates=np.concatenate(replicates, axis=1))
 
 
+def _resample_with_gaps(values: Floats, seed: int) -> Resampled:
+    """Resample values that some questions lack: each resample has the questions of all others, and those that lack it drop out.
+
+    A resample without any of a value's questions has one of them at random.
+    """
+    mean, replicates = np.full(len(values), np.nan), np.full((len(values), RESAMPLES), np.nan)
+    groups = [(group, values[np.ix_(*group)]) for group in group_by_coverage(values)]
+    for group, part in groups:
+        mean[group.values] = part.mean(1)
+    rng = np.random.default_rng(seed)
+    for batch, counts in enumerate(_draw_counts(values.shape[1], seed)):
+        columns = np.arange(batch * RESAMPLE_BATCH, (batch + 1) * RESAMPLE_BATCH)
+        for group, part in groups:
+            if len(group.questions) > 1:
+                weights = counts[:, group.questions]
+                empty = np.flatnonzero(~weights.any(1))
+                weights[empty, rng.integers(0, len(group.questions), len(empty))] = 1
+                replicates[np.ix_(group.values, columns)] = part @ (weights.T / weights.sum(1))
+    return Resampled(mean=mean, replicates=replicates)
+
+
+def _draw_counts(questions: int, seed: int) -> Iterator[Ints]:
+    """Draw how often each question is in each resample, `(RESAMPLE_BATCH, questions)` at a time.
+
+    `rng.multinomial` would draw these counts directly, but takes 4 to 5 times as long (200 to 10,000 questions, 75 values).
+    """
+    rng, offsets = np.random.default_rng(seed), questions * np.arange(RESAMPLE_BATCH)[:, None]
+    for _ in range(0, RESAMPLES, RESAMPLE_BATCH):
+        sample = rng.integers(0, questions, (RESAMPLE_BATCH, questions))
+        counts = np.bincount((sample + offsets).ravel(), minlength=RESAMPLE_BATCH * questions)
+        yield counts.reshape(RESAMPLE_BATCH, questions)
+
+
 def macro_average(values: Sequence[Floats], resampled: Sequence[Resampled]) -> Resampled:
-    """Return the unweighted mean of benchmark means; each benchmark is resampled separately.
+    """Return the unweighted mean of benchmark means, over the benchmarks that have a value; each is resampled separately.
 
     A bootstrap of n questions has (n - 1) / n of the variance of their mean. This adds up over many small benchmarks, so that
     each one's resamples are rescaled (Rao and Wu 1988). A benchmark of one question shows no variance at all: it is given
     deviations from the pool of all others, like the collapsed strata of survey sampling (Cochran 1977, 5A.12).
 
     Args:
-        values: Values of each question of every benchmark, `(values, questions)`.
+        values: Values of each question of every benchmark, `(values, questions)`; nan where a question lacks one.
         resampled: The same benchmarks, resampled.
     """
+    together = np.concatenate(values, axis=1)
+    if not has_gaps(together):
+        return _macro_average(values, resampled)
+    mean, replicates = np.full(len(together), np.nan), np.full((len(together), RESAMPLES), np.nan)
+    for places, questions in group_by_coverage(together):
+        covered = np.zeros(together.shape[1], dtype=np.bool_)
+        covered[questions] = True
+        own = np.split(covered, np.cumsum([part.shape[1] for part in values])[:-1])
+        parts = [n for n, present in enumerate(own) if present.any()]
+        average = _macro_average(
+            [values[n][places][:, own[n]] for n in parts],
+            [Resampled(resampled[n].mean[places], resampled[n].replicates[places]) for n in parts],
+        )
+        mean[places], replicates[places] = average
+    return Resampled(mean=mean, replicates=replicates)
+
+
+def _macro_average(values: Sequence[Floats], resampled: Sequence[Resampled]) -> Resampled:
+    """Return the macro average of values that all questions have."""
     if len(resampled) == 1:
         return resampled[0]
     mean = np.mean([benchmark.mean for benchmark in resampled], axis=0)
@@ -83,7 +156,7 @@ def overall(values: Floats, benchmark: Ints) -> tuple[Resampled, Resampled]:
     Calls for the same questions resample alike, so that their differences are paired.
 
     Args:
-        values: Values of each question, `(values, questions)`.
+        values: Values of each question, `(values, questions)`; nan where a question lacks one.
         benchmark: The benchmark of each question, `(questions,)`.
     """
     parts = [values[:, benchmark == n] for n in np.unique(benchmark)]
@@ -133,12 +206,12 @@ def estimates_of(resampled: Resampled) -> list[Estimate]:
     return [Estimate(*map(float, bounds)) for bounds in zip(resampled.mean, low, high, strict=True)]
 
 
-def quotient(resampled: Resampled, numerator: int, denominators: Ints) -> Resampled:
-    """Divide one value by others, resample by resample; nan if the denominator is negative, or both are 0."""
+def quotient(resampled: Resampled, numerators: int | Ints, denominators: Ints) -> Resampled:
+    """Divide values by others, given their places, resample by resample; nan if a denominator is negative, or both are 0."""
 
     def divide(values: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(values[denominators] < 0, np.nan, values[numerator] / values[denominators])
+            return np.where(values[denominators] < 0, np.nan, values[numerators] / values[denominators])
 
     return Resampled(mean=divide(resampled.mean), replicates=divide(resampled.replicates))
 
@@ -150,5 +223,6 @@ def evenly_spread(values: Sequence[float] | Floats, most: int) -> Floats:
 
 
 def superiority(left: Floats, right: Floats) -> Floats:
-    """Return for each question whether `left` is the higher of two rewards: 1 or 0, or a half if they are equal."""
-    return np.where(np.isclose(left, right, rtol=0, atol=TIE), 0.5, left > right)
+    """Return for each question whether `left` is the higher of two rewards: 1 or 0, a half if they are equal, nan if one is."""
+    difference = left - right
+    return np.where(np.abs(difference) <= TIE, 0.5, np.heaviside(difference, 0.5))

@@ -10,12 +10,12 @@ from toolkit.replay.costs import Money
 from toolkit.replay.exact import Outcome
 from toolkit.replay.table import Floats
 from toolkit.routing.aiq import aiq
-from toolkit.routing.evaluate import BEST_FIXED_PATH, ORACLE
+from toolkit.routing.comparison import BEST_FIXED_PATH, ORACLE
 from toolkit.routing.lines import Line
 from toolkit.routing.pairs import apgr, cpt, pgr
 from toolkit.routing.scores import arena_score, cost_save
 from toolkit.routing.statistics import TIE, Estimate, Resampled, estimates_of
-from toolkit.routing.swept import Swept
+from toolkit.routing.swept import FixedChoice, Swept
 
 NAN = float("nan")
 CPT_LEVELS = (0.5, 0.8)
@@ -29,6 +29,8 @@ class Point(NamedTuple):
         policy: Its name.
         alpha: Price of cost.
         seeds: Number of routers of which this is the mean.
+        questions: Number of questions that it is a mean over: for a model or a fixed path, those that have it. The oracle and
+            the best fixed path are compared with it on the same ones.
         quality: Mean of benchmarks; so are cost and reward.
         cost: In cost units.
         reward: R = Q - alpha * C.
@@ -46,6 +48,7 @@ class Point(NamedTuple):
     policy: str
     alpha: float
     seeds: int
+    questions: int
     quality: Estimate
     cost: Estimate
     reward: Estimate
@@ -127,20 +130,30 @@ def points_of(swept: Swept, money: Money | None = None) -> list[Point]:
     oracle, best_path = rewards[ORACLE].mean, rewards[BEST_FIXED_PATH].mean
     spread = swept.seed_rewards.std(axis=0, ddof=1) if swept.seeds > 1 else np.zeros(len(swept.alphas))
 
-    def point(policy: str, n: int, estimates: tuple[Estimate, ...], micro: Outcome, recovered: float = NAN) -> Point:
+    def point(
+        policy: str,
+        n: int,
+        estimates: tuple[Estimate, ...],
+        micro: Outcome,
+        recovered: float = NAN,
+        choice: FixedChoice | None = None,
+    ) -> Point:
         quality, cost, reward = estimates
-        alpha, gap = float(swept.alphas[n]), float(oracle[n] - best_path[n])
+        best = float((best_path if choice is None or choice.best_path is None else choice.best_path)[n])
+        highest = float((oracle if choice is None or choice.oracle is None else choice.oracle)[n])
+        alpha, gap = float(swept.alphas[n]), highest - best
         price = money.per_1000(cost.mean) if money else NAN
         return Point(
             policy=policy,
             alpha=alpha,
             seeds=swept.seeds if policy == swept.router else 1,
+            questions=choice.questions if choice else swept.questions,
             quality=quality,
             cost=cost,
             reward=reward,
             reward_spread=float(spread[n]) if policy == swept.router else 0.0,
-            regret=float(oracle[n]) - reward.mean,
-            gap_recovered=(reward.mean - float(best_path[n])) / gap if gap > TIE else NAN,
+            regret=highest - reward.mean,
+            gap_recovered=(reward.mean - best) / gap if gap > TIE else NAN,
             micro_quality=float(micro.quality),
             micro_cost=float(micro.cost),
             micro_reward=float(micro.reward(alpha)),
@@ -156,10 +169,11 @@ def points_of(swept: Swept, money: Money | None = None) -> list[Point]:
         for n, estimates in enumerate(estimates_by_alpha):
             means = Outcome(micro.quality.mean[n], micro.cost.mean[n])
             result.append(point(name, n, estimates, means, float(recovered[n])))
-    for name, (macro_mean, micro_mean) in swept.fixed.items():
+    for name, choice in swept.fixed.items():
         for n, alpha in enumerate(swept.alphas.tolist()):
-            columns = (macro_mean.quality, macro_mean.cost, macro_mean.reward(alpha))
-            result.append(point(name, n, tuple(Estimate(float(mean), NAN, NAN) for mean in columns), micro_mean))
+            columns = (choice.macro.quality, choice.macro.cost, choice.macro.reward(alpha))
+            estimates = tuple(Estimate(float(mean), NAN, NAN) for mean in columns)
+            result.append(point(name, n, estimates, choice.micro, choice=choice))
     return sorted(result, key=lambda scored: scored.alpha)
 
 

@@ -5,14 +5,26 @@ All figures of a sweep come from the quality and cost of each policy on each que
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from toolkit.replay.exact import Outcome, benchmark_weights, best_model, curve, frontier, node_outcome
+from toolkit.replay.exact import (
+    Outcome,
+    benchmark_weights,
+    best_model,
+    curve,
+    first_available,
+    frontier,
+    node_outcome,
+    rank_models,
+)
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.routing.aiq import fixed_range, oracle_alphas, zero_routers
 from toolkit.routing.baselines import registered_baselines
-from toolkit.routing.evaluate import ORACLE, policies
+from toolkit.routing.comparison import BEST_FIXED_PATH, ORACLE, has_outcome
+from toolkit.routing.coverage import COMPLETE, Coverage, coverage
+from toolkit.routing.evaluate import policies
 from toolkit.routing.lines import Averages, Outcomes, fixed
 from toolkit.routing.policies import ROUTER, SAMPLED, Policy, chosen
 from toolkit.routing.router import Router
@@ -20,6 +32,24 @@ from toolkit.suites.suite import Split
 
 FIXED_FAMILIES = ("models", "fixed paths")
 """Baselines whose policies are single choices, which alphas do not change."""
+
+
+class FixedChoice(NamedTuple):
+    """A model or a fixed path, as a mean over the questions that have it.
+
+    Attributes:
+        macro: Mean quality and cost over benchmarks.
+        micro: The same over questions.
+        questions: Number of these questions.
+        best_path: Reward of the best fixed path at each alpha on them, over benchmarks, `(alphas,)`; None if they are all.
+        oracle: The same of the oracle.
+    """
+
+    macro: Outcome
+    micro: Outcome
+    questions: int
+    best_path: Floats | None = None
+    oracle: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -35,12 +65,13 @@ class Swept:
         lines: Every policy that decides at an alpha, with a point for each: the router first, the oracle last.
         seed_rewards: Mean reward of the router of each seed, over benchmarks, `(seeds, alphas)`.
         zero_routers: Lines of the zero routers, with a point for each choice that they mix.
-        fixed: Mean quality and cost of every model and fixed path, over benchmarks and over questions.
+        fixed: Every model and fixed path.
         oracle: The oracle at many more alphas.
         range: The cheapest and the most expensive fixed path, two points: the range of costs.
         best_model: The model with the highest mean quality on the training split, one point.
         weak_strong: The weak and the strong one of two models, two points; None unless there are two, and one hop.
         others: Names of the other routers.
+        coverage: Which responses the split has.
     """
 
     router: str
@@ -51,12 +82,13 @@ class Swept:
     lines: Mapping[str, Averages]
     seed_rewards: Floats
     zero_routers: Mapping[str, Averages]
-    fixed: Mapping[str, tuple[Outcome, Outcome]]
+    fixed: Mapping[str, FixedChoice]
     oracle: Averages
     range: Averages
     best_model: Averages
     weak_strong: Averages | None
     others: tuple[str, ...] = ()
+    coverage: Coverage = COMPLETE
 
 
 def swept(
@@ -85,11 +117,12 @@ def swept(
     weights = benchmark_weights(table, rows)
 
     def averages(nodes: Ints) -> Averages:
-        return fixed(node_outcome(table, rows, np.atleast_1d(nodes)[:, None])).averages(benchmark)
+        return fixed(node_outcome(table, rows, np.atleast_2d(nodes))).averages(benchmark)
 
     oracle = frontier(table, rows, allow_stop)
     oracle_ends = oracle.at(oracle_alphas(curve(table, rows, oracle)))
-    rewards = outcomes[router].quality - alphas[:, None] * outcomes[router].cost
+    rewards = {name: outcomes[name].rewards(alphas) for name in (router, BEST_FIXED_PATH, ORACLE)}
+    train = table.rows("train")
     return Swept(
         router=router,
         alphas=alphas,
@@ -98,33 +131,54 @@ def swept(
         questions=len(rows),
         benchmarks=len(np.unique(benchmark)),
         lines={name: policy.averages(benchmark) for name, policy in outcomes.items()},
-        seed_rewards=rewards @ weights,
-        zero_routers={name: averages(nodes) for name, nodes in zero_routers(table, table.rows("train"), allow_stop).items()},
-        fixed=fixed_choices(table, split, allow_stop),
+        seed_rewards=rewards[router] @ weights,
+        zero_routers={name: averages(nodes) for name, nodes in zero_routers(table, train, rows, allow_stop).items()},
+        fixed=fixed_choices(table, split, allow_stop, rewards[BEST_FIXED_PATH][0], rewards[ORACLE][0]),
         oracle=fixed(node_outcome(table, rows, oracle_ends)).averages(benchmark),
         range=averages(fixed_range(table, rows, allow_stop)),
-        best_model=averages(np.array(best_model(table, table.rows("train"), alpha=0.0))),
-        weak_strong=averages(np.array(pair)) if pair else None,
+        best_model=averages(first_available(table, rows, rank_models(table, train, alpha=0.0))),
+        weak_strong=averages(np.repeat(pair, len(rows)).reshape(2, -1)) if pair else None,
+        coverage=coverage(table, split),
     )
 
 
-def fixed_choices(table: TransitionTable, split: Split, allow_stop: bool = False) -> dict[str, tuple[Outcome, Outcome]]:
-    """Return the mean quality and cost of every model and fixed path on a split, over benchmarks and over questions."""
-    rows = table.rows(split)
-    weights, equal = benchmark_weights(table, rows), np.full(len(rows), 1 / len(rows))
-    means = {}
+def fixed_choices(
+    table: TransitionTable, split: Split, allow_stop: bool, best_path: Floats, oracle: Floats
+) -> dict[str, FixedChoice]:
+    """Return every model and fixed path on a split.
+
+    Args:
+        table: The table.
+        split: The split.
+        allow_stop: Whether paths may end before the last hop.
+        best_path: Reward of the best fixed path at each alpha, `(alphas, rows)`.
+        oracle: Reward of the oracle at each alpha, `(alphas, rows)`.
+    """
+    choices = {}
     for family in registered_baselines():
         if family.name in FIXED_FAMILIES:
             for name, choice in family.policies(table, split, 0.0, allow_stop).items():
-                outcome = chosen(table, rows, choice).outcome
-                macro, micro = (Outcome(*(np.asarray(average @ values) for values in outcome)) for average in (weights, equal))
-                means[name] = (macro, micro)
-    return means
+                policy = chosen(table, table.rows(split), choice)
+                own = np.flatnonzero(has_outcome(policy))
+                weights = benchmark_weights(table, table.rows(split)[own])
+                outcome = Outcome(*(values[own] for values in policy.outcome))
+                is_partial = len(own) < len(policy.shares)
+                choices[name] = FixedChoice(
+                    macro=Outcome(*(np.asarray(weights @ values) for values in outcome)),
+                    micro=Outcome(*(np.asarray(np.full(len(own), 1 / len(own)) @ values) for values in outcome)),
+                    questions=len(own),
+                    best_path=best_path[:, own] @ weights if is_partial else None,
+                    oracle=oracle[:, own] @ weights if is_partial else None,
+                )
+    return choices
 
 
 def weak_and_strong(table: TransitionTable, allow_stop: bool = False) -> tuple[int, int] | None:
-    """Return the nodes of the two models of a table with one hop, that of the lower quality on the training split first."""
-    if table.n_models != 2 or table.horizon > 1 or allow_stop:
+    """Return the nodes of the two models of a table with one hop, that of the lower quality on the training split first.
+
+    None if there are not two, or if responses are missing: where only one model is available, no router can choose.
+    """
+    if table.n_models != 2 or table.horizon > 1 or allow_stop or table.available is not None:
         return None
     strong = best_model(table, table.rows("train"), alpha=0.0)
     return 3 - strong, strong

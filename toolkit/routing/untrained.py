@@ -17,8 +17,9 @@ from toolkit.core.errors import PolicyError
 from toolkit.core.hashing import canonical_json
 from toolkit.core.text import printable
 from toolkit.replay.table import TransitionTable
+from toolkit.routing.comparison import BEST_FIXED_PATH
 from toolkit.routing.custom import CustomRouter, Routed, load_responses
-from toolkit.routing.evaluate import BEST_FIXED_PATH, Evaluation, check_names, evaluate_policies, evaluation_rows
+from toolkit.routing.evaluate import Evaluation, check_names, evaluate_policies, evaluation_rows
 from toolkit.routing.policies import ROUTER, STOP, Policy, baseline_policies, chosen
 from toolkit.store import Cache, Row, now
 from toolkit.suites.suite import Split, Suite

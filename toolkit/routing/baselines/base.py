@@ -12,7 +12,8 @@ logger = logging.getLogger("toolkit")
 
 Choice = int | Ints | Floats
 """A policy: the end that it reaches, one node for all rows or one per row, `(rows,)`; or the probabilities of every action at
-every decision node, `(rows, D, actions)`."""
+every decision node, `(rows, D, actions)`. Ends and actions are available on each row (`TransitionTable.available`), except that
+one node for all rows is evaluated on those on which it is."""
 ChooseFunction = Callable[[TransitionTable, Split, float, bool], Choice | Mapping[str, Choice]]
 """Chooses for the rows of a split, given the table, the split, alpha, and whether an episode may end before the last hop."""
 LacksFunction = Callable[[TransitionTable, bool], str]
@@ -22,6 +23,11 @@ LacksFunction = Callable[[TransitionTable, bool], str]
 def lacks_nothing(table: TransitionTable, allow_stop: bool) -> str:
     """Return that every table has what the baseline needs."""
     return ""
+
+
+def is_available(table: TransitionTable, split: Split, node: int) -> bool:
+    """Return whether a node is available on any row of a split."""
+    return table.available is None or bool(table.available[table.rows(split), node].any())
 
 
 @dataclass(frozen=True)

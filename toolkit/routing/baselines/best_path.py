@@ -1,21 +1,23 @@
-"""The fixed path with the highest mean reward on the training split: overall, and of each benchmark."""
+"""The fixed path with the highest mean reward on the training split: overall, and of each benchmark.
 
-from toolkit.replay.exact import best_fixed_path, best_fixed_path_per_benchmark
+Where it is not available, the next best one is taken.
+"""
+
+from toolkit.replay.exact import first_available, first_available_per_benchmark, rank_paths, rows_by_benchmark
 from toolkit.replay.table import Ints, TransitionTable
 from toolkit.routing.baselines.base import Baseline
 from toolkit.suites.suite import Split
 
 
-def choose_overall(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> int:
-    """Return the best fixed path."""
-    return int(best_fixed_path(table, table.rows("train"), alpha, allow_stop))
+def choose_overall(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Ints:
+    """Return the best available fixed path of each question."""
+    return first_available(table, table.rows(split), rank_paths(table, table.rows("train"), alpha, allow_stop))
 
 
 def choose_per_benchmark(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Ints:
-    """Return the best fixed path of each question's benchmark."""
-    best = best_fixed_path_per_benchmark(table, table.rows("train"), alpha, allow_stop)
-    nodes: Ints = best[table.benchmark[table.rows(split)]]
-    return nodes
+    """Return the best available fixed path of each question's benchmark."""
+    rankings = [rank_paths(table, group, alpha, allow_stop) for group in rows_by_benchmark(table, table.rows("train"))]
+    return first_available_per_benchmark(table, table.rows(split), rankings)
 
 
 OVERALL = Baseline("best fixed path", choose_overall, order=30)

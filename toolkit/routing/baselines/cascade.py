@@ -1,5 +1,8 @@
 """Cascade: models respond in a fixed order, until a scorer accepts the newest response (FrugalGPT).
 
+Where the next model of the order is not available, the newest response is the last; where the first model is not, the best
+available fixed path is taken.
+
 The scorer of a node is a ridge regression of the quality of its response on what a policy observes there: the embeddings of the
 question and of the response. The order of the models and the thresholds are those with the highest reward on questions on which
 no scorer was fitted: the validation split or, if it is too small, the training split in cross-validation.
@@ -10,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from toolkit.core import tree
-from toolkit.replay.exact import benchmark_weights, node_outcome
+from toolkit.replay.exact import benchmark_weights, first_available, node_outcome, rank_paths
 from toolkit.replay.table import Floats, Ints, TransitionTable, cached_on_table
 from toolkit.routing.baselines.base import Baseline
 from toolkit.routing.baselines.predictor import MIN_VALIDATION_QUESTIONS, Features, fitting_rows, folds
@@ -59,16 +62,17 @@ class Scorers:
         from sklearn.linear_model import Ridge
 
         self.table = table
-        self.models: list[Any] = [
-            Ridge(PENALTY).fit(self._observed(rows, node), table.quality[rows, node])
-            for node in range(1, table.n_decision_nodes)
-        ]
+        self.models: list[Any] = []
+        for node in range(1, table.n_decision_nodes):
+            own = rows if table.available is None else rows[table.available[rows, node]]
+            self.models.append(Ridge(PENALTY).fit(self._observed(own, node), table.quality[own, node]) if len(own) else None)
 
     def scores(self, rows: Ints) -> Floats:
-        """Return the predicted quality of the response of every decision node, `(rows, D)`; 0 at the root."""
+        """Return the predicted quality of the response of every decision node, `(rows, D)`; 0 if there is no scorer."""
         scores = np.zeros((len(rows), self.table.n_decision_nodes))
         for node, model in enumerate(self.models, start=1):
-            scores[:, node] = model.predict(self._observed(rows, node))
+            if model is not None:
+                scores[:, node] = model.predict(self._observed(rows, node))
         return scores
 
     def _observed(self, rows: Ints, node: int) -> Features:
@@ -93,7 +97,7 @@ def best_cascade(table: TransitionTable, alpha: float) -> Cascade:
     """Return the cascade with the highest mean reward over benchmarks; abstaining has none."""
     _, rows, scores = fitted_scorers(table)
     weights = benchmark_weights(table, rows)
-    reward = node_outcome(table, rows[:, None], np.arange(table.quality.shape[1])).reward(alpha)
+    reward = node_outcome(table, rows[:, None], reached_nodes(table, rows, alpha)).reward(alpha)
     leaves = tree.level(table.n_models, table.horizon)
     order = leaves.start + np.argsort(-(weights @ reward[:, leaves]), kind="stable")[:MAX_PATHS]
     best, highest = Cascade(), 0.0
@@ -136,8 +140,25 @@ def best_threshold(scores: Floats, gains: Floats) -> float:
 
 def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Ints:
     """Return where the best cascade ends."""
-    scorers, _, _ = fitted_scorers(table)
-    return best_cascade(table, alpha).ends(scorers.scores(table.rows(split)))
+    scorers, rows = fitted_scorers(table)[0], table.rows(split)
+    ends = best_cascade(table, alpha).ends(scorers.scores(rows))
+    return reached_nodes(table, rows, alpha)[np.arange(len(rows)), ends]
+
+
+def reached_nodes(table: TransitionTable, rows: Ints, alpha: float) -> Ints:
+    """Return where a cascade ends on each row if it stops at each node, `(rows, N)`.
+
+    That is the last available node on the way there or, if no response is, the best available fixed path.
+    """
+    nodes: Ints = np.broadcast_to(np.arange(table.quality.shape[1]), (len(rows), table.quality.shape[1]))
+    if table.available is None:
+        return nodes
+    available, reached = table.available[rows], nodes.copy()
+    otherwise = first_available(table, rows, rank_paths(table, table.rows("train"), alpha, True))
+    for node in range(1, nodes.shape[1]):
+        parent = (node - 1) // table.n_models
+        reached[:, node] = np.where(available[:, node], node, reached[:, parent] if parent else otherwise)
+    return reached
 
 
 def lacks(table: TransitionTable, allow_stop: bool) -> str:

@@ -1,4 +1,8 @@
-"""Clusters: the best path of each cluster of training questions, whose embeddings are clustered by k-means."""
+"""Clusters: the best path of each cluster of training questions, whose embeddings are clustered by k-means.
+
+Where responses are missing, a path's outcome in a cluster is the mean over the questions there that have it; without any, over
+all that have it.
+"""
 
 import numpy as np
 
@@ -18,13 +22,20 @@ def fit(questions: Questions, targets: Floats) -> Predict:
     embeddings = normalize(questions.embeddings)
     n_distinct = len(np.unique(embeddings, axis=0))
     models = [KMeans(min(k, n_distinct), n_init=1, random_state=0).fit(embeddings) for k in CLUSTERS]
-    means = [np.stack([targets[model.labels_ == n].mean(0) for n in range(model.n_clusters)]) for model in models]
+    overall = _means(targets, np.full(targets.shape[1], np.nan))
+    means = [np.stack([_means(targets[model.labels_ == n], overall) for n in range(model.n_clusters)]) for model in models]
 
     def predict(others: Questions) -> list[Floats]:
         embeddings = normalize(others.embeddings)
         return [mean[model.predict(embeddings)] for mean, model in zip(means, models, strict=True)]
 
     return predict
+
+
+def _means(targets: Floats, others: Floats) -> Floats:
+    """Return the mean of each target over the questions that have it, `(targets,)`, or another one if none has."""
+    counts = (~np.isnan(targets)).sum(0)
+    return np.where(counts > 0, np.nansum(targets, axis=0) / np.maximum(counts, 1), others)
 
 
 BASELINE = Baseline("clusters", chooses(fit), order=74, question_only=True, fitted=True, always=False)

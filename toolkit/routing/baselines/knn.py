@@ -1,4 +1,7 @@
-"""kNN: predicts quality and cost by the mean over the training questions with the nearest embeddings (cosine distance)."""
+"""kNN: predicts quality and cost by the mean over the training questions with the nearest embeddings (cosine distance).
+
+The neighbours of a path are the nearest of the questions that have it.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -6,13 +9,14 @@ import numpy as np
 
 from toolkit.replay.table import Floats, TransitionTable
 from toolkit.routing.baselines.base import Baseline
-from toolkit.routing.baselines.predictor import Features, Predict, Predictions, Questions, chooses, predictions
+from toolkit.routing.baselines.predictor import Features, Predict, Predictions, Questions, by_coverage, chooses, predictions
 from toolkit.suites.suite import Split
 
 NEIGHBOURS = (5, 10, 20, 40, 80)
 """Numbers of neighbours, of which the best on the validation split is used."""
 
 
+@by_coverage
 def fit(questions: Questions, targets: Floats) -> Predict:
     """Keep the questions' embeddings."""
     return fit_neighbours(lambda others: others.embeddings, questions, targets)

@@ -3,9 +3,10 @@
 from toolkit.replay.table import Floats
 from toolkit.routing.baselines.base import Baseline
 from toolkit.routing.baselines.knn import fit_neighbours
-from toolkit.routing.baselines.predictor import Predict, Questions, chooses, lacks_terms
+from toolkit.routing.baselines.predictor import Predict, Questions, by_coverage, chooses, lacks_terms
 
 
+@by_coverage
 def fit(questions: Questions, targets: Floats) -> Predict:
     """Keep the questions' terms."""
     return fit_neighbours(lambda others: others.terms, questions, targets)

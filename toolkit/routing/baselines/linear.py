@@ -4,13 +4,23 @@ import numpy as np
 
 from toolkit.replay.table import Floats, TransitionTable
 from toolkit.routing.baselines.base import Baseline
-from toolkit.routing.baselines.predictor import Features, Predict, Predictions, Questions, chooses, fit_each, predictions
+from toolkit.routing.baselines.predictor import (
+    Features,
+    Predict,
+    Predictions,
+    Questions,
+    by_coverage,
+    chooses,
+    fit_each,
+    predictions,
+)
 from toolkit.suites.suite import Split
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
 """Ridge penalties, of which the best on the validation split is used."""
 
 
+@by_coverage
 def fit(questions: Questions, targets: Floats) -> Predict:
     """Fit a regression with every penalty on the embedding and, if there are terms, on both."""
     from sklearn.linear_model import Ridge
@@ -28,6 +38,7 @@ def linear(table: TransitionTable, split: Split, allow_stop: bool) -> Prediction
     return predictions(table, split, allow_stop, fit_one)
 
 
+@by_coverage
 def fit_one(questions: Questions, targets: Floats) -> Predict:
     """Fit a regression on the embedding with the penalty that has the smallest leave-one-out error."""
     from sklearn.linear_model import Ridge, RidgeCV

@@ -1,6 +1,12 @@
-"""MLP: predicts quality and cost by a network with one hidden layer on the embedding."""
+"""MLP: predicts quality and cost by a network with one hidden layer on the embedding.
 
-from toolkit.replay.table import Floats
+One network predicts all paths, so that it needs every target of a question. Missing ones are imputed by the sum of an effect of
+the question and one of the path (see `imputed`), which says nothing of how the two fit each other.
+"""
+
+import numpy as np
+
+from toolkit.replay.table import Floats, Ints
 from toolkit.routing.baselines.base import Baseline
 from toolkit.routing.baselines.predictor import Predict, Questions, chooses, fit_each
 
@@ -12,6 +18,8 @@ MAX_SAMPLES = 120_000
 """Samples of training questions that the weights are fitted on, so that a fit takes seconds on a table of any size."""
 MAX_EPOCHS = 300
 """Times that each training question is used, at most."""
+IMPUTATION_ROUNDS = 20
+"""Times that the effects of questions and of nodes are fitted in turn."""
 
 
 def fit(questions: Questions, targets: Floats) -> Predict:
@@ -28,7 +36,34 @@ def fit(questions: Questions, targets: Floats) -> Predict:
         )
         for penalty in PENALTIES
     ]
-    return fit_each(networks, lambda others: others.embeddings, questions, targets)
+    known = np.flatnonzero((~np.isnan(targets)).any(0))
+    predict = fit_each(networks, lambda others: others.embeddings, questions, imputed(targets[:, known]))
+    return lambda others: [_place(predicted, known, targets.shape[1]) for predicted in predict(others)]
+
+
+def imputed(targets: Floats) -> Floats:
+    """Fill in missing targets, nan, by the effects of questions and nodes: those whose sums fit the other targets best.
+
+    Args:
+        targets: The quality of each node, then the cost of each, `(rows, targets)`; every row and column has some.
+    """
+    if not np.isnan(targets).any():
+        return targets
+    filled = targets.copy()
+    for values, part in zip(np.split(targets, 2, axis=1), np.split(filled, 2, axis=1), strict=True):
+        of_nodes, of_questions = np.nanmean(values, axis=0), np.zeros((len(values), 1))
+        for _ in range(IMPUTATION_ROUNDS):
+            of_questions = np.nanmean(values - of_nodes, axis=1, keepdims=True)
+            of_nodes = np.nanmean(values - of_questions, axis=0)
+        np.copyto(part, of_questions + of_nodes, where=np.isnan(values))
+    return filled
+
+
+def _place(predicted: Floats, known: Ints, n_targets: int) -> Floats:
+    """Return predictions at their places among the targets, with nan for those that no question has."""
+    placed = np.full((len(predicted), n_targets), np.nan)
+    placed[:, known] = predicted
+    return placed
 
 
 BASELINE = Baseline("MLP", chooses(fit), order=71, question_only=True, fitted=True, always=False)

@@ -7,7 +7,7 @@ from toolkit.suites.suite import Split
 
 
 def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Ints:
-    """Return the end with the highest reward on each row."""
+    """Return the available end with the highest reward on each row."""
     return oracle(table, table.rows(split), alpha, allow_stop)
 
 

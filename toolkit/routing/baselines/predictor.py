@@ -3,10 +3,13 @@
 Like routers without hops, they choose a whole path from the question: the one with the highest predicted reward. A fit serves
 every alpha and every split, with and without stopping. Settings are selected at each alpha on questions that were not fitted:
 those of the validation split or, if there are too few, the training questions in cross-validation.
+
+Where responses are missing, each path is predicted from the questions that have it, and the best available one is chosen.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +19,7 @@ from toolkit.replay.exact import Outcome, benchmark_weights, ends, node_outcome
 from toolkit.replay.table import Floats, Ints, TransitionTable, cached_on_table
 from toolkit.replay.terms import frequent_terms, table_terms
 from toolkit.routing.baselines.base import ChooseFunction
+from toolkit.routing.statistics import group_by_coverage
 from toolkit.suites.suite import Split
 
 Features = npt.NDArray[np.float32]
@@ -38,9 +42,10 @@ class Questions(NamedTuple):
 
 
 Predict = Callable[[Questions], Iterable[Floats]]
-"""Predicts the targets of questions, `(rows, targets)`, with each setting."""
+"""Predicts the targets of questions, `(rows, targets)`, with each setting; nan for targets that no fitted question has."""
 Fit = Callable[[Questions, Floats], Predict]
-"""Fits a predictor on questions and their targets, `(rows, targets)`: the quality of each node, then the cost of each."""
+"""Fits a predictor on questions and their targets, `(rows, targets)`: the quality of each node, then the cost of each. A target
+is nan where the node is not available; `by_coverage` fits predictors that cannot read such targets."""
 
 
 def fit_each(
@@ -64,6 +69,31 @@ def fit_components(fit: Fit, rank: int, questions: Questions, targets: Floats) -
     axes = np.linalg.eigh((targets - mean).T @ (targets - mean))[1][:, -rank:]
     predict = fit(questions, (targets - mean) @ axes)
     return lambda others: [predicted @ axes.T + mean for predicted in predict(others)]
+
+
+def by_coverage(fit: Fit) -> Fit:
+    """Return a fit that fits each target on the questions that have it; those that the same questions have, together."""
+
+    @wraps(fit)
+    def fit_covered(questions: Questions, targets: Floats) -> Predict:
+        if not np.isnan(targets).any():
+            return fit(questions, targets)
+        groups = group_by_coverage(targets.T)
+        fits = [
+            fit(Questions(*(part[group.questions] for part in questions)), targets[np.ix_(group.questions, group.values)])
+            for group in groups
+        ]
+
+        def predict(others: Questions) -> Iterator[Floats]:
+            for parts in zip(*(predict_group(others) for predict_group in fits), strict=True):
+                predicted = np.full((len(others.embeddings), targets.shape[1]), np.nan)
+                for group, part in zip(groups, parts, strict=True):
+                    predicted[:, group.values] = part
+                yield predicted
+
+        return predict
+
+    return fit_covered
 
 
 class Fitted(NamedTuple):
@@ -91,24 +121,28 @@ class Predictions:
         self.table = table
         self.ends = ends(table, allow_stop)
         self.fitted = fitted
-        predicted = fitted.predict(read(table, table.rows(split)))
+        self.rows = table.rows(split)
+        predicted = fitted.predict(read(table, self.rows))
         self.predicted = [_at(_outcome(values), self.ends) for values in predicted]
 
     def choose(self, alpha: float) -> Ints:
         """Return the end with the highest reward on each row, `(rows,)`, as predicted with the best setting."""
-        return self._best_ends(self.predicted[self.best_setting(alpha)], alpha)
+        return self._best_ends(self.rows, self.predicted[self.best_setting(alpha)], alpha)
 
     def best_setting(self, alpha: float) -> int:
         """Return the setting with the highest mean reward over benchmarks on questions that were not fitted."""
         if len(self.predicted) == 1 or not len(self.fitted.rows):
             return len(self.predicted) // 2
         rows = self.fitted.rows
-        chosen = [self._best_ends(_at(predicted, self.ends), alpha) for predicted in self.fitted.predicted]
+        chosen = [self._best_ends(rows, _at(predicted, self.ends), alpha) for predicted in self.fitted.predicted]
         weights = benchmark_weights(self.table, rows)
         return int(np.argmax([weights @ node_outcome(self.table, rows, nodes).reward(alpha) for nodes in chosen]))
 
-    def _best_ends(self, predicted: Outcome, alpha: float) -> Ints:
-        best: Ints = self.ends.start + predicted.reward(alpha).argmax(1)
+    def _best_ends(self, rows: Ints, predicted: Outcome, alpha: float) -> Ints:
+        reward = predicted.reward(alpha)
+        if self.table.available is not None:
+            reward = np.where(self.table.available[rows, self.ends], reward, -np.inf)
+        best: Ints = self.ends.start + reward.argmax(1)
         return best
 
 
@@ -179,11 +213,20 @@ def read(table: TransitionTable, rows: Ints) -> Questions:
 
 
 def _targets(table: TransitionTable, rows: Ints) -> Floats:
-    return np.concatenate([table.quality[rows], table.cost[rows]], axis=1)
+    """Return the quality and the cost of each node, `(rows, 2 * N)`; nan where it is not available."""
+    targets = np.concatenate([table.quality[rows], table.cost[rows]], axis=1)
+    if table.available is not None:
+        targets[~np.tile(table.available[rows], 2)] = np.nan
+    return targets
 
 
 def _outcome(targets: Floats) -> Outcome:
+    """Return predicted targets as outcomes; nodes without a prediction, nan, are worse and cost as much as any other."""
     quality, cost = np.split(targets, 2, axis=1)
+    unknown = np.isnan(quality)
+    if unknown.any():
+        quality = np.where(unknown, np.nanmin(quality, axis=1, keepdims=True) - 1, quality)
+        cost = np.where(unknown, np.nanmax(cost, axis=1, keepdims=True), cost)
     return Outcome(quality=quality, cost=cost)
 
 

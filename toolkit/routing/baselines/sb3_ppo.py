@@ -1,4 +1,7 @@
-"""SB3 PPO: stable-baselines3's PPO as it comes, on raw embeddings; the paper's set-up, nearest."""
+"""SB3 PPO: stable-baselines3's PPO as it comes, on raw embeddings; the paper's set-up, nearest.
+
+It has no action masks, so that it is left out where responses are missing.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -42,4 +45,9 @@ def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool)
     return reached
 
 
-BASELINE = Baseline("SB3 PPO", choose, order=78, reads_responses=True, fitted=True, always=False, slow=True)
+def lacks(table: TransitionTable, allow_stop: bool) -> str:
+    """Say that responses are missing."""
+    return "" if table.available is None else "PPO as it comes has no action masks, and responses are missing."
+
+
+BASELINE = Baseline("SB3 PPO", choose, order=78, reads_responses=True, fitted=True, always=False, slow=True, lacks=lacks)

@@ -7,7 +7,7 @@ import numpy as np
 
 from toolkit.replay.table import Floats
 from toolkit.routing.baselines.base import Baseline
-from toolkit.routing.baselines.predictor import Predict, Questions, chooses, fit_components, fit_each
+from toolkit.routing.baselines.predictor import Predict, Questions, by_coverage, chooses, fit_components, fit_each
 
 COSTS = (0.3, 1.0, 3.0)
 """Costs of an error (the SVM's C), of which the best on the validation split is used."""
@@ -19,6 +19,7 @@ RANK = 16
 """Components of quality and cost that are predicted."""
 
 
+@by_coverage
 def fit(questions: Questions, targets: Floats) -> Predict:
     """Fit a regression with every cost of an error."""
     rows = np.linspace(0, len(targets) - 1, min(len(targets), MAX_FITTED_QUESTIONS)).astype(np.int64)

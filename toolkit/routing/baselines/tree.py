@@ -2,7 +2,7 @@
 
 from toolkit.replay.table import Floats
 from toolkit.routing.baselines.base import Baseline
-from toolkit.routing.baselines.predictor import Predict, Questions, chooses, fit_components, fit_each, lacks_terms
+from toolkit.routing.baselines.predictor import Predict, Questions, by_coverage, chooses, fit_components, fit_each, lacks_terms
 
 LEAVES = (4, 8, 16, 32, 64)
 """Numbers of leaves, of which the best on the validation split is used."""
@@ -12,6 +12,7 @@ RANK = 64
 """Components of quality and cost by which splits are chosen."""
 
 
+@by_coverage
 def fit(questions: Questions, targets: Floats) -> Predict:
     """Fit a tree of every size."""
     return fit_components(_fit_trees, RANK, questions, targets)
