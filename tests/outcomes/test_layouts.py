@@ -82,7 +82,7 @@ def test_files_of_other_kinds_are_left_out_of_a_folder_and_counted(tmp_path: Pat
     (tmp_path / "README.md").write_text("# Results\n", "utf-8")
     with caplog.at_level("INFO", "toolkit"):
         assert len(read(FORMATS["routerarena"], tmp_path)) == 12
-    assert caplog.messages == [f"{tmp_path} has 1 other files, which are left out"]
+    assert caplog.messages == [f"Files of {tmp_path} that are no results of RouterArena, and are left out: 1"]
 
 
 def test_a_single_file_of_another_layout_among_the_files_is_refused(tmp_path: Path) -> None:

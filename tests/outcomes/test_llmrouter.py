@@ -73,6 +73,9 @@ def test_files_without_responses_and_the_copies_that_llmrouter_writes_are_left_o
     (folder / "query_embeddings.pt").write_bytes(b"PK")
     assert recognized(folder) == ["llmrouter"]
     check_rows(read(FORMAT, folder))
+    (folder / "notes.json").write_text('{"author": "me"}', "utf-8")
+    with pytest.raises(BenchmarkError, match=r"notes\.json, row 1 is not LLMRouter, xRouteBench or RouterDC: it has no query"):
+        read(FORMAT, folder)
 
 
 def test_costs_are_tokens_times_the_prices_among_the_files(tmp_path: Path) -> None:

@@ -128,10 +128,11 @@ def test_names_of_models_and_missing_values_stay_as_they_are(tmp_path: Path) -> 
     assert all("response" not in row for row in results)
 
 
-def test_splits_are_those_of_the_names_of_files(tmp_path: Path) -> None:
+def test_splits_are_those_of_the_names_of_several_files(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_csv(tmp_path / f"arc_{split}.csv", [*COLUMNS[:3], "m", "m|total_cost"], [[split, "q", "arc", 1, 1]])
     assert {row["item"]: row["split"] for row in read(FORMAT, tmp_path)} == {"train": "train", "test": "test"}
+    assert not any("split" in row for row in read(FORMAT, tmp_path / "arc_test.csv"))
     write_csv(tmp_path / "mbpp.csv", [*COLUMNS[:3], "m", "m|total_cost"], [["a", "q", "mbpp", 1, 1]])
     with pytest.raises(BenchmarkError, match=r"mbpp\.csv has no split in its name"):
         read(FORMAT, tmp_path)

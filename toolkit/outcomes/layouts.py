@@ -39,7 +39,7 @@ def check_files(files: Sequence[Path], source: Source, form: Format) -> None:
     if not files:
         raise BenchmarkError(f"{source.given} has no file that could be {form.title}: {form.layout}. {REMEDY}")
     if n_others := len(source.files) - len(files):
-        logger.info("%s has %d other files, which are left out", source.given, n_others)
+        logger.info("Files of %s that are no results of %s, and are left out: %d", source.given, form.title, n_others)
 
 
 def refusal(file: Path, place: str, form: Format, problem: str) -> BenchmarkError:

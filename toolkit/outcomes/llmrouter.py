@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from toolkit.core.errors import BenchmarkError
 from toolkit.outcomes.formats import Rows, Source
@@ -70,26 +70,29 @@ class LLMRouter:
 
     def recognizes(self, source: Source) -> bool:
         """Return whether a file has the columns of routing data, or scores by model."""
-        return some_match(files_of(source, DOCUMENTS), _has_scores) or some_match(
-            files_of(source, (*LINES, *TABLES)), lambda file: set(KEYS) <= set(column_names(file)) or _has_scores(file)
-        )
+        return any(some_match(files_of(source, kinds), _has_results) for kinds in (DOCUMENTS, (*LINES, *TABLES)))
 
     def read(self, source: Source) -> Iterator[Rows]:
         """Yield the rows, file by file."""
-        files = [
-            file for file in _without_copies(files_of(source, (*LINES, *DOCUMENTS, *TABLES))) if not _is_about_models(file)
-        ]
-        prices = next((prices for file in files_of(source, DOCUMENTS) if (prices := _prices(file))), None)
-        results = [file for file in files if not _has_questions_only(file)]
-        check_files(results, source, self)
-        splits = splits_in_names(results)
-        for file in results:
-            if _has_scores(file):
+        contents = {file: _content(file) for file in _without_copies(files_of(source, (*LINES, *DOCUMENTS, *TABLES)))}
+        files = [file for file, content in contents.items() if content not in ("questions", "models")]
+        check_files(files, source, self)
+        splits = splits_in_names([file for file in files if contents[file] != "other"])
+        prices = next(
+            (by_model for file, content in contents.items() if content == "models" and (by_model := _prices(file))), None
+        )
+        for file in files:
+            if contents[file] == "scores":
                 yield from rows_from(file, self._scored(file, splits[file]))
-            else:
+                continue
+            if kind_of(file) in TABLES:
                 check_keys(file, "", self, column_names(file), KEYS)
-                rows = ((place, self._row(file, place, row, splits[file], prices)) for place, row in _objects(file))
-                yield from rows_from(file, rows)
+            yield from rows_from(file, self._routed(file, splits.get(file), prices))
+
+    def _routed(self, file: Path, split: str | None, prices: Prices | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield place and values of each row of routing data."""
+        for place, row in _objects(file):
+            yield place, self._row(file, place, row, split, prices)
 
     def _row(self, file: Path, place: str, row: Mapping[str, Any], split: str | None, prices: Prices | None) -> dict[str, Any]:
         check_keys(file, place, self, row, KEYS)
@@ -139,26 +142,33 @@ def _without_copies(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if kind_of(file) != ".csv" or (file.parent, base_name(file)) not in lines]
 
 
-def _has_scores(file: Path) -> bool:
+Content = Literal["routing", "scores", "questions", "models", "other"]
+
+
+def _content(file: Path) -> Content:
+    """Return what a file is about, as its first object or its header shows.
+
+    Beside results there are files of the questions that routing data begin with, and JSON documents that describe models by
+    their names: prices, descriptions or embeddings.
+    """
     first = first_object(file)
-    return set(SCORES) <= set(first) and isinstance(first["scores"], dict)
+    names = set(first) if first or kind_of(file) not in TABLES else set(column_names(file))
+    if set(KEYS) <= names:
+        return "routing"
+    if set(SCORES) <= names and isinstance(first.get("scores"), dict):
+        return "scores"
+    if {"task_name", "query"} <= names and not names & set(KEYS[1:]):
+        return "questions"
+    if first and kind_of(file) in DOCUMENTS and all(isinstance(value, dict | list) for value in first.values()):
+        return "models"
+    return "other"
 
 
-def _has_questions_only(file: Path) -> bool:
-    """Return whether a file has the questions that LLMRouter's routing data begin with, without any response."""
-    names = set(column_names(file))
-    return {"task_name", "query"} <= names and not names & set(KEYS[1:])
-
-
-def _is_about_models(file: Path) -> bool:
-    """Return whether a JSON document describes models by their names: prices, descriptions or embeddings."""
-    values = first_object(file).values() if kind_of(file) in DOCUMENTS else ()
-    return bool(values) and all(isinstance(value, dict | list) for value in values)
+def _has_results(file: Path) -> bool:
+    return _content(file) in ("routing", "scores")
 
 
 def _prices(file: Path) -> Prices | None:
-    if not _is_about_models(file):
-        return None
     models = read_document(file)
     if not isinstance(models, dict):
         return None

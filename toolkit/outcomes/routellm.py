@@ -43,7 +43,8 @@ class RouteLLM:
         check_keys(file, "", self, columns, ["prompt"])
         models = _models(columns)
         if not models:
-            raise refusal(file, "", self, f"beside prompt it has the columns {', '.join(set(columns) - {'prompt'}) or 'none'}")
+            others = ", ".join(name for name in columns if name != "prompt")
+            raise refusal(file, "", self, f"beside prompt it has the columns {others or 'none'}")
         benchmark, done = benchmark_in_name(file).removesuffix("_responses"), 0
         for part in read_rows(file, ["prompt", *models, *(model + RESPONSE for model in models)]):
             count = len(part.places)
