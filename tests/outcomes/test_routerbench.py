@@ -138,6 +138,21 @@ def test_splits_are_those_of_the_names_of_several_files(tmp_path: Path) -> None:
         read(FORMAT, tmp_path)
 
 
+def test_a_question_whose_two_rows_are_in_different_splits_keeps_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = [*COLUMNS[:3], "m", "n", "m|total_cost", "n|total_cost"]
+    write_csv(tmp_path / "arc_test.csv", header, [["a", "['q', 'q']", "arc", 1, None, 1, 1], ["b", "r", "arc", 1, 1, 1, 1]])
+    write_csv(tmp_path / "arc_train.csv", header, [["a", "['q']", "arc", None, 0, 1, 1], ["c", "s", "arc", 1, 1, 1, 1]])
+    with caplog.at_level("INFO", "toolkit"):
+        rows = [row for row in read(FORMAT, tmp_path) if row["score"] is not None]
+    assert sorted((row["item"], row["model"], row["question"], row["split"]) for row in rows) == [
+        ("a", "m", "q", "test"), ("a", "n", "q", "test"), ("b", "m", "r", "test"), ("b", "n", "r", "test"),
+        ("c", "m", "s", "train"), ("c", "n", "s", "train"),
+    ]  # fmt: skip
+    assert caplog.messages == [f"Questions of {tmp_path / 'arc_train.csv'} that keep the split of an earlier file: 1"]
+
+
 MALFORMED = [
     ("t.csv", "sample_id,prompt,eval_name,m|total_cost\ni,q,b,1\n", r"t\.csv is not RouterBench \(wide table\): it has no m\."),
     ("t.csv", "sample_id,prompt,m,m|total_cost\ni,q,1,1\n", "it has no eval_name"),

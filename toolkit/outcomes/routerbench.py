@@ -6,6 +6,7 @@ published as pickles, which are never read here: reading one runs whatever code 
 """
 
 import ast
+import logging
 import re
 import shlex
 import warnings
@@ -20,6 +21,8 @@ from toolkit.outcomes.formats import Rows, Source
 from toolkit.outcomes.layouts import check_files, check_keys, files_of, refusal, some_match, splits_in_names
 from toolkit.outcomes.reading import column_names, is_table, read_rows
 from toolkit.tasks.values import is_chat
+
+logger = logging.getLogger("toolkit")
 
 KINDS = (".csv", ".jsonl", ".ndjson", ".parquet", ".feather", ".arrow")
 PICKLES = (".pkl", ".pickle")
@@ -53,10 +56,12 @@ class RouterBench:
         splits = splits_in_names(files)
         if len(set(splits.values())) == 1:  # the name of a table that stands alone need not mean a split
             splits = dict.fromkeys(files)
+        split_of: dict[Any, str] = {}
         for file in files:
-            yield from self._table(file, splits[file])
+            yield from self._table(file, splits[file], split_of)
 
-    def _table(self, file: Path, split: str | None) -> Iterator[Rows]:
+    def _table(self, file: Path, split: str | None, split_of: dict[Any, str]) -> Iterator[Rows]:
+        """Yield the rows of a file; a question that an earlier file has, too, keeps the split of that file."""
         columns = column_names(file)
         models = _models(columns)
         if not models:
@@ -65,12 +70,16 @@ class RouterBench:
         needed = ["sample_id", "eval_name", "prompt", *(model + part for model in models for part in ("", COST, RESPONSE))]
         for part in read_rows(file, [name for name in needed if name in columns]):
             questions = _texts(part.columns["prompt"], is_prompt=True)
-            shared = {
+            shared: dict[str, Sequence[Any]] = {
                 "benchmark": part.columns["eval_name"],
                 "item": part.columns["sample_id"],
                 "question": questions,
-                **({"split": [split] * len(questions)} if split else {}),
             }
+            if split:
+                items = zip(part.columns["eval_name"], part.columns["sample_id"], strict=True)
+                shared["split"] = [split_of.setdefault(item, split) for item in items]
+                if n_others := len(questions) - shared["split"].count(split):
+                    logger.info("Questions of %s that keep the split of an earlier file: %d", file, n_others)
             for model in models:
                 yield Rows(part.file, part.places, shared | _outcomes(part, model))
 
