@@ -9,7 +9,8 @@ from typing import Any
 
 from toolkit.core.errors import BenchmarkError
 from toolkit.outcomes.formats import Format, Rows, Source
-from toolkit.outcomes.reading import COMPRESSIONS, chunks, kind_of
+from toolkit.outcomes.reading import COMPRESSIONS, kind_of
+from toolkit.outcomes.rows import chunks
 
 logger = logging.getLogger("toolkit")
 
