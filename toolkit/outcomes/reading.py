@@ -8,18 +8,16 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 from toolkit.core.errors import BenchmarkError
 from toolkit.core.text import printable
+from toolkit.outcomes.arrow_rows import arrow_columns, arrow_rows
 from toolkit.outcomes.csv_records import csv_records
+from toolkit.outcomes.rows import MAGIC, Rows, check_magic, check_repeated, chunks
 from toolkit.tasks.formats import first_repeated
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 JSON_LINES, JSON_DOCUMENT, CSV = (".jsonl", ".ndjson"), (".json",), (".csv",)
 TEXT_KINDS = (*CSV, *JSON_LINES, *JSON_DOCUMENT)
@@ -27,33 +25,11 @@ ARROW_KINDS = (".parquet", ".feather", ".arrow")
 COMPRESSIONS: Mapping[str, str] = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 KINDS = (*TEXT_KINDS, *ARROW_KINDS)
 """Endings of the names of files that can be read; those of text also with an ending of `COMPRESSIONS` behind."""
-CHUNK_ROWS = 20_000
-"""Rows that are read together."""
 
-_MAGIC = {b"PAR1": (".parquet",), b"ARROW1": (".feather", ".arrow"), b"PK\x03\x04": (".zip", ".xlsx"), b"\x80\x04": (".pkl",)}
-"""How files of some kinds begin, and how their names end."""
 _COMPRESSED_MAGIC = {b"\x1f\x8b": (".gz",), b"\x28\xb5\x2f\xfd": (".zst", ".zstd")}
 _MAX_DIGITS = 4000
 """Integers of more digits are read as infinite: Python refuses to convert them."""
 _READING_ERRORS = (OSError, EOFError, zlib.error)
-_Item = TypeVar("_Item")
-
-
-class Rows(NamedTuple):
-    """Some rows of results, at most some ten thousand, as a format reads them.
-
-    Attributes:
-        file: Where they were read, for messages.
-        places: Where each row is in the file, e.g. `row 3 (line 4)`.
-        columns: Values by column of the long format, one per row, None where there is none. Further scores are columns
-            `score:NAME`; columns of other names are ignored, and named to the user.
-        ignored: Further columns that are ignored.
-    """
-
-    file: str
-    places: Sequence[str]
-    columns: Mapping[str, Sequence[Any]]
-    ignored: Sequence[str] = ()
 
 
 def is_table(path: Path) -> bool:
@@ -71,7 +47,7 @@ def kind_of(path: Path) -> str | None:
     )
 
 
-def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Rows]:
+def read_rows(path: Path, columns: Container[object] | None = None) -> Iterator[Rows]:
     """Read a table in parts.
 
     Args:
@@ -84,13 +60,29 @@ def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[Ro
     kind = _known_kind(path)
     try:
         if kind in ARROW_KINDS:
-            yield from _arrow_rows(path, columns)
+            yield from arrow_rows(path, columns)
         elif kind in CSV:
             yield from _csv_rows(path)
         else:
             yield from _json_rows(path)
     except _READING_ERRORS as error:
         raise BenchmarkError(f"{path} cannot be read: {_reason(error)}. Is it complete? Write or download it again.") from None
+
+
+def read_placed(path: Path, columns: Container[object]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place of each row of a table, and its values of some columns.
+
+    Raises:
+        BenchmarkError: The file cannot be read, is not what its name says, has a malformed row, or none.
+    """
+    is_empty = True
+    for rows in read_rows(path, columns):
+        names = [name for name in rows.columns if name in columns]
+        for number, place in enumerate(rows.places):
+            is_empty = False
+            yield place, {name: rows.columns[name][number] for name in names}
+    if is_empty:
+        raise BenchmarkError(f"{path} has no rows.")
 
 
 def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -117,7 +109,8 @@ def read_document(path: Path) -> Any:
         BenchmarkError: The file cannot be read, or is not JSON.
     """
     try:
-        return parse_json(f"{path}", _decode(path, _open(path).read()))
+        with _open(path) as file:
+            return parse_json(f"{path}", _decode(path, file.read()))
     except _READING_ERRORS as error:
         raise BenchmarkError(f"{path} cannot be read: {_reason(error)}. Is it complete? Write or download it again.") from None
 
@@ -127,7 +120,7 @@ def column_names(path: Path) -> tuple[str, ...]:
     try:
         kind = kind_of(path)
         if kind in ARROW_KINDS:
-            return tuple(_arrow_schema(path).names)
+            return arrow_columns(path)
         if kind in CSV:
             return tuple(name or "" for name in next(csv_records(path, _lines(path)))[1])
     except (BenchmarkError, StopIteration, *_READING_ERRORS):
@@ -149,13 +142,6 @@ def first_object(path: Path) -> Mapping[str, Any]:
     except (BenchmarkError, *_READING_ERRORS):
         return {}
     return first if isinstance(first, dict) else {}
-
-
-def chunks(items: Iterable[_Item], size: int = CHUNK_ROWS) -> Iterator[list[_Item]]:
-    """Yield the items in lists of up to `size`."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
 
 
 def _known_kind(path: Path) -> str:
@@ -180,10 +166,10 @@ def _open(path: Path) -> BinaryIO:
         magic = file.read(8)
     compression = COMPRESSIONS.get(path.suffix.lower())
     if compression is None:
-        _check_magic(path, magic, _MAGIC | _COMPRESSED_MAGIC)
+        check_magic(path, magic, MAGIC | _COMPRESSED_MAGIC)
         return path.open("rb")
     with _decompressed(path, compression) as stream:
-        _check_magic(path, stream.read(8))
+        check_magic(path, stream.read(8))
     return _decompressed(path, compression)
 
 
@@ -193,14 +179,6 @@ def _decompressed(path: Path, compression: str) -> BinaryIO:
     import pyarrow as pa
 
     return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression=compression), 1 << 20))
-
-
-def _check_magic(path: Path, content: bytes, magics: Mapping[bytes, Sequence[str]] = _MAGIC) -> None:
-    """Refuse content of another kind than the file's name says."""
-    for magic, suffixes in magics.items():
-        if content.startswith(magic) and not path.name.lower().endswith(tuple(suffixes)):
-            actual = " or ".join(suffixes)
-            raise BenchmarkError(f"{path} is not what its name says: its content is {actual}. Rename it, or convert it to CSV.")
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -238,7 +216,7 @@ def _csv_rows(path: Path) -> Iterator[Rows]:
     records = csv_records(path, _lines(path))
     _, header = next(records, (0, []))
     columns = tuple(name or "" for name in header)
-    _check_repeated(path, columns)
+    check_repeated(path, columns)
     done = 0
     for chunk in chunks(records):
         for number, (line, fields) in enumerate(chunk, done + 1):
@@ -326,92 +304,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         raise ValueError(f"it has the column {printable(str(first_repeated(name for name, _ in pairs)))} twice")
     return values
-
-
-def _check_repeated(path: Path, columns: Sequence[str]) -> None:
-    if (repeated := first_repeated(columns)) is not None:
-        raise BenchmarkError(
-            f"{path} has the column {printable(repeated)} {columns.count(repeated)} times. Rename all but one."
-        )
-
-
-def _arrow_schema(path: Path) -> "pa.Schema":
-    import pyarrow as pa
-    from pyarrow import feather, parquet
-
-    try:
-        if kind_of(path) == ".parquet":
-            return parquet.read_schema(path)
-        return feather.read_table(path, memory_map=True).schema
-    except (pa.ArrowException, OSError):
-        return pa.schema([])
-
-
-def _arrow_rows(path: Path, columns: Collection[str] | None) -> Iterator[Rows]:
-    import pyarrow as pa
-
-    with path.open("rb") as file:
-        _check_magic(path, file.read(8))
-    try:
-        number = 0
-        for batch in _arrow_batches(path, columns):
-            values = {name: _values(path, name, batch.column(name), number) for name in batch.schema.names}
-            places = [f"row {row}" for row in range(number + 1, number + 1 + batch.num_rows)]
-            number += batch.num_rows
-            yield Rows(str(path), places, values)
-    except pa.ArrowNotImplementedError:  # it lacks types that polars writes, such as integers of 128 bits
-        yield from _polars_rows(path, columns)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise BenchmarkError(f"{path} cannot be read: {reason} Is it complete, and is it what its name says?") from None
-
-
-def _arrow_batches(path: Path, columns: Collection[str] | None) -> Iterator["pa.RecordBatch"]:
-    from pyarrow import feather, parquet
-
-    if kind_of(path) == ".parquet":
-        file = parquet.ParquetFile(path)
-        names = file.schema_arrow.names
-        _check_repeated(path, names)
-        selected = names if columns is None else [name for name in names if name in columns]
-        yield from file.iter_batches(CHUNK_ROWS, columns=selected)
-        return
-    table = feather.read_table(path, memory_map=True)
-    _check_repeated(path, table.schema.names)
-    selected = table.schema.names if columns is None else [name for name in table.schema.names if name in columns]
-    yield from table.select(selected).to_batches(CHUNK_ROWS)
-
-
-def _polars_rows(path: Path, columns: Collection[str] | None) -> Iterator[Rows]:
-    import polars as pl
-
-    try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise BenchmarkError(f"{path} cannot be read: {reason}. Is it complete, and is it what its name says?") from None
-    frame = frame.select(name for name in frame.columns if columns is None or name in columns)
-    for start in range(0, len(frame), CHUNK_ROWS):
-        part = frame[start : start + CHUNK_ROWS]
-        places = [f"row {row}" for row in range(start + 1, start + 1 + len(part))]
-        yield Rows(str(path), places, {name: part[name].to_list() for name in part.columns})
-
-
-def _values(path: Path, name: str, column: "pa.Array", before: int) -> Sequence[Any]:
-    """Return the values of a column, of which `before` rows were read earlier; plain ones as a series of polars."""
-    import polars as pl
-    import pyarrow as pa
-
-    number = before
-    try:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_float64(column.type):
-            column.validate(full=True)
-            return cast(Sequence[Any], pl.from_arrow(column))
-        return list(column.to_pylist())
-    except (ValueError, OverflowError, pa.ArrowException):  # find the row
-        try:
-            for number, value in enumerate(column, before + 1):  # noqa: B007
-                value.as_py()
-        except (ValueError, OverflowError, pa.ArrowException) as error:
-            raise BenchmarkError(f"{path}, row {number}, column {name} cannot be read: {error}.") from None
-        raise
