@@ -14,7 +14,7 @@ from typing import Any
 
 from toolkit.core.errors import BenchmarkError
 from toolkit.outcomes.formats import Rows, Source
-from toolkit.outcomes.reading import chunks
+from toolkit.outcomes.rows import chunks
 
 INSTALL = "pip install 'hierrouter-toolkit[inspect]'"
 

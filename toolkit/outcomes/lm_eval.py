@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from toolkit.core.errors import BenchmarkError
 from toolkit.outcomes.formats import Rows, Source
 from toolkit.outcomes.prompts import document_text, last_user_message
-from toolkit.outcomes.reading import chunks, first_object, read_document, read_objects
+from toolkit.outcomes.reading import first_object, read_document, read_objects
+from toolkit.outcomes.rows import chunks
 
 MARKS = {"doc_id", "doc", "arguments", "resps"}
 """Keys that every row of a log has."""

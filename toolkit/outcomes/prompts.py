@@ -5,7 +5,6 @@ encoder reads; chat templates differ between models, so that one question would 
 """
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,10 +28,18 @@ def document_text(prompt: str, document: Any) -> str:
         return prompt.strip()
     start = min(position for position, _ in long)
     end = max(position + len(text) for position, text in long)
-    for text in texts:
-        for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", prompt[start:]):
-            end = max(end, start + match.end())
-    return prompt[start:end]
+    return prompt[start : max([end, *(_end_of_last(text, prompt, start) for text in texts)])]
+
+
+def _end_of_last(text: str, prompt: str, start: int) -> int:
+    """Return where the last occurrence of a text as whole words ends, behind some position; -1 if there is none."""
+    position = prompt.rfind(text, start)
+    while position >= 0:
+        end = position + len(text)
+        if not prompt[position - 1 : position].isalnum() and not prompt[end : end + 1].isalnum():
+            return end
+        position = prompt.rfind(text, start, end - 1)
+    return -1
 
 
 def _texts(value: Any) -> Iterator[str]:
