@@ -36,7 +36,7 @@ Cell = tuple[str, int]
 class Helm:
     """The format of HELM."""
 
-    title = "HELM run"
+    title = "HELM"
     layout = f"folders with {', '.join(FILES)}"
 
     def recognizes(self, source: Source) -> bool:

@@ -54,7 +54,7 @@ class Log:
 class InspectLog:
     """The format of Inspect."""
 
-    title = "Inspect log"
+    title = "Inspect"
     layout = ".eval and .json logs of inspect-ai"
 
     def recognizes(self, source: Source) -> bool:
