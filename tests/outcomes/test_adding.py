@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.outcomes.tables import options_of
 from tests.scripted import encode, suite_config
-from toolkit.core.errors import BenchmarkError, CacheError, IncompleteCacheError, SuiteError
+from toolkit.core.errors import BenchmarkError, CacheError, SuiteError
 from toolkit.core.workspace import Workspace
 from toolkit.generation.rescoring import apply_suite_file
 from toolkit.generation.verify import verify
@@ -46,8 +47,8 @@ def cells(models: str, items: Any = range(12), **values: Any) -> Rows:
 def add(folder: Path, rows: Rows, **options: Any) -> tuple[ImportSummary, Cache]:
     path, cache = folder / "table.jsonl", Cache(folder / "c.duckdb")
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = {"encode": encode} | options
-    return import_results(path, options.pop("name", "s"), cache, folder / "weights", **options), cache
+    name, encoder = options.pop("name", "s"), options.pop("encode", encode)
+    return import_results(path, name, cache, folder / "weights", options_of(**options), encode=encoder), cache
 
 
 def counts(summary: ImportSummary) -> tuple[int, ...]:
@@ -97,13 +98,14 @@ def test_a_model_for_some_questions_leaves_cells_missing_until_they_are_imported
     add(tmp_path, cells("ab"))
     summary, cache = add(tmp_path, cells("c", range(4, 12)))
     assert (counts(summary), summary.n_missing, summary.missing[0]) == ((8, 0, 0, 0, 0), 4, "b/q0: c")
-    with pytest.raises(IncompleteCacheError, match="4 of 36"):
-        load_table(cache, summary.suite)
-    summary, _ = add(tmp_path, cells("c", range(4, 12)), incomplete="exclude question")
+    available = load_table(cache, summary.suite).available
+    assert available is not None
+    assert available.tolist() == [[True, True, True, item >= 4] for item in range(12)]
+    summary, _ = add(tmp_path, cells("c", range(4, 12)), missing="drop-question")
     assert (load_table(cache, summary.suite).split == "excluded").sum() == 4
     summary, _ = add(tmp_path, cells("c", range(2, 12)))  # the setting stays
     assert (counts(summary), summary.suite.config.incomplete) == ((0, 2, 8, 0, 0), "exclude question")
-    summary, _ = add(tmp_path, cells("c"), incomplete="refuse")
+    summary, _ = add(tmp_path, cells("c"), missing="mask")
     assert (counts(summary), summary.n_missing) == ((0, 2, 10, 0, 0), 0)
     assert load_table(cache, summary.suite).quality.shape == (12, 4)
 

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.outcomes.tables import options_of, read_results
 from tests.scripted import encode
 from toolkit.core.errors import BenchmarkError, ToolkitError
 from toolkit.core.text import printable
 from toolkit.outcomes.importing import ImportSummary, import_results
-from toolkit.outcomes.long_format import read_results
-from toolkit.outcomes.reading import FORMATS
+from toolkit.outcomes.reading import KINDS, TEXT_KINDS
 from toolkit.store import Cache
 
 Rows = Sequence[dict[str, Any]]
@@ -55,7 +55,7 @@ def cell(item: Any = "i", model: Any = "m", **values: Any) -> dict[str, Any]:
 
 def write(path: Path, rows: Rows) -> Path:
     """Write rows, which have the same columns, in the format of a path; None is missing, and a text is a text."""
-    name = path.name.removesuffix(".gz")
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
     columns = list(rows[0])
     if name.endswith((".parquet", ".feather", ".arrow")):
         frame = pl.DataFrame(rows, infer_schema_length=None)
@@ -66,18 +66,25 @@ def write(path: Path, rows: Rows) -> Path:
             ",".join("" if row[c] is None else '"' + str(row[c]).replace('"', '""') + '"' for c in columns) for row in rows
         ]
         text = "\r\n".join([",".join(columns), *lines])
-    elif name.endswith(".jsonl"):
+    elif name.endswith((".jsonl", ".ndjson")):
         text = "".join(json.dumps(row) + "\n" for row in rows)
     else:
         text = json.dumps(list(rows), ensure_ascii=False, indent=1)
     content = text.encode("utf-8", "surrogatepass")
-    path.write_bytes(gzip.compress(content) if path.name.endswith(".gz") else content)
+    if path.name.endswith(".gz"):
+        content = gzip.compress(content)
+    elif path.name.endswith(".zst"):
+        content = pa.compress(content, codec="zstd", asbytes=True)
+    path.write_bytes(content)
     return path
 
 
 def import_table(path: Path, cache: Path | None = None, **options: Any) -> tuple[ImportSummary, Cache]:
     opened = Cache(cache or path.with_name("c.duckdb"))
-    return import_results(path, "s", opened, path.parent / "weights", encode=encode, **options), opened
+    return import_results(path, "s", opened, path.parent / "weights", options_of(**options), encode=encode), opened
+
+
+FORMATS = (*KINDS, *(kind + compression for kind in TEXT_KINDS for compression in (".gz", ".zst")))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -136,16 +143,16 @@ def test_what_is_not_a_number_of_its_column_is_refused_with_row_and_column(colum
 def test_scores_may_be_truth_values_and_whole_tokens_may_have_a_point(tmp_path: Path) -> None:
     rows = [cell("0", score="TRUE", cost=None, prompt_tokens="12.0", completion_tokens=" 3 ")]
     for suffix, score in ((".csv", "TRUE"), (".jsonl", True), (".parquet", True)):
-        [row] = read_results(write(tmp_path / f"t{suffix}", [rows[0] | {"score": score}])).rows
-        assert (row.score, row.prompt_tokens, row.completion_tokens) == (1.0, 12, 3)
+        frame, _ = read_results(write(tmp_path / f"t{suffix}", [rows[0] | {"score": score}]))
+        assert frame.select("score", "prompt_tokens", "completion_tokens").rows() == [(1.0, 12, 3)]
 
 
 def test_scores_outside_are_clipped_on_request(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", [cell("0", score=-0.25), cell("1", score=1.5), cell("2", score=0.25)])
     with pytest.raises(BenchmarkError, match=r"row 1 \(line 2\), column score: -0\.25 .*--clip"):
         read_results(path)
-    table = read_results(path, clip=True)
-    assert ([row.score for row in table.rows], table.n_clipped) == ([0.0, 1.0, 0.25], 2)
+    frame, notes = read_results(path, clip=True)
+    assert (frame["score"].to_list(), notes.n_clipped) == ([0.0, 1.0, 0.25], 2)
 
 
 HEADER = "benchmark,item,question,model,score,cost\n"
@@ -162,7 +169,7 @@ MALFORMED_FILES: list[tuple[str, bytes, str]] = [
     ("t.csv", (HEADER + "b,i,q,m,1,1\n").encode("utf-16-le"), "is UTF-16 text.*iconv"),
     ("t.csv", b"PAR1....", r"its content is \.parquet"),
     ("t.jsonl", b"", "has no rows|lacks the columns"),
-    ("t.jsonl", b"{}\n", "lacks the columns benchmark"),
+    ("t.jsonl", b"{}\n", "lacks the columns question"),
     ("t.jsonl", b'{"benchmark": 1}\n\n{"a": }\n', r"row 2 \(line 3\) is not JSON: .*character 7"),
     ("t.jsonl", b'{"score": 1, "score": 0}\n', "row 1 cannot be read: it has the column score twice"),
     ("t.jsonl", b"3\n", "row 1 is not a JSON object"),
@@ -174,7 +181,7 @@ MALFORMED_FILES: list[tuple[str, bytes, str]] = [
     ("t.parquet", HEADER.encode(), "cannot be read: .*what its name says"),
     ("t.parquet", b"", "cannot be read"),
     ("t.feather", b"ARROW1\0\0garbage", "cannot be read"),
-    ("t.tsv", HEADER.encode(), "has an unknown format"),
+    ("t.tsv", HEADER.encode(), "is of an unknown kind"),
 ]  # fmt: skip
 
 
@@ -201,14 +208,15 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path: Path) ->
     for suffix in (".csv", ".jsonl"):
         plain = write(tmp_path / f"t{suffix}", rows)
         text = plain.read_bytes().replace(b"\r\n", b"\n")
-        expected = read_results(plain).rows
+        expected, _ = read_results(plain)
         for content in (text, text + b"\n\n", text.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + text):
             plain.write_bytes(content)
-            assert read_results(plain).rows == expected
+            assert read_results(plain)[0].drop("place").equals(expected.drop("place"))
 
 
 def test_other_columns_are_named_as_ignored(tmp_path: Path) -> None:
-    assert read_results(write(tmp_path / "t.csv", [cell("0", judge="x", note="y")])).ignored == ("judge", "note")
+    _, notes = read_results(write(tmp_path / "t.csv", [cell("0", judge="x", note="y")]))
+    assert list(notes.ignored) == ["judge", "note"]
 
 
 def test_chats_are_rendered_in_one_way_in_every_format(tmp_path: Path) -> None:
@@ -219,10 +227,10 @@ def test_chats_are_rendered_in_one_way_in_every_format(tmp_path: Path) -> None:
     ]
     for suffix in (".jsonl", ".json", ".parquet", ".feather"):
         rows = [cell(str(n), question=chat) for n, (chat, _) in enumerate(chats)]
-        table = read_results(write(tmp_path / f"t{suffix}", rows))
-        assert [row.question.question for row in table.rows] == [text for _, text in chats]
+        frame, _ = read_results(write(tmp_path / f"t{suffix}", rows))
+        assert frame["question"].to_list() == [text for _, text in chats]
     parts = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
-    assert read_results(write(tmp_path / "t.jsonl", [cell(question=parts)])).rows[0].question.question == "a\nb"
+    assert read_results(write(tmp_path / "t.jsonl", [cell(question=parts)]))[0]["question"][0] == "a\nb"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +293,9 @@ def test_drawn_tables_come_back_exactly_or_are_refused_with_row_and_column(
         message = str(error)
     if message is not None:
         assert filecmp.cmp(cache.path, small_cache, shallow=False)
-        assert re.search(r", row \d.*column \w+|same cell as|no row with a score", message), message
+        assert re.search(r", row \d.*column \w+|same cell as|no row with a score|gives tokens, and .* has no price|, line \d+ is not UTF-8", message), (
+            message
+        )
         assert printable(message) == message
         assert {file.name for file in folder.iterdir()} == {path.name, "c.duckdb"}
         return
@@ -312,4 +322,4 @@ def test_csv_fields_are_those_of_the_csv_module(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, [*cell(), "response"])
         writer.writeheader()
         writer.writerows(cell(str(n), response=text) for n, text in enumerate(texts))
-    assert [row.response for row in read_results(path).rows] == texts
+    assert read_results(path)[0]["response"].to_list() == texts

@@ -247,14 +247,14 @@ def _setting(suite: "Suite", cache: "Cache", split: "Split", alpha: float, allow
 def _route(setting: "Setting", files: "tuple[Sequence[str], Sequence[Path]]") -> "list[Routed]":
     """Let the routers of the given files decide; those of Python files first."""
     from toolkit.core.files import content_sha256
-    from toolkit.outcomes.reading import read_table
+    from toolkit.outcomes.reading import read_placed
     from toolkit.routing.custom import CustomRouter, Routed, load_responses
     from toolkit.routing.decision_file import COLUMNS, decided_nodes, question_rows
 
     references, tables = files
     suite, cache, table, _, split, alpha, allow_stop = setting
     routers = [CustomRouter(reference) for reference in references]
-    placed = {path: [(row.place, row.values) for row in read_table(path, COLUMNS).rows] for path in tables}
+    placed = {path: list(read_placed(path, COLUMNS)) for path in tables}
     responses = load_responses(cache, suite, table.rows(split)) if routers else {}
     routed = [router.route(table, split, [alpha], allow_stop, responses)[alpha] for router in routers]
     known = question_rows(cache, suite) if placed else {}

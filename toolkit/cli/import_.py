@@ -1,7 +1,7 @@
-"""`toolkit import`: add an exported folder, another cache, or a table of results to a cache."""
+"""`toolkit import`: add results of other benchmarks, an exported folder, or another cache to a cache."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,32 +10,82 @@ import typer
 from toolkit.cli.common import STOPPED, app, cache_path
 from toolkit.cli.paths import cache_file
 from toolkit.cli.progress_bar import ProgressBar
+from toolkit.core.commands import command
 from toolkit.core.errors import SuiteError
 from toolkit.core.text import printable
 from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from toolkit.outcomes.importing import Import, ImportSummary
-    from toolkit.store import Cache
+    from toolkit.outcomes.importing import Import, ImportOptions, ImportSummary
+    from toolkit.store import Cache, Prefer
 
-Incomplete = Literal["refuse", "exclude question"]
-MAX_LISTED_COLUMNS = 10
-"""Ignored columns of a table that are named."""
+MAX_LISTED = 10
+"""Ignored columns that are named."""
 
-
-SourceArgument = Annotated[
-    Path,
+SourcesArgument = Annotated[
+    list[str],
     typer.Argument(
-        help="A folder that `toolkit export` wrote, another cache, a table of results (CSV, JSONL, JSON, also .gz; Parquet, "
-        "Feather), or `reference`: the shipped cache of the quickstart suite."
+        metavar="FILES",
+        help="Results: files, a folder, or a pattern such as 'logs/*.jsonl'. Or a folder that `toolkit export` wrote, another "
+        "cache, or `reference`: the shipped cache of the quickstart suite.",
     ),
 ]
 TargetOption = Annotated[
     Path | None,
     typer.Option(
         "--cache",
-        help="The cache to import into; created if it does not exist. Default for tables and `reference`: as elsewhere.",
+        help="The cache to import into; created if it does not exist. Default for results and `reference`: as elsewhere.",
         callback=cache_file,
+        show_default=False,
+    ),
+]
+SuiteOption = Annotated[
+    str | None, typer.Option(help="With results: name of the suite that they are added to.", show_default=False)
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="With results: their format; docs/outcomes.md lists all. Default: detected.",
+        show_default=False,
+    ),
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="NAME=COLUMN",
+        help="With results: which of their columns one of the long format is, e.g. question=query. Can be repeated.",
+        show_default=False,
+    ),
+]
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="With results that have several scores: the one that is the quality; repeated, the first that a row has.",
+        show_default=False,
+    ),
+]
+ClipOption = Annotated[
+    bool, typer.Option("--clip", help="With results: clip scores to [0, 1] instead of refusing those outside.")
+]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scale",
+        metavar="LOW,HIGH",
+        help="With results: the lowest and the highest possible score, which become 0 and 1, e.g. 0,100 or 1,10.",
+        show_default=False,
+    ),
+]
+MissingOption = Annotated[
+    Literal["mask", "drop-question", "drop-model"] | None,
+    typer.Option(
+        help="With results: what becomes of missing responses. mask: no router can choose them; drop-question, drop-model: "
+        "questions or models that lack one are left out. Default: as before, at first mask.",
         show_default=False,
     ),
 ]
@@ -44,8 +94,8 @@ RateOption = Annotated[
     typer.Option(
         "--rate",
         metavar="MODEL=IN,OUT",
-        help="With a table of tokens: price of a prompt token and of a completion token. Can be repeated. Without any rate "
-        "every token costs 1.",
+        help="With results that give tokens: price of a prompt token and of a completion token. Can be repeated. Without any "
+        "rate every token costs 1.",
         show_default=False,
     ),
 ]
@@ -53,15 +103,8 @@ CurrencyOption = Annotated[
     str | None,
     typer.Option(
         metavar="CODE",
-        help="With a table: the currency of its costs, e.g. USD, so that results also show prices. Rates are then prices of "
+        help="With results: the currency of their costs, e.g. USD, so that results also show prices. Rates are then prices of "
         "single tokens: 1e-5, not 10 per million. Default: as before, at first none.",
-        show_default=False,
-    ),
-]
-IncompleteOption = Annotated[
-    Incomplete | None,
-    typer.Option(
-        help="With a table: what training does about questions with missing responses. Default: as before, at first refuse.",
         show_default=False,
     ),
 ]
@@ -76,109 +119,188 @@ PreferOption = Annotated[
 
 @app.command("import")
 def import_(
-    source: SourceArgument,
+    sources: SourcesArgument,
     cache: TargetOption = None,
-    suite: Annotated[
-        str | None, typer.Option(help="With a table: name of the suite that its results are added to.", show_default=False)
-    ] = None,
+    suite: SuiteOption = None,
+    format: FormatOption = None,
+    column: ColumnOption = None,
+    metric: MetricOption = None,
+    clip: ClipOption = False,
+    scale: ScaleOption = None,
+    missing: MissingOption = None,
     rate: RateOption = None,
     currency: CurrencyOption = None,
-    incomplete: IncompleteOption = None,
     prefer: PreferOption = None,
-    clip: Annotated[bool, typer.Option("--clip", help="With a table: clip scores to [0, 1] instead of refusing them.")] = False,
 ) -> None:
-    """Add an exported folder, another cache or a table of results to a cache; nothing is duplicated.
+    """Add results of other people's benchmarks, an exported folder or another cache to a cache; nothing is duplicated.
 
     Example: toolkit import reference
 
     Example: toolkit import quickstart-parquet --cache cache/quickstart.duckdb
 
     Example: toolkit import outcomes.csv --suite routerbench
+
+    Example: toolkit import results.jsonl --suite mine --column question=query --scale 0,100 --missing drop-question
     """
     from benchmarks.reference import REFERENCE, SUITE, reference_folder
-    from toolkit.outcomes.reading import FORMATS, is_table
+
+    if not suite:
+        given = [format, column, metric, clip, scale, missing, rate, currency]
+        if any(value is not None and value is not False for value in given):
+            raise SuiteError(
+                "These options are for results of other benchmarks. Name the suite that those are added to: --suite NAME"
+            )
+        source = Path(sources[0])
+        if sources == [REFERENCE] and not source.exists():
+            source, cache = reference_folder(), cache_path(SUITE, cache)
+        _merge(source, sources, cache, prefer)
+        return
+    from toolkit.outcomes.converting import Conversion
+    from toolkit.outcomes.importing import ImportOptions
+
+    conversion = Conversion(columns=_parse_columns(column or []), metrics=metric or (), clip=clip, scale=_parse_scale(scale))
+    options = ImportOptions(format, conversion, _parse_rates(rate or []), missing, prefer, currency)
+    repeatable = {"--column": column, "--metric": metric, "--rate": rate}
+    asked = [word for name, values in repeatable.items() for value in values or () for word in (name, value)]
+    single = {"--format": format, "--scale": scale, "--currency": currency}
+    asked += [word for name, value in single.items() if value for word in (name, value)] + ["--clip"] * clip
+    _import_results(sources, suite, cache_path(suite, cache), options, [*sources, "--suite", suite, *asked])
+
+
+def _merge(source: Path, sources: Sequence[str], cache: Path | None, prefer: "Prefer | None") -> None:
+    """Add an exported folder or another cache to a cache."""
+    from benchmarks.reference import REFERENCE
+    from toolkit.outcomes.reading import is_table
     from toolkit.store import Cache
 
-    if str(source) == REFERENCE and not source.exists():
-        source, cache = reference_folder(), cache_path(SUITE, cache)
+    if len(sources) > 1 or (is_table(source) and source.is_file()):
+        raise SuiteError(f"{source} has results of another benchmark. Name the suite that they are added to: --suite NAME")
     if not source.exists():
         raise SuiteError(f"There is no {source}. Name an existing folder, cache or table, or: toolkit import {REFERENCE}")
-    if is_table(source) and not source.is_dir():
-        if not suite:
-            raise SuiteError(f"{source} is a table of results. Name the suite that they are added to: --suite NAME")
-        from toolkit.outcomes.importing import plan_import
-
-        target = Cache(cache_path(suite, cache))
-        folder = Workspace.beside(target.path).downloads
-        rates = _parse_rates(rate or [])
-        plan = plan_import(
-            source, suite, target, folder, rates=rates, incomplete=incomplete, prefer=prefer, clip=clip, currency=currency
-        )
-        _import_table(plan, source, target)
-        return
-    if suite or rate or currency is not None or incomplete or clip:
-        raise SuiteError(
-            f"--suite, --rate, --currency, --incomplete and --clip are for tables of results, whose names end in "
-            f"{', '.join(FORMATS)}; {source} is none."
-        )
     if not cache:
-        raise SuiteError("Name the cache to import into: --cache FILE")
+        raise SuiteError(
+            "Name the cache to import into: --cache FILE. For results of another benchmark, name a suite: --suite NAME"
+        )
     target = Cache(cache)
     typer.echo(f"{target.path}: imported {_counts(target.transfer.merge(source, prefer))} from {source}.")
 
 
-def _import_table(plan: "Import", source: Path, cache: "Cache") -> None:
+def _import_results(sources: Sequence[str], suite: str, path: Path, options: "ImportOptions", asked: Sequence[str]) -> None:
+    """Add results to a suite; `asked` are the arguments that repeat this import."""
     from toolkit.engines.encoder import SuiteEncoder
-    from toolkit.outcomes.importing import run_import
+    from toolkit.outcomes.importing import plan_import, run_import
+    from toolkit.store import Cache
 
-    if ignored := plan.table.ignored:
-        listed = ", ".join(ignored[:MAX_LISTED_COLUMNS]) + (" ..." if len(ignored) > MAX_LISTED_COLUMNS else "")
-        typer.echo(f"{source}: {len(ignored)} columns are ignored: {printable(listed)}.", err=True)
-    encode = SuiteEncoder(plan.suite, Workspace.beside(cache.path))
+    cache, workspace = Cache(path), Workspace.beside(path)
+    plan = plan_import(sources, suite, cache, workspace.downloads, options)
+    for line in _notes(plan):
+        typer.echo(line, err=True)
+    encode = SuiteEncoder(plan.suite, workspace)
     try:
-        if plan.changes_rows:
+        if plan.changes_rows or plan.texts:
             with ProgressBar(plan.work, "texts and results") as bar:
                 summary = run_import(plan, cache, encode, bar)
         else:
             summary = run_import(plan, cache, encode)
     except KeyboardInterrupt:
-        typer.echo("Stopped. Nothing was imported; the same command starts again.", err=True)
+        typer.echo(
+            "Stopped. No result was imported, and what was embedded stays; the same command goes on from there.", err=True
+        )
         raise typer.Exit(STOPPED) from None
-    _conclude(summary, source, cache)
+    _conclude(summary, asked, cache)
 
 
-def _conclude(summary: "ImportSummary", source: Path, cache: "Cache") -> None:
-    """Say what the table added, what the suite has now, and what is missing."""
-    changes, table, config = summary.changes, summary.table, summary.suite.config
+def _notes(plan: "Import") -> Iterator[str]:
+    """Yield what the user is to know of how the results were read."""
+    notes = plan.notes
+    yield f"Read {notes.n_rows} rows of {plan.format}."
+    if ignored := list(notes.ignored):
+        listed = ", ".join(ignored[:MAX_LISTED]) + (" ..." if len(ignored) > MAX_LISTED else "")
+        yield f"{len(ignored)} columns are ignored: {printable(listed)}."
+    for column, meaning in notes.added.items():
+        yield f"There is no column {column}: {printable(meaning)}."
+    if notes.metrics:
+        yield f"Further scores, kept in the table scores: {printable(', '.join(notes.metrics))}."
+    if notes.n_further_outside:
+        yield f"{notes.n_further_outside} further scores outside [0, 1] are left out."
+    if plan.results.estimated:
+        yield (
+            "The results have neither costs nor tokens: tokens are estimated as a quarter of the characters. "
+            "Give each model its prices: --rate MODEL=IN,OUT"
+        )
+    if plan.dropped:
+        yield f"Left out, because responses of theirs are missing: {printable(', '.join(plan.dropped))}."
+
+
+def _conclude(summary: "ImportSummary", asked: Sequence[str], cache: "Cache") -> None:
+    """Say what the results added, what the suite has now, and what is missing."""
+    changes, notes, config = summary.changes, summary.plan.notes, summary.suite.config
     counts = {
         "added": changes.added,
         "completed": changes.completed,
         "equal": changes.equal,
         "replaced": changes.replaced,
         "different and left as they are": changes.ignored,
-        "without a score and left out": table.n_unscored,
-        "clipped": table.n_clipped,
+        "without a score and left out": notes.n_unscored,
+        "clipped": notes.n_clipped,
     }
     listed = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    typer.echo(f"{cache.path}: {listed} (results of {source}).")
+    typer.echo(f"{cache.path}: {listed} (results of {summary.plan.source}).")
     samples = f", {config.samples} samples" if config.samples > 1 else ""
     typer.echo(
         f"Suite {config.name}: {len(config.models)} models, horizon {config.horizon}{samples}, {len(config.benchmarks)} "
         f"benchmarks, {len(summary.suite.questions)} questions, {summary.cells} results."
     )
     if summary.n_missing:
+        consequence, missing = {
+            "mask": ("They are masked: no router can choose them. To leave their questions out", "drop-question"),
+            "exclude question": ("Their questions are left out. To mask the responses instead", "mask"),
+            "refuse": ("Training refuses the suite until they are imported, or masked", "mask"),
+        }[config.incomplete]
+        remedy = command("import", *asked, "--missing", missing, cache=cache.path)
         typer.echo(
-            f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. "
-            + (
-                "Training excludes their questions until they are imported."
-                if config.incomplete != "refuse"
-                else "Training refuses the suite until they are imported, or excludes their questions after: toolkit import "
-                f'{source} --suite {config.name} --cache {cache.path} --incomplete "exclude question"'
-            ),
-            err=True,
+            f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. {consequence}: {remedy}", err=True
         )
     if not any(question.split == "train" for question in summary.suite.questions):
         typer.echo("No question is in the split train, so that no router can be trained until there is one.", err=True)
+
+
+def _parse_columns(columns: Sequence[str]) -> dict[str, str]:
+    """Parse `NAME=COLUMN`.
+
+    Raises:
+        SuiteError: One has another form, or names no column of the long format.
+    """
+    from toolkit.outcomes.converting import SCORE_PREFIX
+    from toolkit.outcomes.values import COLUMNS
+
+    parsed = {}
+    for column in columns:
+        name, _, theirs = column.partition("=")
+        if not theirs or (name not in COLUMNS and not name.startswith(SCORE_PREFIX)):
+            raise SuiteError(
+                f"--column takes NAME=COLUMN, e.g. --column question=query, where NAME is one of {', '.join(COLUMNS)}; given: "
+                f"{column}."
+            )
+        parsed[name] = theirs
+    return parsed
+
+
+def _parse_scale(scale: str | None) -> tuple[float, float] | None:
+    """Parse `LOW,HIGH`.
+
+    Raises:
+        SuiteError: It has another form, or the lowest score is not below the highest.
+    """
+    if scale is None:
+        return None
+    try:
+        low, high = map(float, scale.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise SuiteError(f"--scale takes the lowest and the highest possible score, e.g. --scale 0,100; given: {scale}.")
+    return low, high
 
 
 def _parse_rates(rates: Sequence[str]) -> dict[str, tuple[float, float]]:

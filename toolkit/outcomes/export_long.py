@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.outcomes.formats import SCORE_PREFIX
-from toolkit.outcomes.suite_results import PATH_SEPARATOR, SuiteResults
+from toolkit.outcomes.suite_results import SuiteResults
 from toolkit.outcomes.writing import write_table
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def long_schema(results: SuiteResults) -> "pa.Schema":
         "completion_tokens": integer if results.has_tokens else None,
         "response": text if results.has_responses else None,
         "reference": text if results.has_references else None,
-        **{f"{SCORE_PREFIX}{metric}": number for metric in results.metrics},
+        **dict.fromkeys(results.score_columns, number),
     }
     return pa.schema([(name, kind) for name, kind in columns.items() if kind])
 
@@ -52,7 +51,8 @@ def long_tables(results: SuiteResults) -> Iterator["pa.Table"]:
         columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
         columns |= {name: trees[name].take(table["position"]) for name in trees.column_names}
         columns |= {name: nodes[name].take(table["number"]) for name in nodes.column_names}
-        columns |= {f"{SCORE_PREFIX}{metric}": pc.list_element(table["further"], n) for n, metric in enumerate(results.metrics)}
+        columns |= {name: pc.list_element(table["further"], n) for n, name in enumerate(results.score_columns)}
+        columns["cost"] = table["raw_cost"]  # equal, where a cost was imported; elsewhere the rest of the table has costs
         yield pa.table([columns[name].cast(kind) for name, kind in zip(schema.names, schema.types, strict=True)], schema)
 
 
@@ -77,6 +77,8 @@ def _nodes(results: SuiteResults) -> "pa.Table":
     """Return model and path of each node, one row per node in the order of their numbers."""
     import pyarrow as pa
 
+    from toolkit.outcomes.values import HOP
+
     paths = [[model.name for model in path] for path in results.suite.paths()]
     models = [path[-1] if path else None for path in paths]
-    return pa.table({"model": pa.array(models, pa.string()), "path": [PATH_SEPARATOR.join(path) for path in paths]})
+    return pa.table({"model": pa.array(models, pa.string()), "path": [HOP.join(path) for path in paths]})

@@ -6,33 +6,19 @@ format (docs/outcomes.md) with the place of each row. What the values may be is 
 """
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from toolkit.core.errors import BenchmarkError, did_you_mean
 from toolkit.core.registry import OUTCOMES
+from toolkit.outcomes.rows import Rows
 
 LONG = "long"
 """The toolkit's own format, which is assumed if the files look like no other."""
-SCORE_PREFIX = "score:"
-"""Columns of further scores are called `score:NAME`."""
 
-
-class Rows(NamedTuple):
-    """Some rows of results, at most some ten thousand, as a format reads them.
-
-    Attributes:
-        file: Where they were read, for messages.
-        places: Where each row is in the file, e.g. `row 3 (line 4)`.
-        columns: Values by column of the long format, one per row, None where there is none. Further scores are columns
-            `score:NAME`; columns of other names are ignored, and named to the user.
-    """
-
-    file: str
-    places: Sequence[str]
-    columns: Mapping[str, Sequence[Any]]
+__all__ = ["LONG", "Format", "Rows", "Source", "find_files", "format_of"]
 
 
 @dataclass(frozen=True)
@@ -43,11 +29,13 @@ class Source:
         given: What the user named, for messages: a file, a folder or a pattern.
         folder: The folder that all files lie in.
         files: The files, sorted, without hidden ones.
+        columns: Columns of the files that the user gives a meaning.
     """
 
     given: str
     folder: Path
     files: tuple[Path, ...]
+    columns: frozenset[str] = frozenset()
 
     def matching(self, pattern: str) -> list[Path]:
         """Return the files whose path within the folder matches a pattern, in which `*` matches slashes too."""
@@ -78,11 +66,12 @@ class Format(Protocol):
         ...
 
 
-def find_files(given: Sequence[str]) -> Source:
+def find_files(given: Sequence[str], columns: Iterable[str] = ()) -> Source:
     """Return the files that are meant by a file, a folder (searched in depth), or a pattern such as `logs/*.jsonl`.
 
     Args:
         given: One of these, or several files.
+        columns: Columns of the files that the user gives a meaning.
 
     Raises:
         BenchmarkError: There is no such file, or the folder has none that can be read.
@@ -103,7 +92,7 @@ def find_files(given: Sequence[str]) -> Source:
         files |= dict.fromkeys(matches)
     first = Path(given[0])
     folder = first if len(given) == 1 and first.is_dir() else _common_folder(list(files))
-    return Source(" ".join(given), folder, tuple(sorted(files)))
+    return Source(" ".join(given), folder, tuple(sorted(files)), frozenset(columns))
 
 
 def _is_hidden(path: Path) -> bool:

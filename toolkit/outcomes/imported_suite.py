@@ -1,20 +1,20 @@
-"""Builds the suite of results: its settings, prices, models and questions, and the rows of its trees."""
+"""Builds the suite of results: its settings, prices, models and questions."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Literal
-from uuid import UUID
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
+import polars as pl
 from pydantic import ValidationError
 
 from toolkit.core.errors import BenchmarkError, SuiteError, did_you_mean
-from toolkit.core.hashing import canonical_json, text_key
 from toolkit.core.workspace import Workspace
-from toolkit.outcomes.results import Cell, Item, QuestionText, ResultRow, Results
-from toolkit.store import Batch, Row, now
+from toolkit.outcomes.converting import SCORE_PREFIX
+from toolkit.outcomes.results import CELL_TYPES, QUESTION_TYPES, Results
+from toolkit.outcomes.values import HOP
 from toolkit.suites.benchmark_config import BenchmarkConfig
 from toolkit.suites.config import SuiteConfig
 from toolkit.suites.fields import NAME
-from toolkit.suites.keys import child_key, encoder_identity, generation_key, model_key, question_key
+from toolkit.suites.keys import encoder_identity, model_key, question_key
 from toolkit.suites.loading import shipped_suites
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.resolving import split_of
@@ -22,7 +22,10 @@ from toolkit.suites.section import mistakes
 from toolkit.suites.suite import Model, Question, Suite
 from toolkit.tasks.metrics import Reference
 
-Incomplete = Literal["refuse", "exclude question"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Incomplete = Literal["refuse", "exclude question", "mask"]
 Rates = Mapping[str, tuple[float, float]]
 """Prices of a prompt token and of a completion token by model."""
 
@@ -32,8 +35,8 @@ VERSION = "imported"
 """Version of the benchmarks of imported questions."""
 UNPRICED = (1.0, 1.0)
 """Prices of all models if none has a rate: every token costs the same."""
-COMMIT_ROWS = 20_000
-"""Nodes that are written together, at least."""
+GIVEN = "@given"
+"""What follows the name of a further score in the label of its metric."""
 
 
 def check_suite_name(name: str) -> None:
@@ -51,8 +54,13 @@ def check_suite_name(name: str) -> None:
         )
 
 
-def recorded_results(suite: Suite, rows: Iterable[Mapping[str, Any]]) -> Results:
-    """Return the results of a recorded suite, given the rows of the query `imported_results`.
+def recorded_results(suite: Suite, results: "pa.Table", scores: "pa.Table") -> Results:
+    """Return the results of a recorded suite.
+
+    Args:
+        suite: The suite.
+        results: The rows of the query `imported_results`.
+        scores: The rows of the query `further_scores`.
 
     Raises:
         SuiteError: The suite was generated, so that results of others cannot be added.
@@ -62,17 +70,29 @@ def recorded_results(suite: Suite, rows: Iterable[Mapping[str, Any]]) -> Results
             f"The suite {suite.name} was generated, so results from elsewhere cannot be added to it. Import the table as "
             f"another suite, with another --suite NAME."
         )
-    questions: dict[Item, QuestionText] = {}
-    for question in suite.questions:
-        reference = question.reference.answers[0] if question.reference.answers else None
-        questions[question.benchmark, question.item] = QuestionText(question.prompt, reference, question.split)
-    results = Results(questions, [model.name for model in suite.models], {}, suite.horizon, suite.config.samples)
-    for row in rows:
-        result = ResultRow(
-            **{**row, "path": tuple(row["path"])}, place="the cache", question=questions[row["benchmark"], row["item"]]
-        )
-        results.cells[result.cell] = result
-    return results
+    texts = [
+        (question.benchmark, question.item, question.prompt, next(iter(question.reference.answers), None), question.split)
+        for question in suite.questions
+    ]
+    cells = pl.DataFrame(results).with_columns(
+        number=pl.col("position").cast(pl.UInt32) // suite.config.samples,
+        path=pl.col("path").list.join(HOP),
+        file=pl.lit("the cache").cast(pl.Categorical),
+        place=pl.lit("the cache"),
+    )
+    if scores.num_rows:
+        labels = pl.col("metric").str.strip_suffix(GIVEN)
+        further = pl.DataFrame(scores).with_columns(metric=SCORE_PREFIX + labels)
+        cells = cells.join(further.pivot("metric", index="node", values="value"), on="node", how="left")
+    metrics = [name for name in cells.columns if name.startswith(SCORE_PREFIX)]
+    types = {name: pl.col(name).cast(dtype) for name, dtype in CELL_TYPES.items()}
+    return Results(
+        questions=pl.DataFrame(texts, schema=QUESTION_TYPES, orient="row"),
+        cells=cells.select(*types.values(), *metrics),
+        models=[model.name for model in suite.models],
+        horizon=suite.horizon,
+        samples=suite.config.samples,
+    )
 
 
 def build_suite(
@@ -83,6 +103,7 @@ def build_suite(
     incomplete: Incomplete | None,
     workspace: Workspace,
     currency: str | None = None,
+    description: str = "",
 ) -> Suite:
     """Build the suite of results; models, benchmarks and questions have the order of the results.
 
@@ -94,12 +115,14 @@ def build_suite(
         incomplete: What training does with questions that lack a response; default: as recorded, else `refuse`.
         workspace: The folder of downloads.
         currency: Currency of the costs and rates; default: as recorded.
+        description: What the results are.
 
     Raises:
         BenchmarkError: A suite cannot have such results.
     """
-    base = recorded.config.model_dump() if recorded else {"name": name, "description": "Imported from an outcome table."}
+    base = recorded.config.model_dump() if recorded else {"name": name, "incomplete": "mask"}
     changes: dict[str, Any] = {
+        "description": description,
         "horizon": results.horizon,
         "samples": results.samples,
         "models": tuple(
@@ -107,7 +130,8 @@ def build_suite(
             for model in results.models
         ),
         "benchmarks": tuple(
-            BenchmarkConfig(name=benchmark, imported=True) for benchmark in dict.fromkeys(item[0] for item in results.questions)
+            BenchmarkConfig(name=benchmark, imported=True)
+            for benchmark in results.questions["benchmark"].unique(maintain_order=True)
         ),
     }
     changes |= {"incomplete": incomplete} if incomplete else {}
@@ -124,23 +148,23 @@ def build_suite(
             Model(model_key(identity), model.name, identity, *model.rates)
             for identity, model in zip(identities, config.models, strict=True)
         ),
-        questions=tuple(_question(item, text, config) for item, text in results.questions.items()),
+        questions=tuple(_question(row, config) for row in results.questions.iter_rows(named=True)),
         encoder=recorded.encoder if recorded else encoder_identity(config, workspace),
     )
 
 
-def _question(item: Item, text: QuestionText, config: SuiteConfig) -> Question:
-    reference = Reference(() if text.reference is None else (text.reference,))
-    benchmark, name = item
+def _question(row: Mapping[str, Any], config: SuiteConfig) -> Question:
+    reference = Reference(() if row["reference"] is None else (row["reference"],))
+    benchmark, item, prompt = row["benchmark"], row["item"], row["question"]
     return Question(
-        key=question_key(benchmark, VERSION, name, text.question, reference),
+        key=question_key(benchmark, VERSION, item, prompt, reference),
         benchmark=benchmark,
         version=VERSION,
-        item=name,
-        prompt=text.question,
+        item=item,
+        prompt=prompt,
         reference=reference,
         metric=METRIC,
-        split=text.split or split_of(text.question, config.splits),
+        split=row["split"] or split_of(prompt, config.splits),
     )
 
 
@@ -150,7 +174,7 @@ def check_currency(results: Results, rates: Rates) -> None:
     Raises:
         SuiteError: The results have tokens, and no model has a rate.
     """
-    if _priced_by_tokens(results) and all(rates[model] == UNPRICED for model in results.models):
+    if results.priced_by_tokens and all(rates[model] == UNPRICED for model in results.models):
         raise SuiteError(
             "--currency says what costs and rates are in, and this table gives tokens without any rate. Add the prices of a "
             f"single prompt token and completion token: --rate '{results.models[0]}=IN,OUT'"
@@ -172,7 +196,7 @@ def prices(results: Results, ours: Results, recorded: Suite | None, rates: Rates
     Raises:
         BenchmarkError: A model with tokens has no rate, or a rate is for a model without tokens.
     """
-    by_tokens, had_tokens = _priced_by_tokens(results), _priced_by_tokens(ours)
+    by_tokens, had_tokens = results.priced_by_tokens, ours.priced_by_tokens
     for model in rates:
         if model not in results.models:
             raise BenchmarkError(f"There is no model {model!r} to price; {did_you_mean(model, results.models)}.")
@@ -195,115 +219,3 @@ def prices(results: Results, ours: Results, recorded: Suite | None, rates: Rates
             f"prompt token and of a completion token: {options}"
         )
     return priced
-
-
-def _priced_by_tokens(results: Results) -> set[str]:
-    return {row.path[-1] for row in results.cells.values() if row.cost is None}
-
-
-def cells(suite: Suite) -> Iterator[Cell]:
-    """Yield the cells that complete results of a suite have."""
-    paths = [tuple(model.name for model in path) for path in suite.paths()[1:]]
-    for question in suite.questions:
-        for sample in range(suite.config.samples):
-            for path in paths:
-                yield question.benchmark, question.item, sample, path
-
-
-def observed_texts(suite: Suite, results: Results) -> list[str]:
-    """Return the distinct texts that decision nodes of a suite observe: questions, and responses before the last hop."""
-    texts = dict.fromkeys(question.prompt for question in suite.questions)
-    rows = (row for row in results.cells.values() if row.response is not None and len(row.path) < suite.horizon)
-    return list(texts | dict.fromkeys(row.response for row in rows if row.response is not None))
-
-
-def tree_batches(
-    suite: Suite, results: Results, written: Collection[Cell], recorded: Collection[UUID], source: str
-) -> Iterator[Batch]:
-    """Yield the rows of all trees, complete trees together.
-
-    Args:
-        suite: The suite.
-        results: Its results.
-        written: Cells that the cache has, if it has their question too; their rows are left out.
-        recorded: Keys of the questions that the cache has.
-        source: Name of the table, for the errors of missing cells.
-    """
-    paths = [(tuple(model.name for model in path), path) for path in suite.paths()[1:]]
-    batch = Batch()
-    for question, sample, root in suite.trees():
-        nodes: dict[tuple[str, ...], UUID] = {(): root}
-        is_recorded = question.key in recorded
-        for names, path in paths:
-            parent, model = nodes[names[:-1]], path[-1]
-            node = nodes[names] = child_key(parent, model.key)
-            cell = (question.benchmark, question.item, sample, names)
-            if is_recorded and cell in written:
-                continue
-            generation = _generation_row(question, sample, names, model, results.cells.get(cell), source)
-            batch.generations.append(generation)
-            batch.nodes.append(
-                {
-                    "node": node,
-                    "root": root,
-                    "question": question.key,
-                    "parent": parent,
-                    "path": [node_model.key for node_model in path],
-                    "depth": len(path),
-                    "generation": generation["generation"],
-                    "dropped_responses": 0,
-                }
-            )
-            if generation["text"] is not None:
-                value = results.cells[cell].score
-                batch.scores.append(
-                    {"question": question.key, "text": generation["text"], "metric": METRIC, "value": value, "detail": "{}"}
-                )
-        if len(batch.nodes) >= COMMIT_ROWS:
-            yield _with_distinct_scores(batch)
-            batch = Batch()
-    yield _with_distinct_scores(batch)
-
-
-def _generation_row(
-    question: Question, sample: int, path: tuple[str, ...], model: Model, result: ResultRow | None, source: str
-) -> Row:
-    """Return the row of a generation; without a result, it is a failure that no run retries."""
-    prompt = canonical_json([question.benchmark, question.item, question.prompt, path[:-1]])
-    generation = generation_key(model.key, prompt, sample)
-    row: dict[str, Any] = {
-        "generation": generation,
-        "model": model.key,
-        "prompt": prompt,
-        "sample": sample,
-        "response": None,
-        "text": None,
-        "prompt_tokens": None,
-        "completion_tokens": None,
-        "finish_reason": None,
-        "status": "error",
-        "error": f"not in {source}",
-        "transient": False,
-        "seconds": None,
-        "engine": "imported",
-        "created": now(),
-        "cost": None,
-    }
-    if result is None:
-        return row
-    return row | {
-        "response": result.response,
-        "text": text_key(str(generation) if result.response is None else result.response),
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.completion_tokens,
-        "status": "ok",
-        "error": None,
-        "transient": None,
-        "cost": result.cost,
-    }
-
-
-def _with_distinct_scores(batch: Batch) -> Batch:
-    """Keep one score per response: several models may have given the same one."""
-    batch.scores = list({(row["question"], row["text"]): row for row in batch.scores}.values())
-    return batch

@@ -1,61 +1,64 @@
 """Imports results as a suite: what other people's models responded, at what cost, and how it was scored.
 
 The suite replays, trains, sweeps and can be queried like a generated one. An import adds to the suite of its name. A response
-that the results lack is a failed generation, never a silent default. Names and scores are those of the results.
+that the results lack is missing, never a silent default. Names and scores are those of the results.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
-from toolkit.core.hashing import text_key
+import polars as pl
+
 from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
+from toolkit.outcomes.converting import Conversion, Notes, convert_rows
+from toolkit.outcomes.formats import Source, find_files, format_of
+from toolkit.outcomes.imported_rows import imported_rows, observed_texts
 from toolkit.outcomes.imported_suite import (
     Incomplete,
     Rates,
     build_suite,
-    cells,
     check_currency,
     check_suite_name,
-    observed_texts,
     prices,
     recorded_results,
-    tree_batches,
 )
-from toolkit.outcomes.long_format import ResultTable, read_results
-from toolkit.outcomes.results import Changes, Results, collect, described, merge
-from toolkit.store import Batch, Cache, Prefer, iterate_rows
+from toolkit.outcomes.merging import Changes, merge
+from toolkit.outcomes.missing import count_missing, without_incomplete_models
+from toolkit.outcomes.results import Results, collect
+from toolkit.store import Cache, ImportedRows, Prefer
 from toolkit.suites.suite import Suite
 
-ENCODE_BATCH = 256
-"""Texts that are embedded together."""
+Missing = Literal["mask", "drop-question", "drop-model"]
+"""What becomes of missing responses."""
+SETTINGS: dict[Missing, Incomplete] = {"mask": "mask", "drop-question": "exclude question", "drop-model": "refuse"}
+"""The setting of a suite that does so."""
 MAX_LISTED_CELLS = 3
 """Missing cells that a summary lists."""
 
 
 @dataclass(frozen=True)
-class ImportSummary:
-    """What an import has done.
+class ImportOptions:
+    """What the user asks of an import.
 
     Attributes:
-        suite: The suite that has the results now.
-        changes: How many cells the table added, completed, found equal or replaced.
-        table: What was read of the table, and what was left out.
-        cells: Responses that complete results would have.
-        missing: The first of the missing ones, as `benchmark/item: path`.
-        n_missing: How many are missing.
-        n_embedded: Texts that were embedded; those with an embedding in the cache are not embedded again.
+        format: Name of the format; None to detect it.
+        conversion: What is asked of the values.
+        rates: Prices of a prompt and of a completion token by model, if the results have tokens.
+        missing: What becomes of missing responses; None for what the suite has, at first `mask`.
+        prefer: Whose value to keep if the cache has another one for the same cell.
+        currency: Currency of the costs, and of the rates of a single token; None for what the suite has, at first none.
     """
 
-    suite: Suite
-    changes: Changes
-    table: ResultTable
-    cells: int
-    missing: tuple[str, ...]
-    n_missing: int
-    n_embedded: int
+    format: str | None = None
+    conversion: Conversion = field(default_factory=Conversion)
+    rates: Rates = field(default_factory=dict)
+    missing: Missing | None = None
+    prefer: Prefer | None = None
+    currency: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,11 @@ class Import:
         suite: The suite that it results in.
         recorded: The suite as the cache has it; None if it has none of that name.
         results: The results of the suite.
-        changes: What the table adds to what the cache has.
-        table: What was read of the table.
-        source: Name of the table.
+        changes: What the files add to what the cache has.
+        format: What the format is called.
+        notes: What was read, and what was left out or changed.
+        source: Name of the files.
+        dropped: Models that are left out because responses of theirs are missing.
         texts: Texts that have no embedding yet.
         prefer: Whose value to keep where another suite of the cache scores the same response.
     """
@@ -77,116 +82,151 @@ class Import:
     recorded: Suite | None
     results: Results
     changes: Changes
-    table: ResultTable
+    format: str
+    notes: Notes
     source: str
-    texts: list[str]
+    dropped: Sequence[str]
+    texts: Sequence[str]
     prefer: Prefer | None
 
     @property
     def changes_rows(self) -> bool:
         """Whether there is anything to write."""
         is_new = self.recorded is None or self.recorded.key != self.suite.key
-        return is_new or bool(self.changes.cells or self.texts)
+        return is_new or bool(self.changes.cells.height)
 
     @property
     def work(self) -> int:
         """Amount of work that progress is told of: texts to embed and results to write."""
-        return len(self.texts) + len(self.changes.cells)
+        return len(self.texts) + self.changes.cells.height
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import has done.
+
+    Attributes:
+        plan: The import.
+        cells: Responses that complete results would have.
+        missing: The first of the missing ones, as `benchmark/item: path`.
+        n_missing: How many are missing.
+    """
+
+    plan: Import
+    cells: int
+    missing: Sequence[str]
+    n_missing: int
+
+    @property
+    def suite(self) -> Suite:
+        """The suite that has the results now."""
+        return self.plan.suite
+
+    @property
+    def changes(self) -> Changes:
+        """How many cells were added, completed, found equal or replaced."""
+        return self.plan.changes
 
 
 def import_results(
-    path: Path,
+    files: Sequence[Path | str] | Path,
     name: str,
     cache: Cache,
     downloads: Path,
+    options: ImportOptions = ImportOptions(),
     *,
-    rates: Rates | None = None,
-    incomplete: Incomplete | None = None,
-    prefer: Prefer | None = None,
-    clip: bool = False,
-    currency: str | None = None,
     progress: Progress | None = None,
     encode: Encode | None = None,
 ) -> ImportSummary:
-    """Add a table of results to the suite of a name, completely or not at all.
+    """Add results to the suite of a name, completely or not at all.
 
     Args:
-        path: The table; docs/outcomes.md describes its formats and columns.
+        files: Files, a folder or a pattern; docs/outcomes.md describes the formats.
         name: Name of the suite.
         cache: The cache; it is created if it does not exist.
         downloads: Folder of the encoder's weights.
-        rates: Prices of a prompt and of a completion token by model, if the table has tokens.
-        incomplete: What training does with questions that lack a response; default: as the suite has it, else `refuse`.
-        prefer: Whose value to keep if the cache has another one for the same cell.
-        clip: Whether to clip scores to [0, 1].
-        currency: Currency of the costs, and of the rates of a single token; default: as the suite has it, else none.
+        options: What is asked of the import.
         progress: Is told of the progress.
         encode: Embeds texts; default: the suite's encoder.
 
     Raises:
-        BenchmarkError: The table is malformed; the message names row and column.
-        CacheError: The suite has other results for the same cells, and `prefer` does not say whose to keep.
+        BenchmarkError: The results are malformed; the message names file, row and column.
+        CacheError: The suite has other results for the same cells, and `options.prefer` does not say whose to keep.
         SuiteError: The name cannot be that of an imported suite.
-        KeyboardInterrupt: The progress says to stop; the cache is as it was.
+        KeyboardInterrupt: The progress says to stop; the suite is as it was.
     """
-    plan = plan_import(
-        path, name, cache, downloads, rates=rates, incomplete=incomplete, prefer=prefer, clip=clip, currency=currency
-    )
+    plan = plan_import(files, name, cache, downloads, options)
     encode = encode or SuiteEncoder(plan.suite, Workspace(Path.cwd(), downloads))
     return run_import(plan, cache, encode, progress)
 
 
 def plan_import(
-    path: Path,
+    files: Sequence[Path | str] | Path,
     name: str,
     cache: Cache,
     downloads: Path,
-    *,
-    rates: Rates | None = None,
-    incomplete: Incomplete | None = None,
-    prefer: Prefer | None = None,
-    clip: bool = False,
-    currency: str | None = None,
+    options: ImportOptions = ImportOptions(),
 ) -> Import:
-    """Read a table, check it, and add it to what the cache has; nothing is written. See `import_results`."""
+    """Read results, check them, and add them to what the cache has; nothing is written. See `import_results`."""
     check_suite_name(name)
-    table = read_results(path, clip=clip)
-    new = collect(str(path), table.rows)
+    given = [str(files)] if isinstance(files, Path) else [str(file) for file in files]
+    source = find_files(given, options.conversion.columns.values())
+    title, new, notes = _read(source, options, name)
     cache.migrate()
     recorded = cache.suites.get(name) if cache.exists() else None
-    ours = Results(horizon=0, samples=0)
+    ours = Results()
     if recorded:
-        ours = recorded_results(recorded, iterate_rows(cache.query("imported_results", suite=recorded.key)))
-    results, changes = merge(ours, new, prefer, str(path), str(cache.path))
-    all_rates = prices(results, ours, recorded, rates or {}, str(path))
-    if currency is not None:
-        check_currency(results, all_rates)
-    suite = build_suite(results, name, recorded, all_rates, incomplete, Workspace(Path.cwd(), downloads), currency)
+        rows = cache.query("imported_results", suite=recorded.key)
+        ours = recorded_results(recorded, rows, cache.query("further_scores", suite=recorded.key))
+    results, changes = merge(ours, new, options.prefer, source.given, str(cache.path))
+    dropped: Sequence[str] = ()
+    if options.missing == "drop-model":
+        results, dropped = without_incomplete_models(results)
+        changes.cells = changes.cells.join(results.cells, on=("number", "sample", "path"), how="semi")
+    rates = prices(results, ours, recorded, options.rates, source.given)
+    if options.currency is not None:
+        check_currency(results, rates)
+    incomplete = SETTINGS[options.missing] if options.missing else None
+    description = f"Results imported from {title}." + (" Tokens are estimated from characters." if results.estimated else "")
+    workspace = Workspace(Path.cwd(), downloads)
+    suite = build_suite(results, name, recorded, rates, incomplete, workspace, options.currency, description)
     texts = observed_texts(suite, results)
     return Import(
         suite=suite,
         recorded=recorded,
         results=results,
         changes=changes,
-        table=table,
-        source=path.name,
+        format=title,
+        notes=notes,
+        source=Path(given[0]).name if len(given) == 1 else f"{len(source.files)} files",
+        dropped=dropped,
         texts=cache.embeddings.without_vector(suite.encoder, texts) if cache.exists() else texts,
-        prefer=prefer,
+        prefer=options.prefer,
     )
 
 
+def _read(source: Source, options: ImportOptions, name: str) -> tuple[str, Results, Notes]:
+    """Return what the format is called, the results, and what was left out."""
+    _, reader = format_of(source, options.format)
+    notes = Notes()
+
+    def frames() -> Iterator[pl.DataFrame]:
+        yield from convert_rows(reader.read(source), replace(options.conversion, benchmark=name), notes)
+
+    return reader.title, collect(source.given, frames()), notes
+
+
 def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | None = None) -> ImportSummary:
-    """Embed what has no embedding yet, then write everything in one transaction. See `import_results`."""
+    """Embed what has no embedding yet, then write everything else in one transaction. See `import_results`."""
     suite, recorded, progress = plan.suite, plan.recorded, progress or NoProgress()
-    all_cells = list(cells(suite))
-    missing = [cell for cell in all_cells if cell not in plan.results.cells]
-    embeddings = list(_embeddings(plan, encode, progress))
     is_new = not cache.exists()
     cache.create()
     try:
+        if plan.texts:
+            cache.embeddings.embed(suite.encoder, plan.texts, encode, progress)
         if plan.changes_rows:
-            progress.stage(f"writing {len(plan.changes.cells)} results")
-            cache.suites.record_with_rows(suite, _batches(plan, embeddings, progress), plan.prefer)
+            progress.stage(f"writing {plan.changes.cells.height} results")
+            cache.suites.record_with_rows(suite, _parts(plan, progress), plan.prefer)
         cache.suites.record(suite)  # settings may have changed though no row has
         is_changed = plan.changes_rows or recorded is None or recorded.config != suite.config
         cache.suites.compute_cost_unit(suite.key, recompute=is_changed)
@@ -194,43 +234,19 @@ def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | 
         if is_new and not cache.suites.names():
             cache.path.unlink(missing_ok=True)
         raise
-    return ImportSummary(
-        suite=suite,
-        changes=plan.changes,
-        table=plan.table,
-        cells=len(all_cells),
-        missing=tuple(described(cell) for cell in missing[:MAX_LISTED_CELLS]),
-        n_missing=len(missing),
-        n_embedded=len(plan.texts),
-    )
+    cells, n_missing, missing = count_missing(plan.results, MAX_LISTED_CELLS)
+    return ImportSummary(plan=plan, cells=cells, missing=missing, n_missing=n_missing)
 
 
-def _embeddings(plan: Import, encode: Encode, progress: Progress) -> Iterator[Batch]:
-    """Embed the texts that have no embedding yet, and yield their rows."""
-    if plan.texts:
-        progress.stage(f"embedding {len(plan.texts)} texts")
-    for start in range(0, len(plan.texts), ENCODE_BATCH):
-        _check_stopped(progress)
-        texts = plan.texts[start : start + ENCODE_BATCH]
-        vectors = zip(texts, encode(texts), strict=True)
-        yield Batch(
-            embeddings=[{"text": text_key(text), "encoder": plan.suite.encoder, "vector": vector} for text, vector in vectors]
-        )
-        progress.advance(len(texts))
-
-
-def _batches(plan: Import, embeddings: list[Batch], progress: Progress) -> Iterator[Batch]:
-    """Yield all rows to write."""
-    recorded = plan.recorded.questions if plan.recorded else ()
-    written = plan.results.cells.keys() - plan.changes.cells
-    question_keys = {question.key for question in recorded}
-    yield from embeddings
-    for batch in tree_batches(plan.suite, plan.results, written, question_keys, plan.source):
-        _check_stopped(progress)
-        yield batch
-        progress.advance(sum(row["status"] == "ok" for row in batch.generations))
-
-
-def _check_stopped(progress: Progress) -> None:
-    if progress.stopped():
-        raise KeyboardInterrupt
+def _parts(plan: Import, progress: Progress) -> Iterator[ImportedRows]:
+    """Yield the rows to write: of the cells that have changed, and of all cells of a question whose key is new."""
+    recorded = {question.key for question in plan.recorded.questions} if plan.recorded else set()
+    rewritten = [number for number, question in enumerate(plan.suite.questions) if question.key not in recorded]
+    is_rewritten = pl.col("number").is_in(pl.Series(rewritten, dtype=pl.UInt32).implode())
+    kept = plan.results.cells.filter(is_rewritten).select("number", "sample", "path")
+    cells = pl.concat([plan.changes.cells, kept]).unique(maintain_order=True)
+    for rows in imported_rows(plan.suite, plan.results, cells, plan.source):
+        if progress.stopped():
+            raise KeyboardInterrupt
+        yield rows
+        progress.advance(rows.generations.num_rows)

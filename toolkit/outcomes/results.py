@@ -1,55 +1,44 @@
-"""Results by cell: collects the rows of a table, and adds them to the results that a suite already has.
+"""Results by cell: collects converted rows, and refuses what contradicts itself. Knows nothing of suites and keys."""
 
-Refuses what contradicts itself; of two sources that contradict each other, the caller chooses one. Knows nothing of keys.
-"""
-
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any
 
-from toolkit.core.errors import BenchmarkError, CacheError
-from toolkit.core.text import printable
-from toolkit.store import Prefer
-from toolkit.suites.suite import Split
+import polars as pl
 
-Item = tuple[str, str]
-"""Name of the benchmark, and id of the question within it."""
-Cell = tuple[str, str, int, tuple[str, ...]]
-"""Benchmark, item, number of the sample, and names of the models along a path."""
+from toolkit.core.errors import BenchmarkError
+from toolkit.outcomes.converting import PLACE, SCORE_PREFIX, TYPES, refuse_row
+from toolkit.outcomes.values import HOP, MAX_SHOWN, shown
 
-MAX_SHOWN = 60
-"""Characters of a value that a message shows."""
+ITEM = ("benchmark", "item")
+QUESTION = ("question", "reference", "split")
+"""What a question has beside its name."""
+CELL = ("number", "sample", "path")
+"""Number of the question, number of the sample, and path: what identifies a result."""
 CONTENT = ("score", "response", "cost", "prompt_tokens", "completion_tokens")
 """Fields of a cell that two sources may state differently."""
+TOKENS = ("prompt_tokens", "completion_tokens")
+CHARACTERS_PER_TOKEN = 4
+"""By which tokens are estimated if the results have neither tokens nor costs."""
+
+QUESTION_TYPES = dict.fromkeys((*ITEM, *QUESTION), pl.String)
+CELL_TYPES: dict[str, Any] = {
+    "number": pl.UInt32,
+    "sample": pl.Int32,
+    "path": pl.String,
+    **{name: TYPES.get(name, pl.String) for name in CONTENT},
+    "file": pl.Categorical,
+    "place": pl.String,
+}
 
 
-class QuestionText(NamedTuple):
-    """What a question is, apart from its name; `reference` and `split` are None if the table does not have them."""
-
-    question: str
-    reference: str | None
-    split: Split | None
+def _no_questions() -> pl.DataFrame:
+    return pl.DataFrame(schema=QUESTION_TYPES)
 
 
-class ResultRow(NamedTuple):
-    """The result of one response; `place` says where it was read, as in `row 3 (line 4)`."""
-
-    place: str
-    benchmark: str
-    item: str
-    sample: int
-    path: tuple[str, ...]
-    question: QuestionText
-    response: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost: float | None
-    score: float
-
-    @property
-    def cell(self) -> Cell:
-        """The cell that the row fills."""
-        return self.benchmark, self.item, self.sample, self.path
+def _no_cells() -> pl.DataFrame:
+    return pl.DataFrame(schema=CELL_TYPES)
 
 
 @dataclass
@@ -57,195 +46,179 @@ class Results:
     """The results of a table, or of a suite.
 
     Attributes:
-        questions: Every question by its item, in order; a suite may have questions without any result.
+        questions: Benchmark, item, question, reference and split of every question, in order; its row is its number. A suite
+            may have questions without any result.
+        cells: Every result: the columns `CELL`, `CONTENT`, `PLACE` and those of further scores.
         models: Names of the models, in order.
-        cells: Every result by its cell.
         horizon: Number of hops.
         samples: Number of samples.
+        estimated: Whether tokens are estimated from characters.
     """
 
-    questions: dict[Item, QuestionText] = field(default_factory=dict)
+    questions: pl.DataFrame = field(default_factory=_no_questions)
+    cells: pl.DataFrame = field(default_factory=_no_cells)
     models: list[str] = field(default_factory=list)
-    cells: dict[Cell, ResultRow] = field(default_factory=dict)
-    horizon: int = 1
-    samples: int = 1
+    horizon: int = 0
+    samples: int = 0
+    estimated: bool = False
+
+    @property
+    def metrics(self) -> list[str]:
+        """Columns of further scores."""
+        return [name for name in self.cells.columns if name.startswith(SCORE_PREFIX)]
+
+    @property
+    def priced_by_tokens(self) -> set[str]:
+        """Models that have a response without a cost."""
+        last = self.cells.filter(pl.col("cost").is_null())["path"].unique().to_list()
+        return {path.rpartition(HOP)[2] for path in last}
 
 
-@dataclass
-class Changes:
-    """What a table adds to the results of a suite.
+class _Questions:
+    """The questions that were collected until now, by number."""
 
-    Attributes:
-        added: Number of cells that complete results of the suite did not have.
-        completed: Number of cells that were missing, or that have further fields now.
-        equal: Number of cells that are there already.
-        replaced: Number of cells that differ, and are replaced.
-        ignored: Number of cells that differ, and stay as they are.
-        cells: The cells whose content is new or has changed.
-    """
+    def __init__(self) -> None:
+        self.numbers: dict[tuple[str, str], int] = {}
+        self.rows: list[dict[str, Any]] = []
 
-    added: int = 0
-    completed: int = 0
-    equal: int = 0
-    replaced: int = 0
-    ignored: int = 0
-    cells: set[Cell] = field(default_factory=set)
+    def add(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Add the questions of some rows; return number and content of each, one row per question.
+
+        Raises:
+            BenchmarkError: A row contradicts an earlier one.
+        """
+        first = frame.group_by(ITEM, maintain_order=True).agg(
+            *(pl.col(name).drop_nulls().first() for name in QUESTION), *(pl.col(name).first() for name in PLACE)
+        )
+        for row in first.iter_rows(named=True):
+            item = row["benchmark"], row["item"]
+            if item not in self.numbers:
+                self.numbers[item] = len(self.rows)
+                self.rows.append(row)
+                continue
+            known = self.rows[self.numbers[item]]
+            for name in QUESTION:
+                if known[name] is None:
+                    known[name] = row[name]
+                elif row[name] is not None and row[name] != known[name]:
+                    _refuse_other(frame.filter(_is(item) & (pl.col(name) == row[name])).row(0, named=True), name, known)
+        numbers = [self.numbers[item] for item in first.select(ITEM).iter_rows()]
+        first = first.with_columns(number=pl.Series(numbers, dtype=pl.UInt32))
+        joined = frame.join(first.select(*ITEM, "number", *QUESTION), on=ITEM, suffix="_first", maintain_order="left")
+        for name in QUESTION:
+            other = joined.filter(pl.col(name) != pl.col(f"{name}_first"))
+            if other.height:
+                row = other.row(0, named=True)
+                _refuse_other(row, name, self.rows[row["number"]])
+        return joined
+
+    def frame(self) -> pl.DataFrame:
+        """Return all questions in the order of their numbers."""
+        return pl.DataFrame([{name: row[name] for name in QUESTION_TYPES} for row in self.rows], schema=QUESTION_TYPES)
 
 
-Fields = TypeVar("Fields", QuestionText, ResultRow)
+def _is(item: tuple[str, str]) -> pl.Expr:
+    return (pl.col("benchmark") == item[0]) & (pl.col("item") == item[1])
 
 
-class Difference(NamedTuple):
-    """A contradiction between a row of a table and a suite."""
+def _refuse_other(row: Mapping[str, Any], column: str, first: Mapping[str, Any]) -> None:
+    place = first["place"] if first["file"] == row["file"] else f"{first['file']}, {first['place']}"
+    refuse_row(
+        row,
+        column,
+        f"it has another {column} than {place}, which has the same item. Items with different questions need different ids",
+    )
 
-    row: ResultRow
-    column: str
-    ours: object
-    theirs: object
 
-
-def collect(source: str, rows: Sequence[ResultRow]) -> Results:
-    """Collect the rows of a table.
+def collect(source: str, frames: Iterable[pl.DataFrame]) -> Results:
+    """Collect converted rows.
 
     Args:
-        source: Name of the table, for messages.
-        rows: Its rows.
+        source: What the rows are read from, for messages.
+        frames: The rows, in parts, as `toolkit.outcomes.converting` makes them.
 
     Raises:
-        BenchmarkError: Two rows contradict each other, or fill the same cell.
+        BenchmarkError: Two rows contradict each other, or fill the same cell, or there is none.
     """
-    results = Results(samples=1 + max(row.sample for row in rows), horizon=max(len(row.path) for row in rows))
-    results.models = list(dict.fromkeys(model for row in rows for model in row.path))
-    places: dict[Item, str] = {}
-    for row in rows:
-        item = (row.benchmark, row.item)
-        question, cell = results.questions.setdefault(item, row.question), results.cells.setdefault(row.cell, row)
-        place = places.setdefault(item, row.place)
-        if cell is not row:
-            is_single = results.samples == 1
-            hint = "Number repeated generations from 0 in a column sample, or drop one" if is_single else "Drop one"
-            raise BenchmarkError(f"{source}, {row.place} is the same cell as {cell.place}, {described(row.cell)}. {hint}.")
-        if question != row.question:
-            column = next(name for name in QuestionText._fields if getattr(question, name) != getattr(row.question, name))
-            raise BenchmarkError(
-                f"{source}, {row.place}, column {column}: it has another {column} than {place}, which has the same item. "
-                "Items with different questions need different ids."
-            )
-        if (row.cost is None) != (rows[0].cost is None):
-            raise BenchmarkError(
-                f"{source}, {row.place}, column cost: it and {rows[0].place} differ: only one has a cost. Give a cost in all "
-                "rows, or in none."
-            )
-    check_scores(source, results.cells)
+    questions, parts, has_split = _Questions(), [], False
+    without_split: Mapping[str, Any] | None = None
+    for frame in frames:
+        if without_split is None and (lacking := frame.filter(pl.col("split").is_null())).height:
+            without_split = lacking.row(0, named=True)
+        has_split = has_split or frame["split"].null_count() < frame.height
+        joined = questions.add(frame)
+        parts.append(joined.select(*CELL_TYPES, *(name for name in joined.columns if name.startswith(SCORE_PREFIX))))
+    if not any(part.height for part in parts):
+        raise BenchmarkError(f"{source} has no row with a score.")
+    if has_split and without_split:
+        problem = "it is empty, and other rows have one. Give every row its split, or leave out the column"
+        if questions.rows[questions.numbers[without_split["benchmark"], without_split["item"]]]["split"] is None:
+            refuse_row(without_split, "split", problem)
+    cells = pl.concat(parts, how="diagonal")
+    paths = cells["path"].unique(maintain_order=True)
+    results = Results(
+        questions=questions.frame(),
+        cells=cells,
+        models=list(dict.fromkeys(model for path in paths.to_list() for model in path.split(HOP))),
+        horizon=int(paths.str.count_matches(HOP, literal=True).max()) + 1,  # type: ignore[arg-type]
+        samples=int(cells["sample"].max()) + 1,  # type: ignore[arg-type]
+    )
+    _check_distinct(results)
+    _check_costs(results)
     return results
 
 
-def check_scores(source: str, cells: Mapping[Cell, ResultRow]) -> None:
-    """Check that equal responses to a question have equal scores.
-
-    Raises:
-        BenchmarkError: Two of them differ.
-    """
-    responses: dict[tuple[str, str, str], ResultRow] = {}
-    for row in cells.values():
-        if row.response is None:
-            continue
-        first = responses.setdefault((row.benchmark, row.item, row.response), row)
-        if first.score != row.score:
-            raise BenchmarkError(
-                f"{source}, {row.place}, column score: it scores the response of {first.place} differently: {row.score:g} and "
-                f"{first.score:g}. A score belongs to a response: correct one of them, or leave out the column response."
-            )
-
-
-def merge(ours: Results, theirs: Results, prefer: Prefer | None, source: str, target: str) -> tuple[Results, Changes]:
-    """Add the results of a table to those of a suite; the suite's order of models and questions stays.
-
-    Args:
-        ours: The results of the suite; its cells need not be complete.
-        theirs: The results of the table.
-        prefer: Whose value to keep where they contradict each other.
-        source: Name of the table, for messages.
-        target: Name of the suite's cache, for messages.
-
-    Raises:
-        CacheError: They contradict each other, and `prefer` does not say whose value to keep.
-        BenchmarkError: Equal responses to a question have different scores.
-    """
-    merged = Results(
-        questions=dict(ours.questions),
-        models=list(dict.fromkeys([*ours.models, *theirs.models])),
-        cells=dict(ours.cells),
-        horizon=max(ours.horizon, theirs.horizon),
-        samples=max(ours.samples, theirs.samples),
-    )
-    changes, differences = Changes(), []
-    grid = ours.horizon, ours.samples, set(ours.models)
-    for cell, row in theirs.cells.items():
-        item, old = cell[:2], ours.cells.get(cell)
-        question = ours.questions.get(item)
-        if question is not None and question != row.question:
-            different, merged.questions[item] = _merged(question, row.question, QuestionText._fields, prefer)
-            differences += [Difference(row, *difference) for difference in different]
-        else:
-            merged.questions.setdefault(item, row.question)
-        if old is None:
-            merged.cells[cell] = row
-            changes.cells.add(cell)
-            if question is not None and len(cell[3]) <= grid[0] and cell[2] < grid[1] and grid[2].issuperset(cell[3]):
-                changes.completed += 1
-            else:
-                changes.added += 1
-            continue
-        different, new = _merged(old, row, CONTENT, prefer)
-        differences += [Difference(row, *difference) for difference in different]
-        if new != old:
-            merged.cells[cell] = new._replace(place=row.place)
-            changes.cells.add(cell)
-        changes.equal += new == old and not different
-        changes.ignored += new == old and bool(different)
-        changes.replaced += new != old and bool(different)
-        changes.completed += new != old and not different
-    if differences and prefer is None:
-        raise _contradiction(differences, source, target)
-    check_scores(source, merged.cells)
-    return merged, changes
-
-
-def _merged(
-    ours: Fields, theirs: Fields, names: Sequence[str], prefer: Prefer | None
-) -> tuple[list[tuple[str, object, object]], Fields]:
-    """Return which fields differ, with both values, and our record with the further fields of theirs, or with all of them."""
-    different, updates = [], {}
-    for name in names:
-        our_value, their_value = getattr(ours, name), getattr(theirs, name)
-        if their_value is None or their_value == our_value:
-            continue
-        if our_value is not None:
-            different.append((name, our_value, their_value))
-        if our_value is None or prefer == "theirs":
-            updates[name] = their_value
-    return different, ours._replace(**updates) if updates else ours
-
-
-def _contradiction(differences: Sequence[Difference], source: str, target: str) -> CacheError:
-    row, column, ours, theirs = differences[0]
-    return CacheError(
-        f"Values of {source} that differ from those in {target}: {len(differences)}. The first is {row.place}, column "
-        f"{column}: {shown(theirs)}, and the cache has {shown(ours)} for {described(row.cell)}. Nothing was changed. Correct "
-        "the table, or choose a side: repeat the command with --prefer ours (keep what the cache has) or --prefer theirs "
-        "(replace it)."
+def _check_distinct(results: Results) -> None:
+    cells = results.cells
+    repeated = cells.select(CELL).is_duplicated()
+    if not repeated.any():
+        return
+    twice = cells.filter(repeated)
+    second = twice.filter(~pl.struct(CELL).is_first_distinct()).row(0, named=True)
+    first = twice.filter(pl.all_horizontal(pl.col(name) == second[name] for name in CELL)).row(0, named=True)
+    hint = "Number repeated generations from 0 in a column sample, or drop one" if results.samples == 1 else "Drop one"
+    place = first["place"] if first["file"] == second["file"] else f"{first['file']}, {first['place']}"
+    raise BenchmarkError(
+        f"{second['file']}, {second['place']} is the same cell as {place}, {described(results, second)}. {hint}."
     )
 
 
-def described(cell: Cell) -> str:
+def _check_costs(results: Results) -> None:
+    """Check that all rows have a cost, or all have tokens; if none has either, estimate the tokens."""
+    cells = results.cells
+    tokens = pl.col("prompt_tokens"), pl.col("completion_tokens")
+    if cells["cost"].null_count() == 0:
+        return
+    without_tokens = cells.filter(pl.col("cost").is_null() & (tokens[0].is_null() | tokens[1].is_null()))
+    if without_tokens.height == cells.height and all(cells[name].null_count() == cells.height for name in TOKENS):
+        results.cells, results.estimated = _with_estimated_tokens(results), True
+        return
+    if without_tokens.height:
+        row = without_tokens.row(0, named=True)
+        column = next((name for name in TOKENS if row[name] is None and cells[name].null_count() < cells.height), "cost")
+        refuse_row(row, column, "a row needs a cost, or both prompt_tokens and completion_tokens")
+    if cells["cost"].null_count() < cells.height:
+        first_has = cells["cost"][0] is not None
+        other = cells.filter(pl.col("cost").is_null() if first_has else pl.col("cost").is_not_null()).row(0, named=True)
+        refuse_row(
+            other,
+            "cost",
+            f"it and {cells['place'][0]} differ: only one has a cost. Give a cost in all rows, or in none",
+        )
+
+
+def _with_estimated_tokens(results: Results) -> pl.DataFrame:
+    """Return the cells with tokens in proportion to characters; a response without text counts as one token."""
+    lengths = results.questions["question"].str.len_chars().to_list()
+    prompt = pl.Series([math.ceil(length / CHARACTERS_PER_TOKEN) for length in lengths], dtype=pl.Int64)
+    response = (pl.col("response").str.len_chars() / CHARACTERS_PER_TOKEN).ceil().fill_null(1).clip(1)
+    return results.cells.with_columns(
+        prompt_tokens=prompt.gather(results.cells["number"]), completion_tokens=response.cast(pl.Int64)
+    )
+
+
+def described(results: Results, cell: Mapping[str, Any]) -> str:
     """Return a cell as a message names it: `benchmark/item: small > large`."""
-    benchmark, item, sample, path = cell
-    text = f"{benchmark}/{item}: {' > '.join(path)}" + (f" (sample {sample})" if sample else "")
+    benchmark, item = results.questions.select(ITEM).row(cell["number"])
+    text = f"{benchmark}/{item}: {cell['path']}" + (f" (sample {cell['sample']})" if cell["sample"] else "")
     return shown(text, 2 * MAX_SHOWN)
-
-
-def shown(value: object, longest: int = MAX_SHOWN) -> str:
-    """Return a value as a message shows it: escaped, and shortened."""
-    text = printable(value if isinstance(value, str) else repr(value)).replace("\n", "\\n")
-    return f"{text[:longest]} ..." if len(text) > longest else text

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 READ_NODES = 50_000
 """Nodes whose results are read together."""
-PATH_SEPARATOR = " > "
-"""Between the models of a path; no name of a model contains it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,14 @@ class SuiteResults:
         """Whether any question has a reference answer."""
         return any(question.reference.answers for question in self.suite.questions)
 
+    @property
+    def score_columns(self) -> list[str]:
+        """Columns of the long table for `metrics`; imported scores go by the name that they were imported by."""
+        from toolkit.outcomes.converting import SCORE_PREFIX
+        from toolkit.outcomes.imported_suite import GIVEN
+
+        return [SCORE_PREFIX + metric.removesuffix(GIVEN) for metric in self.metrics]
+
     def tree_at(self, position: int) -> tuple["Question", int]:
         """Return question and sample of the tree at a row of the replay table."""
         number, sample = divmod(position, self.suite.config.samples)
@@ -73,10 +79,12 @@ class SuiteResults:
 
     def complete_paths(self) -> Mapping[str, tuple[int, ...]]:
         """Return the nodes along every complete path, by the names of its models: `large`, or `small > large`."""
+        from toolkit.outcomes.values import HOP
+
         models, horizon = [model.name for model in self.suite.models], self.suite.horizon
         paths = (path for path in tree.paths(len(models), horizon) if len(path) == horizon)
         return {
-            PATH_SEPARATOR.join(models[action] for action in path): tuple(
+            HOP.join(models[action] for action in path): tuple(
                 tree.node_of(path[:depth], len(models)) for depth in range(1, horizon + 1)
             )
             for path in paths

@@ -307,9 +307,8 @@ def _incomplete(cache: Cache, suite: Suite, total: int, missing: int, what: str)
     lines = [f"{missing} of {total} {what} of suite {suite.name} are missing from {cache.path}."]
     is_imported = suite.config.models[0].is_imported
     if is_imported:
-        lines.append('To leave their questions out, import with --incomplete "exclude question".')
-        fill = command("import", "TABLE", "--suite", suite.name, cache=cache.path)
-        return IncompleteCacheError("\n".join([*lines, f"Import a table that has them: {fill}"]))
+        mask = command("import", "FILES", "--suite", suite.name, "--missing", "mask", cache=cache.path)
+        return IncompleteCacheError("\n".join([*lines, f"Import results that have them, or mask what is missing: {mask}"]))
     if what == "nodes" and counts.failed:
         setting = 'incomplete = "exclude question" in the suite'
         lines.append(f"{counts.failed} of them failed, and others follow those. To leave their questions out: {setting}.")

@@ -21,7 +21,7 @@ from toolkit.store.runs import PathShares, RecordedRun, Runs
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
 from toolkit.store.scores import ScoreCount, Scores, UnscoredResponse
 from toolkit.store.spool import Batch
-from toolkit.store.suites import NodeCounts, ProgressRow, Suites
+from toolkit.store.suites import ImportedRows, NodeCounts, ProgressRow, Suites
 from toolkit.store.transfer import Prefer, Transfer
 from toolkit.store.user_queries import read_tables
 from toolkit.store.verification import check_rows
@@ -34,6 +34,7 @@ __all__ = [
     "Batch",
     "Cache",
     "CheckedEmbedding",
+    "ImportedRows",
     "MeanGeneration",
     "NodeCounts",
     "ObservedTexts",

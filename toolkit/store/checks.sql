@@ -3,7 +3,8 @@
 -- name: every response has its hash
 SELECT generation AS key,
        response IS NULL AND engine <> 'imported'
-       OR text IS DISTINCT FROM left(sha256(coalesce(response, generation::VARCHAR)), 32)::UUID AS wrong
+       OR text IS DISTINCT FROM left(sha256(coalesce(response, generation::VARCHAR)), 32)::UUID
+       AND NOT (engine = 'imported' AND text = left(sha256(generation::VARCHAR), 32)::UUID) AS wrong
 FROM generations WHERE status = 'ok';
 
 -- name: every generation is a response with its tokens, or an error with its reason
@@ -56,5 +57,6 @@ WITH RECURSIVE contexts AS (
 )
 SELECT text AS key,
        text NOT IN (SELECT text FROM generations WHERE text IS NOT NULL)
+       AND text NOT IN (SELECT left(sha256(response), 32)::UUID FROM generations WHERE engine = 'imported' AND response IS NOT NULL)
        AND text NOT IN (SELECT left(sha256(text), 32)::UUID FROM contexts) AS wrong
 FROM embeddings;

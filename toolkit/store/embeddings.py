@@ -14,7 +14,7 @@ import numpy.typing as npt
 from toolkit.core.hashing import text_key
 from toolkit.core.progress import Progress
 from toolkit.store.file import CacheFile
-from toolkit.store.rows import Row, key_table
+from toolkit.store.rows import Row, insert, key_table
 from toolkit.store.spool import Batch
 from toolkit.suites.suite import Suite
 
@@ -109,6 +109,31 @@ class Embeddings:
             ]
             keep(Batch(embeddings=rows))
 
+    def embed(self, encoder: str, texts: Sequence[str], encode: Callable[[Sequence[str]], Vectors], progress: Progress) -> None:
+        """Embed texts that have no embedding yet, and commit each batch.
+
+        Args:
+            encoder: Name of the encoder.
+            texts: The texts.
+            encode: The encoder: texts to vectors, `(texts, dimensions)`.
+            progress: Is told of the stage.
+
+        Raises:
+            KeyboardInterrupt: The progress says to stop; what is embedded stays.
+        """
+        progress.stage(f"embedding {len(texts)} texts")
+        for start in range(0, len(texts), ENCODE_BATCH):
+            if progress.stopped():
+                raise KeyboardInterrupt
+            batch = texts[start : start + ENCODE_BATCH]
+            rows: list[Row] = [
+                {"text": text_key(text), "encoder": encoder, "vector": vector}
+                for text, vector in zip(batch, encode(batch), strict=True)
+            ]
+            with self._file.write() as con:
+                insert(con, "embeddings", rows)
+            progress.advance(len(batch))
+
     def observed(self, suite: Suite) -> ObservedTexts:
         """Load the texts that a suite's decision nodes observe; vectors are copied once, straight to their final place."""
         with self._file.read() as con:  # one connection, so that row ids mean the same in all queries
@@ -181,7 +206,8 @@ def _decision_texts(suite: Suite) -> str:
         SELECT q.position, 0 AS number, i.prompt AS text, left(sha256(i.prompt), 32)::UUID AS key
         FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $suite
         UNION ALL
-        SELECT n.position, n.number, g.response, g.text
+        SELECT n.position, n.number, g.response,
+               CASE WHEN g.engine = 'imported' THEN left(sha256(g.response), 32)::UUID ELSE g.text END
         FROM suite_nodes AS n
         JOIN suites AS s ON s.suite = n.suite AND n.depth BETWEEN 1 AND s.horizon - 1
         JOIN generations AS g ON g.generation = n.generation AND g.response IS NOT NULL

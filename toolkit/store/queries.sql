@@ -17,10 +17,9 @@ WHERE n.suite = $suite AND n.depth > 0;
 
 -- name: imported_results
 -- The successful and scored nodes of a suite with their cells.
-SELECT q.benchmark, q.item, n.sample, n.names AS path, g.response, g.prompt_tokens, g.completion_tokens, g.cost,
+SELECT n.position, n.node::VARCHAR AS node, n.sample, n.names AS path, g.response, g.prompt_tokens, g.completion_tokens, g.cost,
        c.value AS score
 FROM suite_nodes AS n
-JOIN questions AS q ON q.question = n.question
 JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
 JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric = n.metric
 WHERE n.suite = $suite AND n.depth > 0 ORDER BY n.position, n.number;
@@ -57,6 +56,14 @@ LEFT JOIN (
 WHERE n.suite = $suite AND n.position BETWEEN $first AND $last AND n.depth > 0
   AND ($numbers::INTEGER[] IS NULL OR list_contains($numbers::INTEGER[], n.number))
 ORDER BY n.position, n.number;
+
+-- name: further_scores
+-- The scores of a suite's responses by other metrics than its own.
+SELECT n.node::VARCHAR AS node, c.metric, c.value
+FROM suite_nodes AS n
+JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric <> n.metric
+WHERE n.suite = $suite AND n.depth > 0 ORDER BY c.metric, n.position, n.number;
 
 -- name: failed_nodes
 -- The nodes of a suite whose generation failed.

@@ -42,11 +42,16 @@ def stage_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) 
     columns = ", ".join(rows[0])
     schema = con.sql(f"SELECT {columns} FROM {table} LIMIT 0").to_arrow_table().schema
     plain_rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    con.register("incoming_rows", pa.Table.from_pylist(plain_rows, schema=schema))
+    return stage_table(con, table, pa.Table.from_pylist(plain_rows, schema=schema))
+
+
+def stage_table(con: duckdb.DuckDBPyConnection, table: str, rows: "pa.Table") -> str:
+    """Register rows with a connection and return a query that yields them with the table's column types; keys are text."""
+    con.register("incoming_rows", rows)
     if table not in _COLUMN_TYPES:
         query = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? AND NOT internal"
         _COLUMN_TYPES[table] = dict(con.execute(query, [table]).fetchall())
-    typed = ", ".join(f"{name}::{_COLUMN_TYPES[table][name]} AS {name}" for name in rows[0])
+    typed = ", ".join(f"{name}::{_COLUMN_TYPES[table][name]} AS {name}" for name in rows.column_names)
     return f"SELECT {typed} FROM incoming_rows"
 
 
@@ -65,9 +70,13 @@ def insert(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> N
 def replace_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:
     """Insert rows in the place of those with the same keys; the keys of `rows` must be distinct."""
     if rows:
-        staged = stage_rows(con, table, rows)
-        con.execute(f"DELETE FROM {table} AS t USING ({staged}) AS incoming WHERE {_same_key(table)}")
-        con.execute(f"INSERT INTO {table} BY NAME {staged}")
+        replace_staged(con, table, stage_rows(con, table, rows))
+
+
+def replace_staged(con: duckdb.DuckDBPyConnection, table: str, staged: str) -> None:
+    """Insert staged rows in the place of those with the same keys."""
+    con.execute(f"DELETE FROM {table} AS t USING ({staged}) AS incoming WHERE {_same_key(table)}")
+    con.execute(f"INSERT INTO {table} BY NAME {staged}")
 
 
 def insert_new(con: duckdb.DuckDBPyConnection, table: str, staged: str) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import duckdb
@@ -11,12 +11,31 @@ from toolkit.core import tree
 from toolkit.core.errors import CacheError
 from toolkit.core.hashing import canonical_json
 from toolkit.store.file import CacheFile, now
-from toolkit.store.rows import Row, append, first_row, insert, key_table, replace_rows, stage_rows
-from toolkit.store.spool import Batch
+from toolkit.store.rows import (
+    Row,
+    append,
+    first_row,
+    insert,
+    insert_new,
+    key_table,
+    replace_staged,
+    stage_table,
+)
 from toolkit.store.transfer import Prefer
 from toolkit.suites.loading import recorded_config
 from toolkit.suites.suite import Model, Question, Suite
 from toolkit.tasks.metrics import Reference
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class ImportedRows(NamedTuple):
+    """Rows of results from elsewhere, by column; keys are text."""
+
+    generations: "pa.Table"
+    nodes: "pa.Table"
+    scores: "pa.Table"
 
 
 class ProgressRow(NamedTuple):
@@ -179,12 +198,12 @@ class Suites:
         with self._file.write(wait) as con:
             _make_current(con, suite, config)
 
-    def record_with_rows(self, suite: Suite, batches: Iterable[Batch], prefer: Prefer | None) -> None:
+    def record_with_rows(self, suite: Suite, parts: Iterable[ImportedRows], prefer: Prefer | None) -> None:
         """Record a suite as current and write rows of it, in one transaction. Responses and scores replace those of their key.
 
         Args:
             suite: The suite.
-            batches: Its rows.
+            parts: Its rows.
             prefer: Whether a score replaces (`theirs`) or yields to (`ours`) another one of an equal response in another suite.
 
         Raises:
@@ -192,13 +211,12 @@ class Suites:
         """
         with self._file.write() as con:
             _make_current(con, suite, suite.config.model_dump_json())
-            for batch in batches:
-                replace_rows(con, "generations", [row for row in batch.generations if row["status"] == "ok"])
-                insert(con, "generations", [row for row in batch.generations if row["status"] != "ok"])
-                insert(con, "nodes", batch.nodes)
-                insert(con, "embeddings", batch.embeddings)
-                if batch.scores:
-                    _write_scores(con, suite, batch.scores, prefer)
+            for part in parts:
+                staged = stage_table(con, "generations", part.generations)
+                replace_staged(con, "generations", f"SELECT * FROM ({staged}) WHERE status = 'ok'")
+                insert_new(con, "generations", f"SELECT * FROM ({staged}) WHERE status <> 'ok'")
+                insert_new(con, "nodes", stage_table(con, "nodes", part.nodes))
+                _write_scores(con, suite, stage_table(con, "scores", part.scores), prefer)
 
     def cost_unit(self, suite: UUID) -> float | None:
         """Return the raw cost (tokens times rate) of one cost unit: the stored one, else the one that the cache gives.
@@ -263,8 +281,7 @@ class Suites:
         return int(count)
 
 
-def _write_scores(con: duckdb.DuckDBPyConnection, suite: Suite, scores: list[Row], prefer: Prefer | None) -> None:
-    staged = stage_rows(con, "scores", scores)
+def _write_scores(con: duckdb.DuckDBPyConnection, suite: Suite, staged: str, prefer: Prefer | None) -> None:
     example = first_row(
         con,
         f"SELECT q.benchmark, q.item, i.value, s.value FROM ({staged}) AS i JOIN scores AS s USING (question, text, metric)"
@@ -278,9 +295,9 @@ def _write_scores(con: duckdb.DuckDBPyConnection, suite: Suite, scores: list[Row
             "--prefer ours or --prefer theirs."
         )
     if prefer == "theirs":
-        replace_rows(con, "scores", scores)
+        replace_staged(con, "scores", staged)
     else:
-        insert(con, "scores", scores)
+        insert_new(con, "scores", staged)
 
 
 def _stored_cost_unit(con: duckdb.DuckDBPyConnection, suite: UUID) -> float | None:

@@ -96,7 +96,8 @@ def decode(content: bytes, name: str) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         known = "UTF-8" if encoding == "utf-8-sig" else encoding.upper()
-        raise BenchmarkError(f"{name} is not {known} text (byte {error.start}). Save it as UTF-8.") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BenchmarkError(f"{name}, line {line} is not {known} text (byte {error.start}). Save it as UTF-8.") from None
 
 
 def _open(path: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
