@@ -32,8 +32,7 @@ def write_llmrouterbench(results: SuiteResults, folder: Path) -> None:
             target = folder.joinpath("bench", *parts)
             target.mkdir(parents=True)
             document = _document(benchmark, split, model, records)
-            with (target / f"{'-'.join(parts)}-{time}.json").open("w", encoding="utf-8") as file:
-                json.dump(document, file, ensure_ascii=False, indent=2)
+            (target / f"{'-'.join(parts)}-{time}.json").write_text(json.dumps(document, ensure_ascii=False), "utf-8")
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
