@@ -16,13 +16,17 @@ from toolkit.report.output import check_output
 
 OUTPUTS = [name for name, function in commands().items() if "output" in inspect.signature(function).parameters]
 CACHES = [name for name, function in commands().items() if "cache" in inspect.signature(function).parameters]
-ARGUMENTS = {"sql": ["SELECT 1"], "show": ["addition/0"], "import": ["no.csv", "--suite", "s"], "export": ["export"]}
+ARGUMENTS = {
+    "sql": ["SELECT 1"],
+    "show": ["addition/0"],
+    "import": ["no.csv", "--suite", "s"],
+    "export": ["scripted", "--format", "long"],
+}
 """Arguments of commands whose first one is not a suite."""
 NO_SUITE = {
     "verify",
     "sql",
     "show",
-    "export",
     "import",
     "schema",
     "benchmarks",

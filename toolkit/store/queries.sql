@@ -24,6 +24,39 @@ JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
 JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric = n.metric
 WHERE n.suite = $suite AND n.depth > 0 ORDER BY n.position, n.number;
 
+-- name: results_extent
+-- How many scored responses a suite has, and how many of those have a text, an imported cost, and tokens.
+SELECT count(*) AS results, count(g.response) AS responses, count(g.cost) AS costs, count(g.prompt_tokens) AS tokens
+FROM suite_nodes AS n
+JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric = n.metric
+WHERE n.suite = $suite AND n.depth > 0;
+
+-- name: further_metrics
+-- The metrics that have scored responses of a suite beside the quality of their question.
+SELECT DISTINCT c.metric FROM suite_nodes AS n
+JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric <> n.metric
+WHERE n.suite = $suite AND n.depth > 0 ORDER BY c.metric;
+
+-- name: results
+-- The scored responses in the trees at rows `$first` to `$last` of a suite's table, with the raw cost of their hop and the
+-- scores by each of `$metrics`; only those at the nodes of the given numbers, unless `$numbers` is NULL.
+SELECT n.position, n.number, g.response, g.prompt_tokens, g.completion_tokens, g.cost,
+       coalesce(g.cost, m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens) AS raw_cost, g.seconds,
+       c.value AS score, c.detail->>'$.extracted' AS extracted, [f.by_metric[metric] FOR metric IN $metrics::VARCHAR[]] AS further
+FROM suite_nodes AS n
+JOIN suite_models AS m ON m.suite = n.suite AND m.model = n.path[-1]
+JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
+JOIN scores AS c ON c.question = n.question AND c.text = g.text AND c.metric = n.metric
+LEFT JOIN (
+    SELECT question, text, map(list(metric), list(value)) AS by_metric FROM scores
+    WHERE list_contains($metrics::VARCHAR[], metric) GROUP BY ALL
+) AS f ON f.question = n.question AND f.text = g.text
+WHERE n.suite = $suite AND n.position BETWEEN $first AND $last AND n.depth > 0
+  AND ($numbers::INTEGER[] IS NULL OR list_contains($numbers::INTEGER[], n.number))
+ORDER BY n.position, n.number;
+
 -- name: further_scores
 -- The scores of a suite's responses by other metrics than its own.
 SELECT n.node::VARCHAR AS node, c.metric, c.value
