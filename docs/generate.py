@@ -58,7 +58,7 @@ _TITLES = {
     "[code]": "CodeConfig",
     "[splits]": "SplitConfig",
     "[features]": "FeatureConfig",
-    "encoder": "Weights",
+    "encoder": "Encoder",
     "[train]": "TrainConfig",
 }
 

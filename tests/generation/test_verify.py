@@ -19,7 +19,6 @@ DAMAGE = {
     "every score belongs": "UPDATE scores SET value = 2 WHERE rowid = 3",
     "every score is what its metric gives": "UPDATE scores SET value = 1 - value WHERE rowid = 3",
     "every embedding has finite": "UPDATE embeddings SET vector = [1.0] WHERE rowid = 3",
-    "every embedding belongs": "UPDATE embeddings SET text = uuid() WHERE rowid = 3",
     "every model's key": "UPDATE models SET identity = json_merge_patch(identity, '{\"max_tokens\": 9}') WHERE rowid = 0",
     "every question's key": "UPDATE questions SET prompt = prompt || ' ' WHERE rowid = 3",
     "every generation's key": "UPDATE generations SET prompt = prompt || ' ' WHERE rowid = 3",

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
-from toolkit.core.errors import EngineError
+from toolkit.core.errors import EngineError, SuiteError
 from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, OpenEngine, check_models, open_engine
@@ -93,6 +93,11 @@ def generate(
 def _prepare(suite: Suite, cache: Cache) -> None:
     """Check what can be checked before long work, and add the suite to the cache, not yet as the current one of its name."""
     cache.migrate()
+    if suite.config.features.encoder.is_own:
+        raise SuiteError(
+            f"The suite {suite.name} has embeddings of your own ({suite.encoder}), which new responses cannot have. Name an "
+            'encoder under [features.encoder], or none: encoder = "none" under [features].'
+        )
     if not cache.suites.count_nodes(suite).is_usable:
         check_sandbox(suite.config, suite.questions)
         check_metrics(suite.config, suite.questions)

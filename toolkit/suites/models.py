@@ -41,6 +41,10 @@ ServerUrl = Annotated[str, AfterValidator(_check_url)]
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 SHA256 = re.compile(r"^[0-9a-f]{64}$")
+NO_ENCODER = "none"
+"""The encoder of a suite without embeddings."""
+OWN_VECTORS = re.compile(r"^own@[0-9a-f]{12}$")
+"""The encoder of a suite whose vectors were imported: `own@` and a hash of them."""
 
 
 class Example(Section):
@@ -81,9 +85,14 @@ class Weights(Section):
         """Whether there are no weights, because the responses were imported from a table (`toolkit import`)."""
         return self.checkpoint == "imported"
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are weights somewhere, which the reference must pin."""
+        return not self.is_imported
+
     @model_validator(mode="after")
     def _check_pin(self) -> Self:
-        if self.is_imported:
+        if not self.has_weights:
             return self
         if self.is_package:
             if not PACKAGE_REFERENCE.match(self.checkpoint):
@@ -102,6 +111,37 @@ class Weights(Section):
                 "A local folder is written ./folder"
             )
         return self
+
+
+class Encoder(Weights):
+    """A reference to a text encoder's weights, as for a model; or `"none"`."""
+
+    checkpoint: str = Field(
+        min_length=1,
+        description="Hub id (`org/name`), local folder (`./folder`, absolute, or `~`; relative to the suite file) or "
+        "`package:NAME==VERSION/FILE`. `none`: no embeddings, so that routers observe terms, path and cost alone. `own@HASH`: "
+        "vectors of yours, as `toolkit import --embeddings` records them.",
+    )
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing is embedded."""
+        return self.checkpoint == NO_ENCODER
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the vectors were imported, so that no other text can be embedded."""
+        return bool(OWN_VECTORS.match(self.checkpoint))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is an encoder that can embed texts."""
+        return not (self.is_none or self.is_own)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"checkpoint": value} if isinstance(value, str) else value
 
 
 class ModelConfig(Weights):

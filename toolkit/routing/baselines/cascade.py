@@ -16,7 +16,7 @@ from toolkit.core import tree
 from toolkit.replay.exact import benchmark_weights, first_available, node_outcome, rank_paths
 from toolkit.replay.table import Floats, Ints, TransitionTable, cached_on_table
 from toolkit.routing.baselines.base import Baseline
-from toolkit.routing.baselines.predictor import MIN_VALIDATION_QUESTIONS, Features, fitting_rows, folds
+from toolkit.routing.baselines.predictor import MIN_VALIDATION_QUESTIONS, Features, fitting_rows, folds, lacks_embeddings
 from toolkit.suites.suite import Split
 
 PENALTY = 3.0
@@ -162,10 +162,12 @@ def reached_nodes(table: TransitionTable, rows: Ints, alpha: float) -> Ints:
 
 
 def lacks(table: TransitionTable, allow_stop: bool) -> str:
-    """Say that a path cannot end early, or that nothing is observed of the only response."""
+    """Say that a path cannot end early, or that nothing is observed of the responses."""
     if table.horizon < 2:
         return "It reads responses before it chooses another model, which takes two hops or more."
-    return "" if allow_stop else "It stops as soon as a response is good enough, which takes --allow-stop."
+    if not allow_stop:
+        return "It stops as soon as a response is good enough, which takes --allow-stop."
+    return lacks_embeddings(table, allow_stop)
 
 
 BASELINE = Baseline("cascade", choose, order=76, reads_responses=True, fitted=True, always=False, lacks=lacks)

@@ -9,7 +9,16 @@ import numpy as np
 
 from toolkit.replay.table import Floats, TransitionTable
 from toolkit.routing.baselines.base import Baseline
-from toolkit.routing.baselines.predictor import Features, Predict, Predictions, Questions, by_coverage, chooses, predictions
+from toolkit.routing.baselines.predictor import (
+    Features,
+    Predict,
+    Predictions,
+    Questions,
+    by_coverage,
+    chooses,
+    lacks_embeddings,
+    predictions,
+)
 from toolkit.suites.suite import Split
 
 NEIGHBOURS = (5, 10, 20, 40, 80)
@@ -47,4 +56,4 @@ def knn(table: TransitionTable, split: Split, allow_stop: bool) -> Predictions:
     return predictions(table, split, allow_stop, fit)
 
 
-BASELINE = Baseline("kNN", chooses(fit), order=60, question_only=True, fitted=True, always=False)
+BASELINE = Baseline("kNN", chooses(fit), order=60, question_only=True, fitted=True, always=False, lacks=lacks_embeddings)

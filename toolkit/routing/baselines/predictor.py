@@ -35,7 +35,12 @@ FOLDS = 5
 
 
 class Questions(NamedTuple):
-    """What a predictor may read of questions: embeddings, `(rows, dimensions)`, and frequent terms, 0 or 1, `(rows, terms)`."""
+    """What a predictor may read of questions.
+
+    Attributes:
+        embeddings: Their embeddings, `(rows, dimensions)`; without an encoder, the terms; without either, zeros.
+        terms: Which frequent terms they contain, 0 or 1, `(rows, terms)`.
+    """
 
     embeddings: Features
     terms: Features
@@ -206,10 +211,16 @@ def lacks_terms(table: TransitionTable, allow_stop: bool) -> str:
     return "" if frequent_terms(table) else "The questions have no texts, or no words that many of them share."
 
 
+def lacks_embeddings(table: TransitionTable, allow_stop: bool) -> str:
+    """Say that the suite has no encoder."""
+    return "" if table.vectors.shape[1] else 'The suite has no embeddings (encoder = "none").'
+
+
 def read(table: TransitionTable, rows: Ints) -> Questions:
     """Return what predictors may read of the questions of some rows."""
     terms = table_terms(table)[rows] if table.questions else np.zeros((len(rows), 0), dtype=np.float32)
-    return Questions(embeddings=table.vectors[table.texts[rows, 0, 0]], terms=terms)
+    features = (table.question_embeddings(rows), terms, np.zeros((len(rows), 1), np.float32))
+    return Questions(embeddings=next(part for part in features if part.shape[1]), terms=terms)
 
 
 def _targets(table: TransitionTable, rows: Ints) -> Floats:
