@@ -1,4 +1,4 @@
-"""`toolkit import` of a table: what it says, and that a stopped import leaves nothing behind."""
+"""`toolkit import` of results: what it says, and that a stopped import goes on from where it was."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.store import Cache
+
 PROGRAM = """
 import sys, time
 import toolkit.engines.encoder as encoder
-import toolkit.outcomes.imported_suite as imported_suite
+import toolkit.outcomes.imported_rows as imported_rows
 import toolkit.outcomes.importing as importing
 from tests.scripted import encode
 
@@ -28,17 +30,18 @@ def load_encoder(*_):
     return slow_encode
 
 encoder.load_encoder = load_encoder
-tree_batches = importing.tree_batches
+rows_of = importing.imported_rows
 
-def slow_batches(*arguments):
-    for batch in tree_batches(*arguments):
-        yield batch
+def slow_rows(*arguments):
+    for rows in rows_of(*arguments):
+        yield rows
         if slow == "writing":
             print("slow", flush=True)
             time.sleep(1)
 
-importing.tree_batches = slow_batches
-imported_suite.COMMIT_ROWS = importing.ENCODE_BATCH = 10
+importing.imported_rows = slow_rows
+imported_rows.COMMIT_ROWS = 10
+encoder.CALL_TEXTS = 10
 from toolkit.cli import main
 main()
 """
@@ -59,13 +62,9 @@ def start(slow: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def listing(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("slow", "is_new"), [("embedding", True), ("writing", True), ("writing", False)])
-def test_a_stopped_import_leaves_nothing_and_can_be_repeated(
+def test_a_stopped_import_keeps_only_embeddings_and_goes_on_from_there(
     slow: str, is_new: bool, number: signal.Signals, tmp_path: Path
 ) -> None:
     cache = tmp_path / "c.duckdb"
@@ -74,20 +73,25 @@ def test_a_stopped_import_leaves_nothing_and_can_be_repeated(
         with start("", *first) as process:
             process.communicate(timeout=60)
     arguments = (str(table(tmp_path / "b.jsonl", "cd")), "--suite", "s", "--cache", str(cache))
-    before = listing(tmp_path)
     process = start(slow, *arguments)
     assert process.stdout is not None
     assert process.stdout.readline() == "slow\n"
     process.send_signal(number)
     _, messages = process.communicate(timeout=60)
-    assert (process.returncode, "Nothing was imported" in messages) == (130, True), messages
-    assert listing(tmp_path) == before
+    assert (process.returncode, "No result was imported" in messages) == (130, True), messages
+    assert Cache(cache).suites.names() == ([] if is_new else ["other"])
+    counts = Cache(cache).arrow("SELECT count(*) FROM generations UNION ALL SELECT count(*) FROM embeddings")
+    n_results, n_embedded = counts.columns[0].to_pylist()
+    n_before = 0 if is_new else 40
+    assert n_results == 2 * n_before
+    assert 0 < n_embedded - n_before <= 40
     repeated = start("", *arguments)
     output, messages = repeated.communicate(timeout=60)
     assert repeated.returncode == 0, messages
     assert f"{cache}: 80 added" in output
-    assert "1 columns are ignored: note" in messages
-    assert "embedding 40 texts" in messages
+    assert "Ignored: note" in messages
+    n_left = 40 - (n_embedded - n_before)
+    assert (f"embedding {n_left} questions" in messages) == (n_left > 0)
 
 
 def test_sigterm_ends_any_command_as_ctrl_c_does(tmp_path: Path) -> None:

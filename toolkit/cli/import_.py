@@ -108,6 +108,23 @@ CurrencyOption = Annotated[
         show_default=False,
     ),
 ]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="With results: what embeds the texts: a hub id, a folder, package:NAME==VERSION/FILE, or none: routers then read "
+        "words alone. Default: as before, at first the encoder of every suite.",
+        show_default=False,
+    ),
+]
+EmbeddingsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="With results: vectors of your own for their texts (Parquet, JSON lines, .npy), in the place of an encoder.",
+        show_default=False,
+    ),
+]
 PreferOption = Annotated[
     Literal["ours", "theirs"] | None,
     typer.Option(
@@ -130,6 +147,8 @@ def import_(
     missing: MissingOption = None,
     rate: RateOption = None,
     currency: CurrencyOption = None,
+    encoder: EncoderOption = None,
+    embeddings: EmbeddingsOption = None,
     prefer: PreferOption = None,
 ) -> None:
     """Add results of other people's benchmarks, an exported folder or another cache to a cache; nothing is duplicated.
@@ -145,8 +164,8 @@ def import_(
     from benchmarks.reference import REFERENCE, SUITE, reference_folder
 
     if not suite:
-        given = [format, column, metric, clip, scale, missing, rate, currency]
-        if any(value is not None and value is not False for value in given):
+        settings = [format, column, metric, clip, scale, missing, rate, currency, encoder, embeddings]
+        if any(value is not None and value is not False for value in settings):
             raise SuiteError(
                 "These options are for results of other benchmarks. Name the suite that those are added to: --suite NAME"
             )
@@ -157,14 +176,25 @@ def import_(
         return
     from toolkit.outcomes.converting import Conversion
     from toolkit.outcomes.importing import ImportOptions
+    from toolkit.suites.encoders import parse_encoder
 
+    path = cache_path(suite, cache)
     conversion = Conversion(columns=_parse_columns(column or []), metrics=metric or (), clip=clip, scale=_parse_scale(scale))
-    options = ImportOptions(format, conversion, _parse_rates(rate or []), missing, prefer, currency)
+    options = ImportOptions(
+        format=format,
+        conversion=conversion,
+        rates=_parse_rates(rate or []),
+        missing=missing,
+        prefer=prefer,
+        currency=currency,
+        encoder=parse_encoder(encoder, Workspace(Path.cwd(), Workspace.beside(path).downloads)) if encoder else None,
+        embeddings=embeddings,
+    )
     repeatable = {"--column": column, "--metric": metric, "--rate": rate}
-    asked = [word for name, values in repeatable.items() for value in values or () for word in (name, value)]
+    words = [word for name, values in repeatable.items() for value in values or () for word in (name, value)]
     single = {"--format": format, "--scale": scale, "--currency": currency}
-    asked += [word for name, value in single.items() if value for word in (name, value)] + ["--clip"] * clip
-    _import_results(sources, suite, cache_path(suite, cache), options, [*sources, "--suite", suite, *asked])
+    words += [word for name, value in single.items() if value for word in (name, value)] + ["--clip"] * clip
+    _import_results(sources, suite, path, options, [*sources, "--suite", suite, *words])
 
 
 def _merge(source: Path, sources: Sequence[str], cache: Path | None, prefer: "Prefer | None") -> None:
@@ -185,8 +215,8 @@ def _merge(source: Path, sources: Sequence[str], cache: Path | None, prefer: "Pr
     typer.echo(f"{target.path}: imported {_counts(target.transfer.merge(source, prefer))} from {source}.")
 
 
-def _import_results(sources: Sequence[str], suite: str, path: Path, options: "ImportOptions", asked: Sequence[str]) -> None:
-    """Add results to a suite; `asked` are the arguments that repeat this import."""
+def _import_results(sources: Sequence[str], suite: str, path: Path, options: "ImportOptions", arguments: Sequence[str]) -> None:
+    """Add results to a suite; `arguments` repeat this import."""
     from toolkit.engines.encoder import SuiteEncoder
     from toolkit.outcomes.importing import plan_import, run_import
     from toolkit.store import Cache
@@ -207,7 +237,7 @@ def _import_results(sources: Sequence[str], suite: str, path: Path, options: "Im
             "Stopped. No result was imported, and what was embedded stays; the same command goes on from there.", err=True
         )
         raise typer.Exit(STOPPED) from None
-    _conclude(summary, asked, cache)
+    _conclude(summary, arguments, cache)
 
 
 def _notes(plan: "Import") -> Iterator[str]:
@@ -216,7 +246,7 @@ def _notes(plan: "Import") -> Iterator[str]:
     yield f"Read {notes.n_rows} rows of {plan.format}."
     if ignored := list(notes.ignored):
         listed = ", ".join(ignored[:MAX_LISTED]) + (" ..." if len(ignored) > MAX_LISTED else "")
-        yield f"{len(ignored)} columns are ignored: {printable(listed)}."
+        yield f"Ignored: {printable(listed)}."
     for column, meaning in notes.added.items():
         yield f"There is no column {column}: {printable(meaning)}."
     if notes.metrics:
@@ -232,7 +262,7 @@ def _notes(plan: "Import") -> Iterator[str]:
         yield f"Left out, because responses of theirs are missing: {printable(', '.join(plan.dropped))}."
 
 
-def _conclude(summary: "ImportSummary", asked: Sequence[str], cache: "Cache") -> None:
+def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache") -> None:
     """Say what the results added, what the suite has now, and what is missing."""
     changes, notes, config = summary.changes, summary.plan.notes, summary.suite.config
     counts = {
@@ -257,7 +287,7 @@ def _conclude(summary: "ImportSummary", asked: Sequence[str], cache: "Cache") ->
             "exclude question": ("Their questions are left out. To mask the responses instead", "mask"),
             "refuse": ("Training refuses the suite until they are imported, or masked", "mask"),
         }[config.incomplete]
-        remedy = command("import", *asked, "--missing", missing, cache=cache.path)
+        remedy = command("import", *arguments, "--missing", missing, cache=cache.path)
         typer.echo(
             f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. {consequence}: {remedy}", err=True
         )

@@ -256,9 +256,9 @@ def _with_score(frame: pl.DataFrame, scores: Sequence[str], conversion: Conversi
     _refuse(frame.filter(outside), "score", lambda row: f"{row['score']:g} is not in [0, 1]. {hint}")
     if scores:
         inside = {name: pl.when(pl.col(name).is_between(0, 1)).then(pl.col(name)) for name in scores}
-        kept = frame.with_columns(**inside)
-        notes.n_further_outside += sum(kept[name].null_count() - frame[name].null_count() for name in scores)
-        frame = kept
+        limited = frame.with_columns(**inside)
+        notes.n_further_outside += sum(limited[name].null_count() - frame[name].null_count() for name in scores)
+        frame = limited
     scored = frame.filter(pl.col("score").is_not_null())
     notes.n_unscored += frame.height - scored.height
     return scored

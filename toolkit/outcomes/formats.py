@@ -26,13 +26,13 @@ class Source:
     """The files that results are read from.
 
     Attributes:
-        given: What the user named, for messages: a file, a folder or a pattern.
+        label: What the user named, for messages: a file, a folder or a pattern.
         folder: The folder that all files lie in.
         files: The files, sorted, without hidden ones.
         columns: Columns of the files that the user gives a meaning.
     """
 
-    given: str
+    label: str
     folder: Path
     files: tuple[Path, ...]
     columns: frozenset[str] = frozenset()
@@ -66,18 +66,18 @@ class Format(Protocol):
         ...
 
 
-def find_files(given: Sequence[str], columns: Iterable[str] = ()) -> Source:
+def find_files(names: Sequence[str], columns: Iterable[str] = ()) -> Source:
     """Return the files that are meant by a file, a folder (searched in depth), or a pattern such as `logs/*.jsonl`.
 
     Args:
-        given: One of these, or several files.
+        names: One of these, or several files.
         columns: Columns of the files that the user gives a meaning.
 
     Raises:
         BenchmarkError: There is no such file, or the folder has none that can be read.
     """
     files: dict[Path, None] = {}
-    for name in given:
+    for name in names:
         path = Path(name)
         if path.is_dir():
             matches = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file.relative_to(path))]
@@ -90,9 +90,9 @@ def find_files(given: Sequence[str], columns: Iterable[str] = ()) -> Source:
                 f"There is no {name} with results in it. Name a file, a folder or a pattern, such as 'logs/*.jsonl'."
             )
         files |= dict.fromkeys(matches)
-    first = Path(given[0])
-    folder = first if len(given) == 1 and first.is_dir() else _common_folder(list(files))
-    return Source(" ".join(given), folder, tuple(sorted(files)), frozenset(columns))
+    first = Path(names[0])
+    folder = first if len(names) == 1 and first.is_dir() else _common_folder(list(files))
+    return Source(" ".join(names), folder, tuple(sorted(files)), frozenset(columns))
 
 
 def _is_hidden(path: Path) -> bool:
@@ -123,6 +123,6 @@ def format_of(source: Source, name: str | None = None) -> tuple[str, Format]:
     recognized = [name for name in OUTCOMES if name != LONG and OUTCOMES[name].recognizes(source)]
     if len(recognized) > 1:
         options = " or ".join(f"--format {name}" for name in recognized)
-        raise BenchmarkError(f"{source.given} looks like several formats. Say which it is: {options}")
+        raise BenchmarkError(f"{source.label} looks like several formats. Say which it is: {options}")
     name = recognized[0] if recognized else LONG
     return name, OUTCOMES[name]

@@ -51,7 +51,7 @@ class Helm:
         """
         folders = _folders(source)
         if not folders:
-            raise BenchmarkError(f"{source.given} has no run of HELM: no folder has {', '.join(FILES)}.")
+            raise BenchmarkError(f"{source.label} has no run of HELM: no folder has {', '.join(FILES)}.")
         started = {path.parent for path in source.files if path.name == FILES[0]}
         incomplete = [f"the run {folder.name}, which is incomplete" for folder in sorted(started.difference(folders))]
         for folder in folders:

@@ -21,11 +21,11 @@ COMMIT_ROWS = 50_000
 """Nodes that are written together, about."""
 
 
-def observed_texts(suite: Suite, results: Results) -> list[str]:
-    """Return the distinct texts that decision nodes of a suite observe: questions, and responses before the last hop."""
-    texts = dict.fromkeys(question.prompt for question in suite.questions)
-    if suite.horizon > 1:
-        inner = results.cells.filter(pl.col("path").str.count_matches(HOP, literal=True) < suite.horizon - 1)
+def observed_texts(results: Results) -> list[str]:
+    """Return the distinct texts that decision nodes observe: questions, and responses before the last hop."""
+    texts = dict.fromkeys(results.questions["question"].to_list())
+    if results.horizon > 1:
+        inner = results.cells.filter(pl.col("path").str.count_matches(HOP, literal=True) < results.horizon - 1)
         texts |= dict.fromkeys(inner["response"].drop_nulls().unique(maintain_order=True).to_list())
     return list(texts)
 

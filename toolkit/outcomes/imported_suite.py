@@ -1,6 +1,7 @@
 """Builds the suite of results: its settings, prices, models and questions."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from toolkit.suites.config import SuiteConfig
 from toolkit.suites.fields import NAME
 from toolkit.suites.keys import encoder_identity, model_key, question_key
 from toolkit.suites.loading import shipped_suites
-from toolkit.suites.models import ModelConfig
+from toolkit.suites.models import Encoder, ModelConfig
 from toolkit.suites.resolving import split_of
 from toolkit.suites.section import mistakes
 from toolkit.suites.suite import Model, Question, Suite
@@ -96,15 +97,29 @@ def recorded_results(suite: Suite, results: "pa.Table", scores: "pa.Table") -> R
     )
 
 
+@dataclass(frozen=True)
+class SuiteSettings:
+    """Settings of a suite that the user chooses; None for what the recorded suite has, else for what every suite has.
+
+    Attributes:
+        incomplete: What becomes of missing responses; at first they are masked.
+        currency: Currency of the costs and rates.
+        encoder: What embeds the texts.
+    """
+
+    incomplete: Incomplete | None = None
+    currency: str | None = None
+    encoder: Encoder | None = None
+
+
 def build_suite(
     results: Results,
     name: str,
     recorded: Suite | None,
     rates: Rates,
-    incomplete: Incomplete | None,
+    settings: SuiteSettings,
+    description: str,
     workspace: Workspace,
-    currency: str | None = None,
-    description: str = "",
 ) -> Suite:
     """Build the suite of results; models, benchmarks and questions have the order of the results.
 
@@ -113,14 +128,29 @@ def build_suite(
         name: Name of the suite.
         recorded: The recorded suite of that name, whose other settings stay.
         rates: Prices of every model.
-        incomplete: What training does with questions that lack a response; default: as recorded, else `refuse`.
-        workspace: The folder of downloads.
-        currency: Currency of the costs and rates; default: as recorded.
+        settings: What the user chooses.
         description: What the results are.
+        workspace: The folder of downloads.
 
     Raises:
         BenchmarkError: A suite cannot have such results.
     """
+    config = _config(results, name, recorded, rates, settings, description)
+    identities = [{"imported": name, "model": model.name} for model in config.models]
+    return Suite(
+        config=config,
+        models=tuple(
+            Model(model_key(identity), model.name, identity, *model.rates)
+            for identity, model in zip(identities, config.models, strict=True)
+        ),
+        questions=tuple(_questions(results, config, recorded)),
+        encoder=recorded.encoder if recorded and not settings.encoder else encoder_identity(config, workspace),
+    )
+
+
+def _config(
+    results: Results, name: str, recorded: Suite | None, rates: Rates, settings: SuiteSettings, description: str
+) -> SuiteConfig:
     base = recorded.config.model_dump() if recorded else {"name": name, "incomplete": "mask"}
     changes: dict[str, Any] = {
         "description": description,
@@ -135,23 +165,16 @@ def build_suite(
             for benchmark in results.questions["benchmark"].unique(maintain_order=True)
         ),
     }
-    changes |= {"incomplete": incomplete} if incomplete else {}
-    changes |= {"currency": currency} if currency is not None else {}
+    changes |= {"incomplete": settings.incomplete} if settings.incomplete else {}
+    changes |= {"currency": settings.currency} if settings.currency is not None else {}
+    if settings.encoder:
+        features = recorded.config.features.model_dump() if recorded else {}
+        changes["features"] = features | {"encoder": settings.encoder.model_dump()}
     try:
-        config = SuiteConfig.model_validate(base | changes)
+        return SuiteConfig.model_validate(base | changes)
     except ValidationError as error:
         lines = "; ".join(mistakes(error, "suite", SuiteConfig.model_fields))
-        raise BenchmarkError(f"The table cannot be a suite: {lines}.") from None
-    identities = [{"imported": name, "model": model.name} for model in config.models]
-    return Suite(
-        config=config,
-        models=tuple(
-            Model(model_key(identity), model.name, identity, *model.rates)
-            for identity, model in zip(identities, config.models, strict=True)
-        ),
-        questions=tuple(_questions(results, config, recorded)),
-        encoder=recorded.encoder if recorded else encoder_identity(config, workspace),
-    )
+        raise BenchmarkError(f"The results cannot be a suite: {lines}.") from None
 
 
 def _questions(results: Results, config: SuiteConfig, recorded: Suite | None) -> Iterator[Question]:

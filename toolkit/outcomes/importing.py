@@ -21,6 +21,7 @@ from toolkit.outcomes.imported_rows import imported_rows, observed_texts
 from toolkit.outcomes.imported_suite import (
     Incomplete,
     Rates,
+    SuiteSettings,
     build_suite,
     check_currency,
     check_suite_name,
@@ -30,7 +31,9 @@ from toolkit.outcomes.imported_suite import (
 from toolkit.outcomes.merging import Changes, merge
 from toolkit.outcomes.missing import count_missing, without_incomplete_models
 from toolkit.outcomes.results import Results, collect
+from toolkit.outcomes.vectors import OwnVectors, read_vectors
 from toolkit.store import Cache, ImportedRows, Prefer
+from toolkit.suites.models import Encoder
 from toolkit.suites.suite import Suite
 
 Missing = Literal["mask", "drop-question", "drop-model"]
@@ -52,6 +55,8 @@ class ImportOptions:
         missing: What becomes of missing responses; None for what the suite has, at first `mask`.
         prefer: Whose value to keep if the cache has another one for the same cell.
         currency: Currency of the costs, and of the rates of a single token; None for what the suite has, at first none.
+        encoder: What embeds the texts; None for what the suite has, at first the encoder of every suite.
+        embeddings: A file with vectors of the texts, in the place of an encoder.
     """
 
     format: str | None = None
@@ -60,6 +65,8 @@ class ImportOptions:
     missing: Missing | None = None
     prefer: Prefer | None = None
     currency: str | None = None
+    encoder: Encoder | None = None
+    embeddings: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Import:
         source: Name of the files.
         dropped: Models that are left out because responses of theirs are missing.
         texts: Texts that have no embedding yet.
+        vectors: Vectors of the user's own, in the place of an encoder.
         prefer: Whose value to keep where another suite of the cache scores the same response.
     """
 
@@ -88,6 +96,7 @@ class Import:
     source: str
     dropped: Sequence[str]
     texts: Sequence[str]
+    vectors: OwnVectors | None
     prefer: Prefer | None
 
     @property
@@ -170,8 +179,8 @@ def plan_import(
 ) -> Import:
     """Read results, check them, and add them to what the cache has; nothing is written. See `import_results`."""
     check_suite_name(name)
-    given = [str(files)] if isinstance(files, Path) else [str(file) for file in files]
-    source = find_files(given, options.conversion.columns.values())
+    names = [str(files)] if isinstance(files, Path) else [str(file) for file in files]
+    source = find_files(names, options.conversion.columns.values())
     title, new, notes = _read(source, options, name)
     cache.migrate()
     recorded = cache.suites.get(name) if cache.exists() else None
@@ -179,19 +188,23 @@ def plan_import(
     if recorded:
         rows = cache.query("imported_results", suite=recorded.key)
         ours = recorded_results(recorded, rows, cache.query("further_scores", suite=recorded.key))
-    results, changes = merge(ours, new, options.prefer, source.given, str(cache.path))
+    results, changes = merge(ours, new, options.prefer, source.label, str(cache.path))
     dropped: Sequence[str] = ()
     if options.missing == "drop-model":
         results, dropped = without_incomplete_models(results)
         changes.cells = changes.cells.join(results.cells, on=("number", "sample", "path"), how="semi")
-    rates = prices(results, ours, recorded, options.rates, source.given)
+    rates = prices(results, ours, recorded, options.rates, source.label)
     if options.currency is not None:
         check_currency(results, rates)
-    incomplete = SETTINGS[options.missing] if options.missing else None
     description = f"Results imported from {title}." + (" Tokens are estimated from characters." if results.estimated else "")
-    workspace = Workspace(Path.cwd(), downloads)
-    suite = build_suite(results, name, recorded, rates, incomplete, workspace, options.currency, description)
-    texts = observed_texts(suite, results)
+    texts = observed_texts(results)
+    vectors = _own_vectors(options.embeddings, results, texts)
+    settings = SuiteSettings(
+        incomplete=SETTINGS[options.missing] if options.missing else None,
+        currency=options.currency,
+        encoder=vectors.encoder if vectors else options.encoder,
+    )
+    suite = build_suite(results, name, recorded, rates, settings, description, Workspace(Path.cwd(), downloads))
     return Import(
         suite=suite,
         recorded=recorded,
@@ -199,11 +212,25 @@ def plan_import(
         changes=changes,
         format=title,
         notes=notes,
-        source=Path(given[0]).name if len(given) == 1 else f"{len(source.files)} files",
+        source=Path(names[0]).name if len(names) == 1 else f"{len(source.files)} files",
         dropped=dropped,
-        texts=cache.embeddings.without_vector(suite.encoder, texts) if cache.exists() else texts,
+        texts=_without_vector(cache, suite, texts),
+        vectors=vectors,
         prefer=options.prefer,
     )
+
+
+def _own_vectors(path: Path | None, results: Results, texts: Sequence[str]) -> OwnVectors | None:
+    if path is None:
+        return None
+    rows = results.questions.select("benchmark", "item", "question").iter_rows()
+    return read_vectors(path, {(benchmark, item): question for benchmark, item, question in rows}, texts)
+
+
+def _without_vector(cache: Cache, suite: Suite, texts: Sequence[str]) -> Sequence[str]:
+    if suite.config.features.encoder.is_none:
+        return []
+    return cache.embeddings.without_vector(suite.encoder, texts) if cache.exists() else texts
 
 
 def _read(source: Source, options: ImportOptions, name: str) -> tuple[str, Results, Notes]:
@@ -214,13 +241,13 @@ def _read(source: Source, options: ImportOptions, name: str) -> tuple[str, Resul
     def frames() -> Iterator[pl.DataFrame]:
         yield from convert_rows(reader.read(source), replace(options.conversion, benchmark=name), notes)
 
-    return reader.title, collect(source.given, frames()), notes
+    return reader.title, collect(source.label, frames()), notes
 
 
 def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | None = None) -> ImportSummary:
     """Embed what has no embedding yet, then write everything else in one transaction. See `import_results`."""
     suite, recorded, progress = plan.suite, plan.recorded, progress or NoProgress()
-    embed_missing(cache, suite, plan.texts, encode, progress)
+    embed_missing(cache, suite, plan.texts, plan.vectors or encode, progress)
     is_new = not cache.exists()
     cache.create()
     try:
@@ -243,8 +270,8 @@ def _parts(plan: Import, progress: Progress) -> Iterator[ImportedRows]:
     recorded = {question.key for question in plan.recorded.questions} if plan.recorded else set()
     rewritten = [number for number, question in enumerate(plan.suite.questions) if question.key not in recorded]
     is_rewritten = pl.col("number").is_in(pl.Series(rewritten, dtype=pl.UInt32).implode())
-    kept = plan.results.cells.filter(is_rewritten).select("number", "sample", "path")
-    cells = pl.concat([plan.changes.cells, kept]).unique(maintain_order=True)
+    further = plan.results.cells.filter(is_rewritten).select("number", "sample", "path")
+    cells = pl.concat([plan.changes.cells, further]).unique(maintain_order=True)
     for rows in imported_rows(plan.suite, plan.results, cells, plan.source):
         if progress.stopped():
             raise KeyboardInterrupt

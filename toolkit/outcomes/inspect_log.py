@@ -88,7 +88,7 @@ class InspectLog:
                 rows = _rows(log, part, left_out)
         if rows is None:
             raise BenchmarkError(
-                f"{source.given} has no sample with a score: {', '.join(left_out) or 'there is no log of Inspect'}. Score the "
+                f"{source.label} has no sample with a score: {', '.join(left_out) or 'there is no log of Inspect'}. Score the "
                 "logs, e.g. with inspect score, or name logs whose status is success."
             )
         yield rows._replace(ignored=tuple(left_out))  # the last part, when all that is left out is known

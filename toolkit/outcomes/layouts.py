@@ -38,9 +38,9 @@ def check_files(files: Sequence[Path], source: Source, form: Format) -> None:
         BenchmarkError: There are none.
     """
     if not files:
-        raise BenchmarkError(f"{source.given} has no file that could be {form.title}: {form.layout}. {REMEDY}")
+        raise BenchmarkError(f"{source.label} has no file that could be {form.title}: {form.layout}. {REMEDY}")
     if n_others := len(source.files) - len(files):
-        logger.info("Files of %s that are no results of %s, and are left out: %d", source.given, form.title, n_others)
+        logger.info("Files of %s that are no results of %s, and are left out: %d", source.label, form.title, n_others)
 
 
 def refusal(file: Path, place: str, form: Format, problem: str) -> BenchmarkError:

@@ -105,7 +105,7 @@ class LmEval:
         if rows is None:
             listed = ", ".join(left_out) or "there is no samples_TASK_TIME.jsonl"
             raise BenchmarkError(
-                f"{source.given} has no score of single documents: {listed}. A score of a whole corpus says nothing about one "
+                f"{source.label} has no score of single documents: {listed}. A score of a whole corpus says nothing about one "
                 "question. Run lm_eval with --log_samples on a task with another metric."
             )
         yield rows._replace(ignored=tuple(left_out))  # the last part, when all that is left out is known

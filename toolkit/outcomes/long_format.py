@@ -43,7 +43,7 @@ class LongFormat:
                 n_rows += len(rows.places)
                 yield rows
         if not n_rows:
-            raise BenchmarkError(f"{source.given} has no rows.")
+            raise BenchmarkError(f"{source.label} has no rows.")
 
 
 FORMAT = LongFormat()

@@ -73,11 +73,11 @@ def merge(ours: Results, theirs: Results, prefer: Prefer | None, source: str, ta
     first, second = ("", "_ours") if prefer == "theirs" else ("_ours", "")
     values = {name: pl.coalesce(f"{name}{first}", f"{name}{second}") for name in names}
     updated = joined.select(*CELL, *PLACE, **values)
-    kept = ours.cells.join(updated, on=CELL, how="anti")
+    others = ours.cells.join(updated, on=CELL, how="anti")
     return (
         Results(
             questions=questions,
-            cells=pl.concat([kept, updated.select(*CELL_TYPES, *theirs.metrics)], how="diagonal"),
+            cells=pl.concat([others, updated.select(*CELL_TYPES, *theirs.metrics)], how="diagonal"),
             models=list(dict.fromkeys([*ours.models, *theirs.models])),
             horizon=max(ours.horizon, theirs.horizon),
             samples=max(ours.samples, theirs.samples),
@@ -117,9 +117,9 @@ def _merged_questions(
         *ITEM, **{name: pl.coalesce(f"{name}{first}", f"{name}{second}") for name in QUESTION}, number=numbers
     )
     changed = merged.filter(~is_new)
-    kept = known.join(changed, on="number", how="anti").select(*QUESTION_TYPES, "number")
+    unchanged = known.join(changed, on="number", how="anti").select(*QUESTION_TYPES, "number")
     ordered = pl.concat(
-        [kept, changed.select(*QUESTION_TYPES, "number"), merged.filter(is_new).select(*QUESTION_TYPES, "number")]
+        [unchanged, changed.select(*QUESTION_TYPES, "number"), merged.filter(is_new).select(*QUESTION_TYPES, "number")]
     )
     return ordered.sort("number").select(list(QUESTION_TYPES)), numbers, differences
 

@@ -9,6 +9,7 @@ import io
 import json
 import zlib
 from collections.abc import Container, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -130,6 +131,16 @@ def column_names(path: Path) -> tuple[str, ...]:
 
 def first_object(path: Path) -> Mapping[str, Any]:
     """Return the first JSON object of JSON lines or of a list, or a document that is an object; empty if there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return {}
+    return _first_object(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)
+def _first_object(path: Path, modified: int, size: int) -> Mapping[str, Any]:
+    """Return what `first_object` does; several formats look at the same files."""
     try:
         kind = kind_of(path)
         if kind in JSON_DOCUMENT:

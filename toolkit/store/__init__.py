@@ -16,12 +16,13 @@ from toolkit.store.generations import (
     SuiteGeneration,
 )
 from toolkit.store.housekeeping import Housekeeping, Overview, TableSize, Unused
+from toolkit.store.imported import ImportedRows
 from toolkit.store.rows import KEYS, Row, iterate_rows
 from toolkit.store.runs import PathShares, RecordedRun, Runs
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
 from toolkit.store.scores import ScoreCount, Scores, UnscoredResponse
 from toolkit.store.spool import Batch
-from toolkit.store.suites import ImportedRows, NodeCounts, ProgressRow, Suites
+from toolkit.store.suites import NodeCounts, ProgressRow, Suites
 from toolkit.store.transfer import Prefer, Transfer
 from toolkit.store.user_queries import read_tables
 from toolkit.store.verification import check_rows

@@ -8,17 +8,15 @@ from uuid import UUID
 import duckdb
 
 from toolkit.core import tree
-from toolkit.core.errors import CacheError
 from toolkit.core.hashing import canonical_json
 from toolkit.store.file import CacheFile, now
+from toolkit.store.imported import ImportedRows, write_imported
 from toolkit.store.rows import (
     Row,
     append,
     first_row,
     insert,
     key_table,
-    query_table,
-    write_table,
 )
 from toolkit.store.transfer import Prefer
 from toolkit.suites.loading import recorded_config
@@ -26,23 +24,7 @@ from toolkit.suites.suite import Model, Question, Suite
 from toolkit.tasks.metrics import Reference
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-_OTHER_SCORES = """
-    SELECT q.benchmark, q.item, i.value, s.value
-    FROM {rows} AS i JOIN scores AS s USING (question, text, metric) JOIN questions AS q USING (question)
-    WHERE s.value <> i.value LIMIT 1
-"""
-"""A response that is scored in another way than in the cache."""
-
-
-class ImportedRows(NamedTuple):
-    """Rows of results from elsewhere, by column; keys are text."""
-
-    generations: "pa.Table"
-    nodes: "pa.Table"
-    scores: "pa.Table"
+    pass
 
 
 class ProgressRow(NamedTuple):
@@ -219,10 +201,7 @@ class Suites:
         with self._file.write() as con:
             _make_current(con, suite, suite.config.model_dump_json())
             for part in parts:
-                write_table(con, "generations", part.generations, "status = 'ok'", replace=True)
-                write_table(con, "generations", part.generations, "status <> 'ok'")
-                write_table(con, "nodes", part.nodes)
-                _write_scores(con, suite, part.scores, prefer)
+                write_imported(con, suite, part, prefer)
 
     def cost_unit(self, suite: UUID) -> float | None:
         """Return the raw cost (tokens times rate) of one cost unit: the stored one, else the one that the cache gives.
@@ -285,16 +264,6 @@ class Suites:
         with self._file.read() as con:
             [(count,)] = _select_tried(con, suite, "SELECT count(*) - count(DISTINCT n.generation)", "AND g.status = 'ok'")
         return int(count)
-
-
-def _write_scores(con: duckdb.DuckDBPyConnection, suite: Suite, scores: "pa.Table", prefer: Prefer | None) -> None:
-    for benchmark, item, new, old in query_table(con, "scores", scores, _OTHER_SCORES) if prefer is None else ():
-        raise CacheError(
-            f"A response to {benchmark}/{item} has the score {new:g} in suite {suite.name}, and {old:g} in another suite of "
-            "this cache. Import the table into a cache of its own (--cache FILE), or choose a side for both suites: "
-            "--prefer ours or --prefer theirs."
-        )
-    write_table(con, "scores", scores, replace=prefer == "theirs")
 
 
 def _stored_cost_unit(con: duckdb.DuckDBPyConnection, suite: UUID) -> float | None:
