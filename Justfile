@@ -50,6 +50,10 @@ bench *args: _venv
     {{bin}}/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-columns=min,median,rounds {{args}}
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.report
 
+# Time toolkit import of a million results in every kind of file, at first and again (docs/performance.md, five minutes)
+imports *args: _venv
+    {{bin}}/python -m tests.benchmarks.imports {{args}}
+
 # Race the learners to the best reward of stable-baselines3's PPO with its default settings (an hour)
 race *args: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.race {{args}}

@@ -7,8 +7,9 @@ read in parts, so that a table may be larger than the memory; only a JSON docume
 import gzip
 import io
 import json
+import re
 import zlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -30,6 +31,7 @@ KINDS = (*TEXT_KINDS, *ARROW_KINDS)
 _COMPRESSED_MAGIC = {b"\x1f\x8b": (".gz",), b"\x28\xb5\x2f\xfd": (".zst", ".zstd")}
 _MAX_DIGITS = 4000
 """Integers of more digits are read as infinite: Python refuses to convert them."""
+_SPACED_COLON = re.compile(r'"\s+:')
 _READING_ERRORS = (OSError, EOFError, zlib.error)
 
 
@@ -243,8 +245,8 @@ def _csv_rows(path: Path) -> Iterator[Rows]:
 
 def _json_rows(path: Path) -> Iterator[Rows]:
     for chunk in chunks(read_objects(path)):
-        columns = dict.fromkeys(column for _, row in chunk for column in row)
         rows = [row for _, row in chunk]
+        columns = dict.fromkeys(column for columns in dict.fromkeys(map(tuple, rows)) for column in columns)
         yield Rows(str(path), [place for place, _ in chunk], {column: [row.get(column) for row in rows] for column in columns})
 
 
@@ -259,13 +261,35 @@ def _json_values(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
         rows = document if isinstance(document, list) else [document]
         yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
         return
-    number = 1
     yield f"row 1 (line {first[0]})" if first[0] > 1 else "row 1", parse_json(f"{path}, row 1", first[1])
-    for line_number, line in lines:
-        if line.strip():
-            number += 1
-            place = f"row {number}" if number == line_number else f"row {number} (line {line_number})"
-            yield place, parse_json(f"{path}, {place}", line)
+    done = 1
+    for chunk in chunks((number, line) for number, line in lines if line.strip()):
+        places = [f"row {row}" if row == line else f"row {row} (line {line})" for row, (line, _) in enumerate(chunk, done + 1)]
+        texts = [line for _, line in chunk]
+        together = _parse_together(texts)
+        values = (parse_json(f"{path}, {place}", text) for place, text in zip(places, texts, strict=True))
+        yield from zip(places, values if together is None else together, strict=True)
+        done += len(chunk)
+
+
+def _parse_together(lines: Sequence[str]) -> list[Any] | None:
+    """Return the objects of some lines, parsed at once; None if one of them has to be looked at alone.
+
+    That is so unless every line is an object, and all have so few colons after quotation marks that no key occurs twice.
+    """
+    bare = [line.strip() for line in lines]
+    if not all(line.startswith("{") and line.endswith("}") for line in bare):
+        return None
+    text = ",".join(bare)
+    if _SPACED_COLON.search(text):
+        return None
+    try:
+        values = json.loads(f"[{text}]")
+    except (ValueError, RecursionError):
+        return None
+    if len(values) != len(lines) or text.count('":') != sum(map(len, values)):
+        return None
+    return list(values)
 
 
 def _is_json_object(line: str) -> bool:
@@ -283,27 +307,13 @@ def parse_json(place: str, text: str) -> Any:
         BenchmarkError: It is not JSON, or an object has a key twice; the message begins with the place.
     """
     try:
-        return _parse_quickly(text)
+        return json.loads(text, parse_int=_integer, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         where = f" (line {error.lineno}, character {error.colno})" if error.lineno > 1 else f" (character {error.colno})"
         raise BenchmarkError(f"{place} is not JSON: {error.msg}{where}.") from None
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BenchmarkError(f"{place} cannot be read: {reason}.") from None
-
-
-def _parse_quickly(text: str) -> Any:
-    """Parse JSON without a look at each object if it has so few colons after quotation marks that no key can occur twice."""
-    if " :" not in text and "\t:" not in text and "\n:" not in text:
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            raise
-        except ValueError:  # an integer of too many digits
-            value = None
-        if isinstance(value, dict) and text.count('":') == len(value):
-            return value
-    return json.loads(text, parse_int=_integer, object_pairs_hook=_object)
 
 
 def _integer(digits: str) -> int | float:
