@@ -237,7 +237,7 @@ def _import_results(sources: Sequence[str], suite: str, path: Path, options: "Im
             "Stopped. No result was imported, and what was embedded stays; the same command goes on from there.", err=True
         )
         raise typer.Exit(STOPPED) from None
-    _conclude(summary, arguments, cache)
+    _conclude(summary, arguments, cache, is_default=path == cache_path(suite, None))
 
 
 def _notes(plan: "Import") -> Iterator[str]:
@@ -262,7 +262,7 @@ def _notes(plan: "Import") -> Iterator[str]:
         yield f"Left out, because responses of theirs are missing: {printable(', '.join(plan.dropped))}."
 
 
-def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache") -> None:
+def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache", is_default: bool) -> None:
     """Say what the results added, what the suite has now, and what is missing."""
     changes, notes, config = summary.changes, summary.plan.notes, summary.suite.config
     counts = {
@@ -287,11 +287,13 @@ def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache"
             "exclude question": ("Their questions are left out. To mask the responses instead", "mask"),
             "refuse": ("Training refuses the suite until they are imported, or masked", "mask"),
         }[config.incomplete]
-        remedy = command("import", *arguments, "--missing", missing, cache=cache.path)
+        remedy = command("import", *arguments, "--missing", missing, cache=None if is_default else cache.path)
         typer.echo(
             f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. {consequence}: {remedy}", err=True
         )
-    if not any(question.split == "train" for question in summary.suite.questions):
+    if any(question.split == "train" for question in summary.suite.questions):
+        typer.echo(f"Next: {command('train', config.name, cache=None if is_default else cache.path)}")
+    else:
         typer.echo("No question is in the split train, so that no router can be trained until there is one.", err=True)
 
 
