@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -366,3 +367,28 @@ def test_baselines_of_an_installed_package_are_evaluated_beside_the_router(tmp_p
         assert {{"last model", "first, always"}} <= set(recorded)
         """,
     )
+
+
+def test_the_format_of_the_contributing_page_is_detected_and_imported_in_an_installed_package(tmp_path: Path) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Add a format of results")[2]
+    (code, *_) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    install(tmp_path, "points", code, "[toolkit.outcomes]\npoints = points:FORMAT\n")
+    (tmp_path / "table.csv").write_text("prompt,small points,large points\nWhat melts?,0.25,1\nWhat flies?,,0.5\n")
+    output = run(
+        tmp_path,
+        """
+        from pathlib import Path
+
+        from toolkit.outcomes.importing import import_results
+        from toolkit.store import Cache
+
+        from tests.scripted import encode
+
+        cache = Cache(Path("c.duckdb"))
+        summary = import_results(["table.csv"], "theirs", cache, Path("weights"), encode=encode)
+        print(summary.plan.format, summary.n_missing)
+        print(cache.arrow("SELECT model, quality FROM transitions WHERE quality IS NOT NULL ORDER BY ALL").to_pylist())
+        """,
+    )
+    scores = [{"model": "large", "quality": 0.5}, {"model": "large", "quality": 1.0}, {"model": "small", "quality": 0.25}]
+    assert output.splitlines() == ["a table of points 1", str(scores)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,17 +191,3 @@ def test_a_malformed_table_is_refused_completely(corrupt: Callable[[Rows], Rows]
     with pytest.raises(BenchmarkError, match=message):
         import_rows(tmp_path, corrupt(make_rows()), "jsonl")
     assert not (tmp_path / "c.duckdb").exists()
-
-
-def test_the_example_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[2] / "docs/outcomes.md").read_text("utf-8")
-    monkeypatch.chdir(tmp_path)
-    Path("wide.csv").write_text(re.findall(r"```csv\n(.*?)```", text, re.DOTALL)[0])
-    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], {})
-    cache = Cache("c.duckdb")
-    summary = import_results(Path("outcomes.csv"), "routerbench", cache, Path("weights"), encode=encode)
-    assert summary.n_missing == 0
-    assert cache.arrow(re.findall(r"```sql\n(.*?)```", text, re.DOTALL)[0]).to_pylist()[0] == {
-        "model": "small/7b", "responses": 5, "quality": 0.6, "cost": pytest.approx(0.03, abs=0.01),
-    }  # fmt: skip
-    assert json.loads(cache.arrow("SELECT identity FROM models")["identity"][0].as_py())["imported"] == "routerbench"
