@@ -12,6 +12,7 @@ from typing import Literal
 
 import polars as pl
 
+from toolkit.core.errors import CacheError
 from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
@@ -257,10 +258,15 @@ def _read(source: Source, options: ImportOptions, name: str) -> tuple[str, Resul
 
 
 def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | None = None) -> ImportSummary:
-    """Embed what has no embedding yet, then write everything else in one transaction. See `import_results`."""
+    """Embed what has no embedding yet, then write everything else in one transaction. See `import_results`.
+
+    Raises:
+        CacheError: Another command has changed the suite since the import was planned.
+    """
     suite, recorded, progress = plan.suite, plan.recorded, progress or NoProgress()
     embed_missing(cache, suite, plan.texts, plan.vectors or encode, progress)
     is_new = not cache.exists()
+    _check_unchanged(cache, suite.name, recorded)
     cache.create()
     try:
         if plan.changes_rows:
@@ -275,6 +281,20 @@ def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | 
         raise
     gaps = count_missing(plan.results, MAX_LISTED_CELLS)
     return ImportSummary(plan=plan, cells=gaps.cells, missing=gaps.examples, n_missing=gaps.missing, incomplete=gaps.questions)
+
+
+def _check_unchanged(cache: Cache, name: str, recorded: Suite | None) -> None:
+    """Check that the suite is still as it was when the import was planned.
+
+    Raises:
+        CacheError: Another command has changed it since.
+    """
+    current = cache.suites.get(name) if cache.exists() else None
+    if (current and current.key) != (recorded and recorded.key):
+        raise CacheError(
+            f"Another command changed the suite {name} in {cache.path} while this import ran, so that nothing was imported. "
+            "Repeat the command; texts that are embedded already are not embedded again."
+        )
 
 
 def _parts(plan: Import, progress: Progress) -> Iterator[ImportedRows]:

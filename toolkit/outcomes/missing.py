@@ -78,8 +78,8 @@ def without_incomplete_models(results: Results) -> tuple[Results, list[str]]:
         models = [model for model in results.models if model != dropped[-1]]
         if not models:
             raise BenchmarkError(
-                "No model has a response to every question, so that drop-model leaves none. Mask what is missing instead: "
-                "--missing mask"
+                "Every model lacks a response to some question, path or sample, so that drop-model leaves none. Mask what is "
+                "missing instead: --missing mask"
             )
         is_kept = ~(HOP + pl.col("path") + HOP).str.contains(HOP + dropped[-1] + HOP, literal=True)
         results = Results(
