@@ -311,7 +311,7 @@ def test_options_that_do_not_fit_are_refused(words: list[str], fragment: str, ca
 
 def test_a_table_of_another_format_is_refused(cache: Cache, folder: Path) -> None:
     (folder / "choices.txt").write_text("x")
-    assert "unknown format" in refusal(cache, "scripted", "--decisions", "choices.txt")
+    assert "of an unknown kind" in refusal(cache, "scripted", "--decisions", "choices.txt")
 
 
 def test_a_sweep_has_a_line_of_the_users_router(cache: Cache, folder: Path) -> None:

@@ -19,7 +19,7 @@ from toolkit.core.errors import BenchmarkError, CacheError, SuiteError
 from toolkit.core.workspace import Workspace
 from toolkit.generation.rescoring import apply_suite_file
 from toolkit.generation.verify import verify
-from toolkit.outcomes.importing import ImportSummary, import_results
+from toolkit.outcomes.importing import ImportSummary, import_results, plan_import, run_import
 from toolkit.replay.table import load_table
 from toolkit.store import Cache
 from toolkit.suites.resolving import resolve
@@ -110,6 +110,25 @@ def test_a_model_for_some_questions_leaves_cells_missing_until_they_are_imported
     assert load_table(cache, summary.suite).quality.shape == (12, 4)
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_two_imports_at_once_lose_no_results(is_new: bool, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c.duckdb")
+    if not is_new:
+        add(tmp_path, cells("a"))
+    plans = []
+    for models in ("b", "c"):
+        path = tmp_path / f"{models}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in cells(models)))
+        plans.append(plan_import(path, "s", cache, tmp_path / "weights"))
+    run_import(plans[0], cache, encode)
+    before = content(cache)
+    with pytest.raises(CacheError, match=r"Another command changed the suite s .* Repeat the command"):
+        run_import(plans[1], cache, encode)
+    assert content(cache) == before
+    summary, _ = add(tmp_path, cells("c"))
+    assert [model.name for model in summary.suite.models] == (["b", "c"] if is_new else ["a", "b", "c"])
+
+
 def test_samples_are_trees_and_further_samples_are_added(tmp_path: Path) -> None:
     sampled = [cells("ab", sample=sample, score=float(sample == 1)) for sample in (0, 1, 2)]
     summary, cache = add(tmp_path, sampled[0] + sampled[1])
@@ -198,6 +217,13 @@ def test_a_suite_of_the_same_cache_never_changes_another(tmp_path: Path) -> None
         add(tmp_path, cells("a", response="x", score=0.0), name="second")
     assert cache.suites.names() == ["first"]
     assert content(cache, "first") == before
+
+
+def test_models_are_not_dropped_until_none_is_left(tmp_path: Path) -> None:
+    add(tmp_path, cells("ab"))
+    further = [row | {"sample": 1} for row in cells("ab", [0])]
+    with pytest.raises(BenchmarkError, match="Every model lacks a response to some question, path or sample"):
+        add(tmp_path, further, missing="drop-model")
 
 
 def test_names_that_no_command_could_use_are_refused(tmp_path: Path) -> None:

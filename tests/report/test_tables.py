@@ -181,6 +181,7 @@ def test_nan_and_infinity_leave_every_format_readable(tmp_path: Path) -> None:
 
 def test_numbers_and_sizes_are_written_for_people() -> None:
     assert [format_number(value) for value in (0.5, -0.12345, None, float("nan"))] == ["0.500", "-0.123", "-", "-"]
+    assert [format_number(value) for value in (-1e-9, -0.0, -0.0005001)] == ["0.000", "0.000", "-0.001"]
     assert [format_bytes(size) for size in (0, 999, 1000, 3_400_000, 5 * 10**15)] == [
         "0 bytes", "999 bytes", "1.0 kB", "3.4 MB", "5000.0 TB",
     ]  # fmt: skip

@@ -36,7 +36,7 @@ from toolkit.cli import (  # noqa: F401 - each module registers its command; hel
 
 # isort: on
 from toolkit.cli.common import STOPPED, app
-from toolkit.cli.terminal import PrintableFormatter, guard_terminal, note
+from toolkit.cli.terminal import OnceFilter, PrintableFormatter, guard_terminal, note
 from toolkit.core.errors import ToolkitError
 
 __all__ = ["app", "commands", "main"]
@@ -69,6 +69,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("%(message)s"))
+    handler.addFilter(OnceFilter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("toolkit").setLevel(logging.INFO)
     sys.exit(_run())  # outside any handler: an error that is still alive at the end keeps DuckDB's objects, which then complain

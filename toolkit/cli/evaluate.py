@@ -230,17 +230,18 @@ def _setting(suite: "Suite", cache: "Cache", split: "Split", alpha: float, allow
     """Load what is evaluated on.
 
     Raises:
-        SuiteError: The split has no questions.
+        SuiteError: The split, or the one that baselines are fitted on, has no questions.
     """
-    from toolkit.replay.table import load_table
+    from toolkit.replay.table import load_table, remedy_without_questions
     from toolkit.routing.untrained import Setting
     from toolkit.suites.benchmarks import synthetic_benchmarks
 
     table = load_table(cache, suite, holdout)
-    if not len(table.rows(split)):
-        raise SuiteError(
-            f"The {split} split of suite {suite.name} has no questions. Give it a share under [splits], or more questions."
-        )
+    for needed, purpose in ((split, ""), ("train", ", and baselines are fitted on them")):
+        if not len(table.rows(needed)):
+            raise SuiteError(
+                f"The {needed} split of suite {suite.name} has no questions{purpose}. {remedy_without_questions(table.split)}"
+            )
     return Setting(suite, cache, table, synthetic_benchmarks(suite.config.benchmarks), split, alpha, allow_stop)
 
 

@@ -197,6 +197,23 @@ def import_(
     _import_results(sources, suite, path, options, [*sources, "--suite", suite, *words])
 
 
+def _refuse_caches(sources: Sequence[str]) -> None:
+    """Check that what is to be imported as results is no cache.
+
+    Raises:
+        SuiteError: It is one, as a file or as a folder that `toolkit export` wrote.
+    """
+    from toolkit.outcomes.reading import first_object
+
+    for source in map(Path, sources):
+        is_export = {"schema_version", "tables"} <= set(first_object(source / "manifest.json"))
+        if is_export or (source.suffix == ".duckdb" and source.is_file()):
+            raise SuiteError(
+                f"{source} is a cache, with the suites that it has. Import it without --suite, and name the cache to import "
+                f"into: {command('import', source)} --cache FILE"
+            )
+
+
 def _merge(source: Path, sources: Sequence[str], cache: Path | None, prefer: "Prefer | None") -> None:
     """Add an exported folder or another cache to a cache."""
     from benchmarks.reference import REFERENCE
@@ -221,6 +238,7 @@ def _import_results(sources: Sequence[str], suite: str, path: Path, options: "Im
     from toolkit.outcomes.importing import plan_import, run_import
     from toolkit.store import Cache
 
+    _refuse_caches(sources)
     cache, workspace = Cache(path), Workspace.beside(path)
     plan = plan_import(sources, suite, cache, workspace.downloads, options)
     for line in _notes(plan):
@@ -237,7 +255,7 @@ def _import_results(sources: Sequence[str], suite: str, path: Path, options: "Im
             "Stopped. No result was imported, and what was embedded stays; the same command goes on from there.", err=True
         )
         raise typer.Exit(STOPPED) from None
-    _conclude(summary, arguments, cache, is_default=path == cache_path(suite, None))
+    _conclude(summary, arguments, cache, option=None if path == cache_path(suite, None) else path)
 
 
 def _notes(plan: "Import") -> Iterator[str]:
@@ -262,9 +280,19 @@ def _notes(plan: "Import") -> Iterator[str]:
         yield f"Left out, because responses of theirs are missing: {printable(', '.join(plan.dropped))}."
 
 
-def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache", is_default: bool) -> None:
-    """Say what the results added, what the suite has now, and what is missing."""
+def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache", option: Path | None) -> None:
+    """Say what the results added, what the suite has now, what is missing, and which command is next.
+
+    Args:
+        summary: What the import has done.
+        arguments: Arguments of the command that repeats it.
+        cache: The cache.
+        option: The cache as following commands have to name it; None for the default.
+    """
+    from toolkit.report.tables import count
+
     changes, notes, config = summary.changes, summary.plan.notes, summary.suite.config
+    questions, incomplete = summary.suite.questions, set(summary.incomplete)
     counts = {
         "added": changes.added,
         "completed": changes.completed,
@@ -274,27 +302,35 @@ def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache"
         "without a score and left out": notes.n_unscored,
         "clipped": notes.n_clipped,
     }
-    listed = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    listed = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
     typer.echo(f"{cache.path}: {listed} (results of {summary.plan.source}).")
+    if summary.plan.is_repriced:
+        typer.echo("The prices of tokens have changed, and with them the costs of all results of the suite.")
     samples = f", {config.samples} samples" if config.samples > 1 else ""
     typer.echo(
-        f"Suite {config.name}: {len(config.models)} models, horizon {config.horizon}{samples}, {len(config.benchmarks)} "
-        f"benchmarks, {len(summary.suite.questions)} questions, {summary.cells} results."
+        f"Suite {config.name}: {count(len(config.models), 'model')}, horizon {config.horizon}{samples}, "
+        f"{count(len(config.benchmarks), 'benchmark')}, {count(len(questions), 'question')}, {count(summary.cells, 'result')}."
     )
     if summary.n_missing:
-        consequence, missing = {
-            "mask": ("They are masked: no router can choose them. To leave their questions out", "drop-question"),
-            "exclude question": ("Their questions are left out. To mask the responses instead", "mask"),
-            "refuse": ("Training refuses the suite until they are imported, or masked", "mask"),
-        }[config.incomplete]
-        remedy = command("import", *arguments, "--missing", missing, cache=None if is_default else cache.path)
-        typer.echo(
-            f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. {consequence}: {remedy}", err=True
-        )
-    if any(question.split == "train" for question in summary.suite.questions):
-        typer.echo(f"Next: {command('train', config.name, cache=None if is_default else cache.path)}")
+        typer.echo(_missing(summary, arguments, option), err=True)
+    is_excluded = config.incomplete == "exclude question"
+    used = [question for number, question in enumerate(questions) if not (is_excluded and number in incomplete)]
+    if any(question.split == "train" for question in used):
+        typer.echo(f"Next: {command('train', config.name, cache=option)}")
     else:
         typer.echo("No question is in the split train, so that no router can be trained until there is one.", err=True)
+
+
+def _missing(summary: "ImportSummary", arguments: Sequence[str], cache: Path | None) -> str:
+    """Say which responses are missing, what becomes of them, and how to change that."""
+    n_left_out = f"{len(summary.incomplete)} of {len(summary.suite.questions)} questions lack one and are left out"
+    consequence, missing = {
+        "mask": ("They are masked: no router can choose them. To leave their questions out", "drop-question"),
+        "exclude question": (f"{n_left_out}. To mask the responses instead", "mask"),
+        "refuse": ("Training refuses the suite until they are imported, or masked", "mask"),
+    }[summary.suite.config.incomplete]
+    remedy = command("import", *arguments, "--missing", missing, cache=cache)
+    return f"{summary.n_missing} of them are missing, e.g. {'; '.join(summary.missing)}. {consequence}: {remedy}"
 
 
 def _parse_columns(columns: Sequence[str]) -> dict[str, str]:

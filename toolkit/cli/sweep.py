@@ -224,7 +224,7 @@ def _load_table(suite: "Suite", cache: "Cache", config: "TrainConfig", splits: "
     Raises:
         SuiteError: One of the splits that the sweep needs has no questions, or there is no such algorithm.
     """
-    from toolkit.replay.table import load_table
+    from toolkit.replay.table import load_table, remedy_without_questions
     from toolkit.routing.evaluate import check_names
     from toolkit.routing.train import settings_of
 
@@ -234,7 +234,7 @@ def _load_table(suite: "Suite", cache: "Cache", config: "TrainConfig", splits: "
             held_out = f" when {config.holdout} is held out" if config.holdout else ""
             raise SuiteError(
                 f"The {split} split of suite {suite.name} has no questions{held_out}, and a sweep needs some. "
-                "Add questions, or give the split a larger share under [splits]."
+                f"{remedy_without_questions(table.split)}"
             )
     check_names(table)
     settings_of(table, config)  # an unknown algorithm is found out before training

@@ -37,6 +37,21 @@ class PrintableFormatter(logging.Formatter):
         return for_terminal(super().format(record), sys.stderr)
 
 
+class OnceFilter(logging.Filter):
+    """Lets each message of the log pass once, however many routers or alphas it concerns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the message is new."""
+        message = record.getMessage()
+        is_new = message not in self._shown
+        self._shown.add(message)
+        return is_new
+
+
 def guard_terminal() -> None:
     """Escape everything that is written to stdout if it is a terminal, so that no command can forget to."""
     for stream in (sys.stdout, sys.stderr):

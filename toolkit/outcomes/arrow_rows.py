@@ -49,8 +49,8 @@ def arrow_rows(path: Path, columns: Container[object] | None) -> Iterator[Rows]:
     except pa.ArrowNotImplementedError:  # it lacks types that polars writes, such as integers of 128 bits
         yield from _polars_rows(path, columns)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise BenchmarkError(f"{path} cannot be read: {reason} Is it complete, and is it what its name says?") from None
+        reason = str(error).splitlines()[0].removesuffix(".")
+        raise BenchmarkError(f"{path} cannot be read: {reason}. Is it complete, and is it what its name says?") from None
 
 
 def _arrow_batches(path: Path, columns: Container[object] | None) -> Iterator["pa.RecordBatch"]:

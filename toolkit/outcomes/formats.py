@@ -86,9 +86,8 @@ def find_files(names: Sequence[str], columns: Iterable[str] = ()) -> Source:
         else:
             matches = sorted(file for file in Path(path.anchor or ".").glob(_relative(path)) if file.is_file())
         if not matches:
-            raise BenchmarkError(
-                f"There is no {name} with results in it. Name a file, a folder or a pattern, such as 'logs/*.jsonl'."
-            )
+            problem = f"The folder {name} has no files" if path.is_dir() else f"There is no {name}"
+            raise BenchmarkError(f"{problem}. Name a file of results, a folder or a pattern, such as 'logs/*.jsonl'.")
         files |= dict.fromkeys(matches)
     first = Path(names[0])
     folder = first if len(names) == 1 and first.is_dir() else _common_folder(list(files))

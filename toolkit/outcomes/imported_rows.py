@@ -31,17 +31,17 @@ def observed_texts(results: Results) -> list[str]:
 
 
 def imported_rows(suite: Suite, results: Results, cells: pl.DataFrame, source: str) -> Iterator[ImportedRows]:
-    """Yield the rows of some cells, and of the nodes above them; a node without a result is a failure that no run retries.
+    """Yield the rows of some cells; one without a result is a failure that no run retries.
 
     Args:
         suite: The suite.
         results: Its results.
-        cells: The cells to write, by `CELL`.
+        cells: The cells to write, by `CELL`, with those above them.
         source: Name of the table, for the errors of missing cells.
     """
     writer = _RowWriter(suite, results, source)
     depth = pl.col("path").str.count_matches(HOP, literal=True)
-    for part in _parts(_with_parents(cells).sort("number", "sample", depth)):
+    for part in _parts(cells.sort("number", "sample", depth)):
         known = results.cells.filter(pl.col("number").is_between(part["number"][0], part["number"][-1]))
         chosen = part.join(known, on=CELL, how="left", maintain_order="left")
         yield writer.rows(_with_own_texts(chosen, known, results.metrics))
@@ -59,7 +59,7 @@ def _parts(cells: pl.DataFrame) -> Iterator[pl.DataFrame]:
         start = stop
 
 
-def _with_parents(cells: pl.DataFrame) -> pl.DataFrame:
+def with_parents(cells: pl.DataFrame) -> pl.DataFrame:
     """Return cells and all those that their paths lead through, each once."""
     levels = [cells.select(CELL)]
     while True:

@@ -6,18 +6,20 @@ that the results lack is missing, never a silent default. Names and scores are t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
+from toolkit.core.errors import CacheError
 from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
 from toolkit.outcomes.converting import Conversion, Notes, convert_rows
 from toolkit.outcomes.embedding import embed_missing
 from toolkit.outcomes.formats import Source, find_files, format_of
-from toolkit.outcomes.imported_rows import imported_rows, observed_texts
+from toolkit.outcomes.imported_rows import imported_rows, observed_texts, with_parents
 from toolkit.outcomes.imported_suite import (
     Incomplete,
     Rates,
@@ -30,7 +32,7 @@ from toolkit.outcomes.imported_suite import (
 )
 from toolkit.outcomes.merging import Changes, merge
 from toolkit.outcomes.missing import count_missing, without_incomplete_models
-from toolkit.outcomes.results import Results, collect
+from toolkit.outcomes.results import CELL, Results, collect
 from toolkit.outcomes.vectors import OwnVectors, read_vectors
 from toolkit.store import Cache, ImportedRows, Prefer
 from toolkit.suites.models import Encoder
@@ -106,9 +108,25 @@ class Import:
         return is_new or bool(self.changes.cells.height)
 
     @property
+    def is_repriced(self) -> bool:
+        """Whether tokens of results that the cache has cost something else from now on."""
+        prices = {(model.name, model.rate_in, model.rate_out) for model in self.suite.models}
+        names, recorded = {name for name, *_ in prices}, self.recorded.models if self.recorded else ()
+        return any(model.name in names and (model.name, model.rate_in, model.rate_out) not in prices for model in recorded)
+
+    @property
     def work(self) -> int:
         """Amount of work that progress is told of: texts to embed and results to write."""
-        return len(self.texts) + self.changes.cells.height
+        return len(self.texts) + self.cells.height
+
+    @cached_property
+    def cells(self) -> pl.DataFrame:
+        """The cells to write: those that have changed, all of a question whose key is new, and those above them."""
+        recorded = {question.key for question in self.recorded.questions} if self.recorded else set()
+        rewritten = [number for number, question in enumerate(self.suite.questions) if question.key not in recorded]
+        is_rewritten = pl.col("number").is_in(pl.Series(rewritten, dtype=pl.UInt32).implode())
+        further = self.results.cells.filter(is_rewritten).select(CELL)
+        return with_parents(pl.concat([self.changes.cells, further]).unique(maintain_order=True))
 
 
 @dataclass(frozen=True)
@@ -120,12 +138,14 @@ class ImportSummary:
         cells: Responses that complete results would have.
         missing: The first of the missing ones, as `benchmark/item: path`.
         n_missing: How many are missing.
+        incomplete: Numbers of the questions that lack one.
     """
 
     plan: Import
     cells: int
     missing: Sequence[str]
     n_missing: int
+    incomplete: Sequence[int]
 
     @property
     def suite(self) -> Suite:
@@ -245,14 +265,19 @@ def _read(source: Source, options: ImportOptions, name: str) -> tuple[str, Resul
 
 
 def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | None = None) -> ImportSummary:
-    """Embed what has no embedding yet, then write everything else in one transaction. See `import_results`."""
+    """Embed what has no embedding yet, then write everything else in one transaction. See `import_results`.
+
+    Raises:
+        CacheError: Another command has changed the suite since the import was planned.
+    """
     suite, recorded, progress = plan.suite, plan.recorded, progress or NoProgress()
     embed_missing(cache, suite, plan.texts, plan.vectors or encode, progress)
     is_new = not cache.exists()
+    _check_unchanged(cache, suite.name, recorded)
     cache.create()
     try:
         if plan.changes_rows:
-            progress.stage(f"writing {plan.changes.cells.height} results")
+            progress.stage(f"writing {plan.cells.height} results")
             cache.suites.record_with_rows(suite, _parts(plan, progress), plan.prefer)
         cache.suites.record(suite)  # settings may have changed though no row has
         is_changed = plan.changes_rows or recorded is None or recorded.config != suite.config
@@ -261,18 +286,27 @@ def run_import(plan: Import, cache: Cache, encode: Encode, progress: Progress | 
         if is_new and not cache.suites.names():
             cache.path.unlink(missing_ok=True)
         raise
-    cells, n_missing, missing = count_missing(plan.results, MAX_LISTED_CELLS)
-    return ImportSummary(plan=plan, cells=cells, missing=missing, n_missing=n_missing)
+    gaps = count_missing(plan.results, MAX_LISTED_CELLS)
+    return ImportSummary(plan=plan, cells=gaps.cells, missing=gaps.examples, n_missing=gaps.missing, incomplete=gaps.questions)
+
+
+def _check_unchanged(cache: Cache, name: str, recorded: Suite | None) -> None:
+    """Check that the suite is still as it was when the import was planned.
+
+    Raises:
+        CacheError: Another command has changed it since.
+    """
+    current = cache.suites.get(name) if cache.exists() else None
+    if (current and current.key) != (recorded and recorded.key):
+        raise CacheError(
+            f"Another command changed the suite {name} in {cache.path} while this import ran, so that nothing was imported. "
+            "Repeat the command; texts that are embedded already are not embedded again."
+        )
 
 
 def _parts(plan: Import, progress: Progress) -> Iterator[ImportedRows]:
-    """Yield the rows to write: of the cells that have changed, and of all cells of a question whose key is new."""
-    recorded = {question.key for question in plan.recorded.questions} if plan.recorded else set()
-    rewritten = [number for number, question in enumerate(plan.suite.questions) if question.key not in recorded]
-    is_rewritten = pl.col("number").is_in(pl.Series(rewritten, dtype=pl.UInt32).implode())
-    further = plan.results.cells.filter(is_rewritten).select("number", "sample", "path")
-    cells = pl.concat([plan.changes.cells, further]).unique(maintain_order=True)
-    for rows in imported_rows(plan.suite, plan.results, cells, plan.source):
+    """Yield the rows to write."""
+    for rows in imported_rows(plan.suite, plan.results, plan.cells, plan.source):
         if progress.stopped():
             raise KeyboardInterrupt
         yield rows

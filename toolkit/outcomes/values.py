@@ -105,7 +105,7 @@ def to_number(value: object) -> float | None:
         if not value.strip():
             return None
         if not _NUMBER.fullmatch(value.strip()):
-            raise ValueError(f"{shown(value)} is not a finite number")
+            raise ValueError(f"{shown(value)} is not a number")
         value = float(value)
     elif isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"{shown(value)} is {_kind(value)}, not a number")

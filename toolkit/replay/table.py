@@ -201,7 +201,7 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
     split, available = _split(cache, suite, trees, scored)
     quality, hop_costs = np.zeros(shape), np.zeros(shape)
     quality[position, number] = transitions["quality"].to_numpy()
-    hop_costs[position, number] = _hop_costs(cache, suite, transitions)
+    hop_costs[position, number] = _hop_costs(cache, suite, transitions, split)
     if available is not None:
         quality[~available] = hop_costs[~available] = 0
     vectors, texts = _features(cache, suite, shape[0])
@@ -250,10 +250,8 @@ def _split(
     if excluded := int((split == EXCLUDED).sum()):
         logger.warning("%d of %d trees are left out: %s", excluded, len(split), reason)
     if available is not None:
-        share = 1 - available[split != EXCLUDED].mean()
-        logger.warning(
-            "%.2g%% of all nodes are masked: they have no response, or no complete path leads through them", 100 * share
-        )
+        share = 1 - available[split != EXCLUDED, 1:].mean()
+        logger.warning("%.2f%% of all responses are masked: they are missing, or on no complete path", 100 * share)
     return split, available
 
 
@@ -273,12 +271,26 @@ def _on_complete_paths(responded: npt.NDArray[np.bool_], models: int, horizon: i
     return available
 
 
-def _hop_costs(cache: Cache, suite: Suite, transitions: "pa.Table") -> Floats:
+def remedy_without_questions(split: npt.NDArray[np.str_]) -> str:
+    """Say what helps a split without questions; the remedy depends on whether some are left out.
+
+    Args:
+        split: Split of each row, `(rows,)`.
+    """
+    if n_left_out := int((split == EXCLUDED).sum()):
+        return (
+            f"Responses are missing, so that {n_left_out} of {len(split)} trees are left out. Add the responses, or mask "
+            'them: toolkit import --missing mask, or incomplete = "mask" in the suite.'
+        )
+    return "Add questions to it, or give it a larger share under [splits] of the suite."
+
+
+def _hop_costs(cache: Cache, suite: Suite, transitions: "pa.Table", split: npt.NDArray[np.str_]) -> Floats:
     """Return the cost of the hop to each node in cost units, `(nodes,)`: the imported one, or that of its tokens."""
     unit = cache.suites.cost_unit(suite.key)
     if unit is None:
         raise IncompleteCacheError(
-            f"Suite {suite.name} has no training question, so no cost unit. Give it more questions or another split seed."
+            f"The train split of suite {suite.name} has no questions, and so no cost unit. {remedy_without_questions(split)}"
         )
     model = (transitions["number"].to_numpy() - 1) % len(suite.models)
     prompt_tokens, completion_tokens, imported = (

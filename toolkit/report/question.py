@@ -44,7 +44,7 @@ def render(cache: Cache, name: str, suite: str | None, sample: int) -> str:
         [
             f"{question['benchmark']}/{question['item']} (suite {suite})",
             question["prompt"],
-            f"Answer: {question['reference']}",
+            *([] if question["reference"] is None else [f"Answer: {question['reference']}"]),
             "",
             *(_line(node, best) for node in nodes),
             "",

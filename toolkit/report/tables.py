@@ -26,7 +26,7 @@ _LINE_BREAK = re.compile("\r\n?|[\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 def format_number(value: float | None, digits: int = 3) -> str:
     """Write a number with fixed digits, or a dash for None and nan."""
-    return "-" if value is None or value != value else f"{value:.{digits}f}"
+    return "-" if value is None or value != value else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.000
 
 
 def count(number: int, noun: str) -> str:

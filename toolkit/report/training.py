@@ -18,7 +18,7 @@ def guard_sentence(guard: Guard, falls_back: bool, remedy: str) -> str:
     if guard.is_better:
         return f"On {questions}, its R is ahead of the best fixed path ({path}) by {with_interval(guard.lead)}."
     sentence = (
-        f"On {questions}, it is not significantly better than the best fixed path ({path}): it is ahead by "
+        f"On {questions}, it is not significantly better than the best fixed path ({path}): its R differs by "
         f"{with_interval(guard.lead)}."
     )
     if falls_back:

@@ -8,7 +8,7 @@ from typing import Any
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from toolkit.core.errors import SuiteError
-from toolkit.replay.table import LEAVE_OUT, TransitionTable
+from toolkit.replay.table import LEAVE_OUT, TransitionTable, remedy_without_questions
 from toolkit.routing.algorithms import POLICY, Algorithm, find_algorithm, find_policy
 from toolkit.suites.config import TrainConfig
 
@@ -41,7 +41,7 @@ def check_training(table: TransitionTable, config: TrainConfig, seed: int) -> tu
             f"Without the benchmark {config.holdout!r}, which is held out, there is no question to learn from: {only}. Hold "
             "out another one, or none."
             if config.holdout
-            else "The training split has no questions. Give it a share under [splits] of the suite, or more questions."
+            else f"The training split has no questions. {remedy_without_questions(table.split)}"
         )
     if config.holdout and not len(table.rows("test")):
         raise SuiteError(
