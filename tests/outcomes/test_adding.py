@@ -21,6 +21,7 @@ from toolkit.generation.rescoring import apply_suite_file
 from toolkit.generation.verify import verify
 from toolkit.outcomes.importing import ImportSummary, import_results, plan_import, run_import
 from toolkit.replay.table import load_table
+from toolkit.report.status import render
 from toolkit.store import Cache
 from toolkit.suites.resolving import resolve
 
@@ -101,7 +102,9 @@ def test_a_model_for_some_questions_leaves_cells_missing_until_they_are_imported
     available = load_table(cache, summary.suite).available
     assert available is not None
     assert available.tolist() == [[True, True, True, item >= 4] for item in range(12)]
+    assert "s: 4 nodes have no response, and are masked" in render(cache, "s")
     summary, _ = add(tmp_path, cells("c", range(4, 12)), missing="drop-question")
+    assert "masked" not in render(cache, "s")
     assert (load_table(cache, summary.suite).split == "excluded").sum() == 4
     summary, _ = add(tmp_path, cells("c", range(2, 12)))  # the setting stays
     assert (counts(summary), summary.suite.config.incomplete) == ((0, 2, 8, 0, 0), "exclude question")

@@ -19,6 +19,10 @@ def render(cache: Cache, suite: str | None) -> str:
         f"{row['dropped']} prompts leave out earlier responses to fit."
         for row in cache.query("shared_generations", name=suite).to_pylist()
     ]
+    parts += [
+        f"{row['suite']}: {row['nodes']} nodes have no response, and are masked: no router can choose them."
+        for row in cache.query("masked_suites", name=suite).to_pylist()
+    ]
     tables = {"Failed:": cache.query("frequent_errors", name=suite), "Trained:": cache.query("runs_of_suite", name=suite)}
     parts += [f"{title}\n{aligned_table(table)}" for title, table in tables.items() if table.num_rows]
     return "\n\n".join([*parts, *unfinished_writes(cache)])

@@ -70,6 +70,16 @@ WHERE n.suite = $suite AND n.depth > 0 ORDER BY c.metric, n.position, n.number;
 SELECT n.position, n.number FROM suite_nodes AS n
 JOIN generations AS g ON g.generation = n.generation AND g.status = 'error' WHERE n.suite = $suite;
 
+-- name: masked_suites
+-- How many nodes of each suite are masked: those that failed or, in results from elsewhere, are missing.
+WITH masked AS (
+    SELECT s.name AS suite,
+           sum(p.failed + CASE WHEN s.config->>'$.benchmarks[0].imported' = 'true' THEN p.missing ELSE 0 END)::BIGINT AS nodes
+    FROM current_suites AS s JOIN progress AS p ON p.suite = s.name
+    WHERE s.config->>'$.incomplete' = 'mask' AND ($name IS NULL OR s.name = $name) GROUP BY s.name
+)
+FROM masked WHERE nodes > 0 ORDER BY suite;
+
 -- name: decision_nodes
 SELECT n.position, n.number, n.node FROM suite_nodes AS n JOIN suites AS s USING (suite)
 WHERE n.suite = $suite AND n.depth < s.horizon;
