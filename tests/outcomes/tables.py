@@ -32,4 +32,4 @@ def read_results(path: Path, **conversion: Any) -> tuple[pl.DataFrame, Notes]:
     frames = list(convert_rows(FORMAT.read(source), asked, notes))
     if not frames:
         raise BenchmarkError(f"{path} has no rows.")
-    return pl.concat(frames), notes
+    return pl.concat(frames, how="diagonal"), notes

@@ -316,6 +316,17 @@ def small_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache.path
 
 
+@pytest.mark.parametrize("absent", ["score", "model", "question"])
+def test_a_part_of_a_table_of_json_may_lack_a_column(absent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.outcomes.reading.CHUNK_ROWS", 2)
+    rows = [cell(str(number)) for number in range(4)]
+    for row in rows[2:]:
+        row["score"] = None
+        del row[absent]
+    frame, notes = read_results(write(tmp_path / "t.jsonl", rows))
+    assert (frame["item"].to_list(), notes.n_unscored) == (["0", "1"], 2)
+
+
 def test_csv_fields_are_those_of_the_csv_module(tmp_path: Path) -> None:
     texts = ["plain", 'say "no"', "a,b", "a\nb", " x ", "'", "\t", "é", '5" pipe']
     path = tmp_path / "t.csv"

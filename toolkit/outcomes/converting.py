@@ -94,6 +94,9 @@ def convert_rows(parts: Iterator[Rows], conversion: Conversion, notes: Notes) ->
 
 def _converted(rows: Rows, conversion: Conversion, notes: Notes) -> pl.DataFrame:
     columns = _renamed(rows, conversion)
+    if notes.n_rows:  # JSON has no columns: whole parts of a table may lack one, as no row there has a value
+        nothing = [None] * len(rows.places)
+        columns = dict.fromkeys(("question", "model", *_absent_score(columns)), nothing) | columns
     _check_columns(rows.file, columns)
     scores = [name for name in columns if name.startswith(SCORE_PREFIX)]
     notes.metrics |= dict.fromkeys(name.removeprefix(SCORE_PREFIX) for name in scores)
@@ -117,10 +120,13 @@ def _renamed(rows: Rows, conversion: Conversion) -> dict[str, Sequence[Any]]:
     return columns | {name: rows.columns[theirs] for name, theirs in conversion.columns.items()}
 
 
+def _absent_score(columns: Mapping[str, object]) -> list[str]:
+    return [] if any(name == "score" or name.startswith(SCORE_PREFIX) for name in columns) else ["score"]
+
+
 def _check_columns(file: str, columns: Mapping[str, object]) -> None:
-    has_score = any(name == "score" or name.startswith(SCORE_PREFIX) for name in columns)
     missing = [name for name in ("question",) if name not in columns]
-    missing += [] if has_score else ["score"]
+    missing += _absent_score(columns)
     missing += [] if "model" in columns or "path" in columns else ["model"]
     if missing:
         raise BenchmarkError(

@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -18,7 +19,7 @@ from toolkit.core.errors import BenchmarkError
 from toolkit.core.text import printable
 from toolkit.outcomes.arrow_rows import arrow_columns, arrow_rows
 from toolkit.outcomes.csv_records import csv_records
-from toolkit.outcomes.rows import MAGIC, Rows, check_magic, check_repeated, chunks
+from toolkit.outcomes.rows import CHUNK_ROWS, MAGIC, Rows, check_magic, check_repeated, chunks
 from toolkit.tasks.formats import first_repeated
 
 JSON_LINES, JSON_DOCUMENT, CSV = (".jsonl", ".ndjson"), (".json",), (".csv",)
@@ -94,15 +95,8 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         BenchmarkError: The file cannot be read, or a row is no JSON object.
     """
-    try:
-        for place, row in _json_values(path, _known_kind(path)):
-            if not isinstance(row, dict):
-                raise BenchmarkError(
-                    f"{path}, {place} is not a JSON object. A row is written as an object, with its columns as keys."
-                )
-            yield place, row
-    except _READING_ERRORS as error:
-        raise BenchmarkError(f"{path} cannot be read: {_reason(error)}. Is it complete? Write or download it again.") from None
+    for places, rows in _json_parts(path):
+        yield from zip(places, rows, strict=True)
 
 
 def read_document(path: Path) -> Any:
@@ -149,7 +143,7 @@ def _first_object(path: Path, modified: int, size: int) -> Mapping[str, Any]:
             document = read_document(path)
             first = document[0] if isinstance(document, list) and document else document
         elif kind in JSON_LINES:
-            first = next(_json_values(path, kind), ("", None))[1]
+            first = next((values[0] for _, values in _json_values(path, kind) if values), None)
         else:
             return {}
     except (BenchmarkError, *_READING_ERRORS):
@@ -201,10 +195,14 @@ def _lines(path: Path) -> Iterator[str]:
             if number == 1:
                 _check_utf_16(path, line)
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise _not_utf_8(path, number, line[error.start]) from None
+            yield _decoded_line(path, number, line)
+
+
+def _decoded_line(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _not_utf_8(path, number, line[error.start]) from None
 
 
 def _decode(path: Path, content: bytes) -> str:
@@ -244,55 +242,83 @@ def _csv_rows(path: Path) -> Iterator[Rows]:
 
 
 def _json_rows(path: Path) -> Iterator[Rows]:
-    for chunk in chunks(read_objects(path)):
-        rows = [row for _, row in chunk]
+    for places, rows in _json_parts(path):
         columns = dict.fromkeys(column for columns in dict.fromkeys(map(tuple, rows)) for column in columns)
-        yield Rows(str(path), [place for place, _ in chunk], {column: [row.get(column) for row in rows] for column in columns})
+        yield Rows(str(path), places, {column: [row.get(column) for row in rows] for column in columns})
 
 
-def _json_values(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
-    """Yield place and value of every line, or of every element of a document that is a list."""
-    lines = enumerate(_lines(path), 1) if kind in TEXT_KINDS else iter(())
-    first = next(((number, line) for number, line in lines if line.strip()), None)
-    if first is None:
+def _json_parts(path: Path) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
+    """Yield places and objects of JSON lines or of a JSON list, a part at a time."""
+    try:
+        for places, values in _json_values(path, _known_kind(path)):
+            for place, value in zip(places, values, strict=True):
+                if not isinstance(value, dict):
+                    raise BenchmarkError(
+                        f"{path}, {place} is not a JSON object. A row is written as an object, with its columns as keys."
+                    )
+            yield places, values
+    except _READING_ERRORS as error:
+        raise BenchmarkError(f"{path} cannot be read: {_reason(error)}. Is it complete? Write or download it again.") from None
+
+
+def _json_values(path: Path, kind: str) -> Iterator[tuple[list[str], list[Any]]]:
+    """Yield places and values of the lines, or of the elements of a document that is a list, a part at a time."""
+    if kind not in TEXT_KINDS:
         return
-    if first[1].lstrip().startswith("[") or (kind in JSON_DOCUMENT and not _is_json_object(first[1])):
-        document = read_document(path)
-        rows = document if isinstance(document, list) else [document]
-        yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
-        return
-    yield f"row 1 (line {first[0]})" if first[0] > 1 else "row 1", parse_json(f"{path}, row 1", first[1])
-    done = 1
-    for chunk in chunks((number, line) for number, line in lines if line.strip()):
-        places = [f"row {row}" if row == line else f"row {row} (line {line})" for row, (line, _) in enumerate(chunk, done + 1)]
-        texts = [line for _, line in chunk]
-        together = _parse_together(texts)
-        values = (parse_json(f"{path}, {place}", text) for place, text in zip(places, texts, strict=True))
-        yield from zip(places, values if together is None else together, strict=True)
-        done += len(chunk)
+    n_lines = n_rows = 0
+    with _open(path) as file:
+        while lines := list(islice(file, CHUNK_ROWS)):
+            if not n_lines:
+                _check_utf_16(path, lines[0])
+                lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+            first = next((line for line in lines if line.strip()), b"")
+            if not n_rows and _is_document(first, kind):
+                document = read_document(path)
+                values = document if isinstance(document, list) else [document]
+                for start in range(0, len(values), CHUNK_ROWS):
+                    part = values[start : start + CHUNK_ROWS]
+                    yield [f"row {number}" for number in range(start + 1, start + 1 + len(part))], part
+                return
+            numbers = [number for number, line in enumerate(lines, n_lines + 1) if line.strip()]
+            places = [
+                f"row {row}" if row == line else f"row {row} (line {line})" for row, line in enumerate(numbers, n_rows + 1)
+            ]
+            together = _parse_together(lines) if len(numbers) == len(lines) else None
+            yield (
+                places,
+                together
+                or [
+                    parse_json(f"{path}, {place}", _decoded_line(path, number, lines[number - n_lines - 1]))
+                    for place, number in zip(places, numbers, strict=True)
+                ],
+            )
+            n_lines, n_rows = n_lines + len(lines), n_rows + len(numbers)
 
 
-def _parse_together(lines: Sequence[str]) -> list[Any] | None:
+def _is_document(line: bytes, kind: str) -> bool:
+    """Return whether a file is a whole JSON document, given its first line."""
+    begins = line.lstrip()[:1]
+    return bool(begins) and (begins == b"[" or (kind in JSON_DOCUMENT and not _is_json_object(line)))
+
+
+def _parse_together(lines: Sequence[bytes]) -> list[Any] | None:
     """Return the objects of some lines, parsed at once; None if one of them has to be looked at alone.
 
     That is so unless every line is an object, and all have so few colons after quotation marks that no key occurs twice.
     """
-    bare = [line.strip() for line in lines]
-    if not all(line.startswith("{") and line.endswith("}") for line in bare):
-        return None
-    text = ",".join(bare)
-    if _SPACED_COLON.search(text):
+    if not all(line.startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):
         return None
     try:
+        text = b",".join(lines).decode("utf-8")
         values = json.loads(f"[{text}]")
     except (ValueError, RecursionError):
         return None
-    if len(values) != len(lines) or text.count('":') != sum(map(len, values)):
+    if len(values) != len(lines) or text.count('":') != sum(map(len, values)) or _SPACED_COLON.search(text):
         return None
     return list(values)
 
 
-def _is_json_object(line: str) -> bool:
+def _is_json_object(line: bytes) -> bool:
     """Return whether a line is a whole JSON object: some files of JSON lines are called .json."""
     try:
         return isinstance(json.loads(line), dict)
