@@ -1,4 +1,4 @@
-"""Malformed inputs end in one paragraph; `just malformed` draws ten times as many."""
+"""Malformed inputs end in one paragraph; `just malformed` draws many more."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.soak.malformed_inputs import COMMANDS, KINDS
 from toolkit.cli import commands
 
 SEED = 1
-INPUTS_PER_KIND = 24
+INPUTS_PER_KIND = 16
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -62,8 +62,10 @@ def start(slow: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("slow", "is_new"), [("embedding", True), ("writing", True), ("writing", False)])
+@pytest.mark.parametrize(
+    ("slow", "is_new", "number"),
+    [("embedding", True, signal.SIGINT), ("writing", True, signal.SIGTERM), ("writing", False, signal.SIGINT)],
+)
 def test_a_stopped_import_keeps_only_embeddings_and_goes_on_from_there(
     slow: str, is_new: bool, number: signal.Signals, tmp_path: Path
 ) -> None:

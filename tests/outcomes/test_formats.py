@@ -24,7 +24,7 @@ from tests.scripted import encode
 from toolkit.core.errors import BenchmarkError, ToolkitError
 from toolkit.core.text import printable
 from toolkit.outcomes.importing import ImportSummary, import_results
-from toolkit.outcomes.reading import KINDS, TEXT_KINDS
+from toolkit.outcomes.reading import KINDS
 from toolkit.store import Cache
 
 Rows = Sequence[dict[str, Any]]
@@ -84,7 +84,7 @@ def import_table(path: Path, cache: Path | None = None, **options: Any) -> tuple
     return import_results(path, "s", opened, path.parent / "weights", options_of(**options), encode=encode), opened
 
 
-FORMATS = (*KINDS, *(kind + compression for kind in TEXT_KINDS for compression in (".gz", ".zst")))
+FORMATS = (*KINDS, ".csv.gz", ".json.gz", ".jsonl.zst")
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
