@@ -15,6 +15,15 @@ from toolkit.store import Cache
 from toolkit.suites.suite import Suite
 
 
+LONGEST_FILES = ("test_reference.py", "test_malformed.py")
+"""Files that take minutes; `just test` gives each file to one process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+
+
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
     return resolve_config(suite_config(), tmp_path)
