@@ -14,7 +14,6 @@ from toolkit.replay.table import TransitionTable, load_table
 from toolkit.store import Cache
 from toolkit.suites.suite import Suite
 
-
 LONGEST_FILES = ("test_reference.py", "test_malformed.py")
 """Files that take minutes; `just test` gives each file to one process."""
 

@@ -296,8 +296,8 @@ def _check_unchanged(cache: Cache, name: str, recorded: Suite | None) -> None:
     Raises:
         CacheError: Another command has changed it since.
     """
-    current = cache.suites.get(name) if cache.exists() else None
-    if (current and current.key) != (recorded and recorded.key):
+    current = cache.suites.current_key(name) if cache.exists() else None
+    if current != (recorded.key if recorded else None):
         raise CacheError(
             f"Another command changed the suite {name} in {cache.path} while this import ran, so that nothing was imported. "
             "Repeat the command; texts that are embedded already are not embedded again."

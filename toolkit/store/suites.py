@@ -136,6 +136,12 @@ class Suites:
         with self._file.read() as con:
             return [row[0] for row in con.execute("SELECT name FROM current_suites ORDER BY name").fetchall()]
 
+    def current_key(self, name: str) -> UUID | None:
+        """Return the key of the current suite of a name, or None."""
+        with self._file.read() as con:
+            row = first_row(con, "SELECT suite FROM current_suites WHERE name = ?", [name])
+        return row[0] if row else None
+
     def get(self, name: str) -> Suite | None:
         """Read back the current suite of a name, or None."""
         with self._file.read() as con:
