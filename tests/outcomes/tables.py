@@ -1,5 +1,6 @@
 """What the tests of this folder share: options of an import by keyword, and the converted rows of a table."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from toolkit.outcomes.converting import Conversion, Notes, convert_rows
 from toolkit.outcomes.formats import find_files
 from toolkit.outcomes.importing import ImportOptions
 from toolkit.outcomes.long_format import FORMAT
+from toolkit.outcomes.rows import Rows
 
+Table = dict[tuple[Any, ...], dict[str, Any]]
+"""Rows by model, benchmark, item and sample."""
 CONVERSION = ("columns", "metrics", "clip", "scale")
 
 
@@ -33,3 +37,11 @@ def read_results(path: Path, **conversion: Any) -> tuple[pl.DataFrame, Notes]:
     if not frames:
         raise BenchmarkError(f"{path} has no rows.")
     return pl.concat(frames, how="diagonal"), notes
+
+
+def table(parts: Iterable[Rows]) -> Table:
+    """Return the rows by model, benchmark, item and sample."""
+    rows = [{name: values[n] for name, values in part.columns.items()} for part in parts for n in range(len(part.places))]
+    keys = [(row["model"], row["benchmark"], row["item"], row["sample"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    return dict(zip(keys, rows, strict=True))

@@ -6,12 +6,12 @@ import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.outcomes.tables import table
 from toolkit.core.errors import BenchmarkError
 from toolkit.outcomes import inspect_log
 from toolkit.outcomes.formats import Rows, find_files
@@ -23,7 +23,6 @@ CAPITALS = DATA / "2026-01-01T00-02-00+00-00_capitals_small.json"
 NEWER = DATA / "newer/2026-01-02T00-00-00+00-00_capitals_small.json"
 FAILED = DATA / "errors/2026-01-01T00-05-00+00-00_sums_failed.json"
 LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
-Table = dict[tuple[Any, ...], dict[str, Any]]
 needs_inspect = pytest.mark.skipif(importlib.util.find_spec("inspect_ai") is None, reason="needs the extra `inspect`")
 
 
@@ -45,14 +44,6 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(*paths: Path) -> list[Rows]:
     return list(FORMAT.read(find_files([str(path) for path in paths])))
-
-
-def table(parts: Iterable[Rows]) -> Table:
-    """Return the rows by model, benchmark, item and sample."""
-    rows = [{name: values[n] for name, values in part.columns.items()} for part in parts for n in range(len(part.places))]
-    keys = [(row["model"], row["benchmark"], row["item"], row["sample"]) for row in rows]
-    assert len(set(keys)) == len(keys)
-    return dict(zip(keys, rows, strict=True))
 
 
 def changed(path: Path, target: Path, **fields: Any) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.outcomes.tables import table
 from toolkit.core.errors import BenchmarkError
 from toolkit.outcomes.formats import Rows, find_files
 from toolkit.outcomes.lm_eval import FORMAT
@@ -20,19 +21,10 @@ from toolkit.outcomes.lm_eval import FORMAT
 DATA = Path(__file__).parent / "data/lm_eval"
 MODEL_LOGS = DATA / "models"
 MODELS = ("example/large-7b", "example/small-1b")
-Table = dict[tuple[Any, ...], dict[str, Any]]
 
 
 def read(*paths: Path) -> list[Rows]:
     return list(FORMAT.read(find_files([str(path) for path in paths])))
-
-
-def table(parts: Iterable[Rows]) -> Table:
-    """Return the rows by model, benchmark, item and sample."""
-    rows = [{name: values[n] for name, values in part.columns.items()} for part in parts for n in range(len(part.places))]
-    keys = [(row["model"], row["benchmark"], row["item"], row["sample"]) for row in rows]
-    assert len(set(keys)) == len(keys)
-    return dict(zip(keys, rows, strict=True))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -101,6 +101,15 @@ def sync_to_disk(path: Path) -> None:
             os.close(handle)
 
 
+def used_folder_problem(folder: Path) -> str | None:
+    """Return why an export cannot have a folder, as a message, or None if it is new or empty."""
+    if (kind := kind_of(folder)) not in ("a folder", "nothing"):
+        return f"{folder} is {kind}, not a new folder for the export. Name another one."
+    if kind == "a folder" and any(folder.iterdir()):
+        return f"The folder {folder} is not empty and is left as it is. Name a new folder."
+    return None
+
+
 def kind_of(path: Path) -> str:
     """Return "a file", "nothing", or what else a path leads to; nothing is opened, because a named pipe would block."""
     if not is_well_formed(str(path)) or "\0" in str(path):

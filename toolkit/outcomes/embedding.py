@@ -11,6 +11,13 @@ from toolkit.suites.models import NO_ENCODER
 from toolkit.suites.suite import Suite
 
 
+def without_vector(cache: Cache, suite: Suite, texts: Sequence[str]) -> Sequence[str]:
+    """Return those of distinct texts that a suite's encoder has yet to embed; none if it has no encoder."""
+    if suite.encoder == NO_ENCODER:
+        return []
+    return cache.embeddings.without_vector(suite.encoder, texts) if cache.exists() else texts
+
+
 def embed_missing(cache: Cache, suite: Suite, texts: Sequence[str], encode: Encode, progress: Progress) -> int:
     """Embed the texts that have no embedding in the cache yet, and commit them, some thousand at a time.
 
@@ -28,9 +35,7 @@ def embed_missing(cache: Cache, suite: Suite, texts: Sequence[str], encode: Enco
         BenchmarkError: The embeddings of the suite are vectors of the user's own, and `encode` does not have them.
         KeyboardInterrupt: The progress says to stop; what is embedded is committed.
     """
-    if suite.encoder == NO_ENCODER:
-        return 0
-    missing = cache.embeddings.without_vector(suite.encoder, texts) if cache.exists() else texts
+    missing = without_vector(cache, suite, texts)
     if not missing:
         return 0
     if suite.config.features.encoder.is_own and not isinstance(encode, OwnVectors):

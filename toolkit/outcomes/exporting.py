@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.core.errors import SuiteError, ToolkitError, did_you_mean
-from toolkit.core.files import atomic_path, kind_of
+from toolkit.core.files import atomic_path, used_folder_problem
 from toolkit.outcomes.export_dataset import write_dataset
 from toolkit.outcomes.export_llmrouterbench import write_llmrouterbench
 from toolkit.outcomes.export_long import write_long
@@ -95,10 +95,8 @@ def check_export(name: str, path: Path) -> None:
     writer = export_format(name)
     if isinstance(writer, FileExport):
         writer.ending_of(path)
-    elif (kind := kind_of(path)) not in ("a folder", "nothing"):
-        raise ToolkitError(f"{path} is {kind}, not a new folder for the export. Name another one.")
-    elif kind == "a folder" and any(path.iterdir()):
-        raise ToolkitError(f"The folder {path} is not empty and is left as it is. Name a new folder.")
+    elif problem := used_folder_problem(path):
+        raise ToolkitError(problem)
 
 
 def export_results(results: "SuiteResults", name: str, path: Path, *, overwrite: bool = False) -> None:

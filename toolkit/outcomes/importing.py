@@ -17,7 +17,7 @@ from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines.encoder import Encode, SuiteEncoder
 from toolkit.outcomes.converting import Conversion, Notes, convert_rows
-from toolkit.outcomes.embedding import embed_missing
+from toolkit.outcomes.embedding import embed_missing, without_vector
 from toolkit.outcomes.formats import Source, find_files, format_of
 from toolkit.outcomes.imported_rows import imported_rows, observed_texts, with_parents
 from toolkit.outcomes.imported_suite import (
@@ -234,7 +234,7 @@ def plan_import(
         notes=notes,
         source=Path(names[0]).name if len(names) == 1 else f"{len(source.files)} files",
         dropped=dropped,
-        texts=_without_vector(cache, suite, texts),
+        texts=without_vector(cache, suite, texts),
         vectors=vectors,
         prefer=options.prefer,
     )
@@ -245,12 +245,6 @@ def _own_vectors(path: Path | None, results: Results, texts: Sequence[str]) -> O
         return None
     rows = results.questions.select("benchmark", "item", "question").iter_rows()
     return read_vectors(path, {(benchmark, item): question for benchmark, item, question in rows}, texts)
-
-
-def _without_vector(cache: Cache, suite: Suite, texts: Sequence[str]) -> Sequence[str]:
-    if suite.config.features.encoder.is_none:
-        return []
-    return cache.embeddings.without_vector(suite.encoder, texts) if cache.exists() else texts
 
 
 def _read(source: Source, options: ImportOptions, name: str) -> tuple[str, Results, Notes]:

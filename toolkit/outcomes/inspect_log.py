@@ -14,6 +14,7 @@ from typing import Any
 
 from toolkit.core.errors import BenchmarkError
 from toolkit.outcomes.formats import Rows, Source
+from toolkit.outcomes.layouts import with_left_out
 from toolkit.outcomes.rows import chunks
 
 INSTALL = "pip install 'hierrouter-toolkit[inspect]'"
@@ -68,11 +69,21 @@ class InspectLog:
             BenchmarkError: inspect-ai is not installed, a file is no log, or no sample has a score.
         """
         paths = [path for path in source.files if path.suffix == ".eval" or _is_log(path)]
+        left_out: dict[str, None] = {}
+        rows = None
+        for rows in with_left_out(self._parts(paths, left_out), left_out):
+            yield rows
+        if rows is None:
+            raise BenchmarkError(
+                f"{source.label} has no sample with a score: {', '.join(left_out) or 'there is no log of Inspect'}. Score the "
+                "logs, e.g. with inspect score, or name logs whose status is success."
+            )
+
+    def _parts(self, paths: list[Path], left_out: dict[str, None]) -> Iterator[Rows]:
+        """Yield the rows of the newest logs in parts, and add what is left out to `left_out`."""
         logs = sorted(map(read_log, paths), key=lambda log: str(log.spec["created"]), reverse=True)
         _name_benchmarks(logs)
         read: dict[tuple[str, str], set[tuple[str, int]]] = {}
-        left_out: dict[str, None] = {}
-        rows = None
         for log in sorted(logs, key=lambda log: (str(log.spec["model"]), log.benchmark)):
             newer = read.setdefault((log.spec["model"], log.benchmark), set())
             scored = [sample for sample in log.samples if not sample.get("error") and sample.get("scores")]
@@ -82,16 +93,7 @@ class InspectLog:
             if repeated := len(scored) - len(fresh):
                 left_out[f"{repeated} samples of {log.path.name}, which a newer log has"] = None
             newer |= set(map(_cell, fresh))
-            for part in chunks(fresh):
-                if rows is not None:
-                    yield rows
-                rows = _rows(log, part, left_out)
-        if rows is None:
-            raise BenchmarkError(
-                f"{source.label} has no sample with a score: {', '.join(left_out) or 'there is no log of Inspect'}. Score the "
-                "logs, e.g. with inspect score, or name logs whose status is success."
-            )
-        yield rows._replace(ignored=tuple(left_out))  # the last part, when all that is left out is known
+            yield from (_rows(log, part, left_out) for part in chunks(fresh))
 
 
 def _is_log(path: Path) -> bool:
@@ -173,7 +175,7 @@ def _rows(log: Log, samples: list[Mapping[str, Any]], left_out: dict[str, None])
         **{f"score:{name}": [_number(row.get(name)) for row in scores] for name in names},
     }
     places = [f"sample {sample['id']}, epoch {sample['epoch']}" for sample in samples]
-    return Rows(str(log.path), places, columns, tuple(left_out))
+    return Rows(str(log.path), places, columns)
 
 
 def _main_score(log: Log, names: list[str]) -> str | None:

@@ -98,6 +98,17 @@ def plain_text(value: object) -> str | None:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+def with_left_out(parts: Iterable[Rows], left_out: Iterable[str]) -> Iterator[Rows]:
+    """Yield parts; the last one says what is left out, as all of that is known only then."""
+    last: Rows | None = None
+    for part in parts:
+        if last is not None:
+            yield last
+        last = part
+    if last is not None:
+        yield last._replace(ignored=tuple(left_out))
+
+
 def rows_from(file: Path, records: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Rows]:
     """Yield rows in parts, given the place and the values of each, by column of the long format."""
     for part in chunks(records):

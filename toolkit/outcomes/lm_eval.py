@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from toolkit.core.errors import BenchmarkError
 from toolkit.outcomes.formats import Rows, Source
+from toolkit.outcomes.layouts import with_left_out
 from toolkit.outcomes.prompts import document_text, last_user_message
 from toolkit.outcomes.reading import first_object, read_document, read_objects
 from toolkit.outcomes.rows import chunks
@@ -87,10 +88,21 @@ class LmEval:
             BenchmarkError: A file is not what lm-eval writes, or no document has a score of its own.
         """
         paths = [path for path in source.files if _is_named(path) or _is_log(path)]
-        logs = sorted(map(_log, paths), key=lambda log: log.time, reverse=True)
-        read: dict[tuple[str, str], set[str]] = {}
         left_out: dict[str, None] = {}
         rows = None
+        for rows in with_left_out(self._parts(paths, left_out), left_out):
+            yield rows
+        if rows is None:
+            listed = ", ".join(left_out) or "there is no samples_TASK_TIME.jsonl"
+            raise BenchmarkError(
+                f"{source.label} has no score of single documents: {listed}. A score of a whole corpus says nothing about one "
+                "question. Run lm_eval with --log_samples on a task with another metric."
+            )
+
+    def _parts(self, paths: Sequence[Path], left_out: dict[str, None]) -> Iterator[Rows]:
+        """Yield the rows of the newest logs in parts, and add what is left out to `left_out`."""
+        logs = sorted(map(_log, paths), key=lambda log: log.time, reverse=True)
+        read: dict[tuple[str, str], set[str]] = {}
         for log in sorted(logs, key=lambda log: (log.model, log.task)):
             documents = _documents(log, left_out)
             newer = read.setdefault((log.model, log.task), set())
@@ -98,17 +110,7 @@ class LmEval:
                 left_out[f"{len(repeated)} documents of {log.path.name}, which a newer log has"] = None
             scored = [item for item, document in documents.items() if document.scores and item not in newer]
             newer.update(documents)
-            for part in chunks(scored):
-                if rows is not None:
-                    yield rows
-                rows = _rows(log, {item: documents[item] for item in part})
-        if rows is None:
-            listed = ", ".join(left_out) or "there is no samples_TASK_TIME.jsonl"
-            raise BenchmarkError(
-                f"{source.label} has no score of single documents: {listed}. A score of a whole corpus says nothing about one "
-                "question. Run lm_eval with --log_samples on a task with another metric."
-            )
-        yield rows._replace(ignored=tuple(left_out))  # the last part, when all that is left out is known
+            yield from (_rows(log, {item: documents[item] for item in part}) for part in chunks(scored))
 
 
 def _is_named(path: Path) -> bool:

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 PARQUET = (".parquet",)
 CSV = (".csv", ".csv.gz", ".csv.zst")
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
 def write_table(schema: "pa.Schema", tables: Iterable["pa.Table"], file: Path, ending: str) -> None:
@@ -26,6 +25,8 @@ def write_table(schema: "pa.Schema", tables: Iterable["pa.Table"], file: Path, e
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
+
+    from toolkit.outcomes.reading import COMPRESSIONS
 
     if ending in PARQUET:
         with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as parquet:

@@ -290,8 +290,7 @@ def rank_paths(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_
 
 def best_fixed_path(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop: bool = False) -> Ints:
     """Return the end with the highest mean reward over benchmarks on the given rows: a scalar, or one for each alpha."""
-    rewards = fixed_paths(table, rows, allow_stop).reward(np.asarray(alpha, dtype=np.float64)[..., None])
-    best: Ints = ends(table, allow_stop).start + rewards.argmax(-1)
+    best: Ints = rank_paths(table, rows, alpha, allow_stop)[..., 0]
     return best
 
 
@@ -313,14 +312,6 @@ def rank_models(table: TransitionTable, rows: Ints, alpha: float) -> Ints:
 def best_model(table: TransitionTable, rows: Ints, alpha: float) -> int:
     """Return the node of the model with the highest mean reward over benchmarks after one hop, on the given rows."""
     return int(rank_models(table, rows, alpha)[0])
-
-
-def best_model_per_benchmark(table: TransitionTable, rows: Ints, alpha: float) -> Ints:
-    """Return the node of the best model of every benchmark on the given rows, `(benchmarks,)`.
-
-    A benchmark without any of the rows gets the model that is best overall.
-    """
-    return np.array([best_model(table, group, alpha) for group in rows_by_benchmark(table, rows)])
 
 
 def first_available(table: TransitionTable, rows: Ints, ranking: Ints) -> Ints:

@@ -36,22 +36,18 @@ def first_row(con: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[A
 
 
 def stage_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> str:
-    """Register rows with a connection and return a query that yields them with the table's column types."""
+    """Register rows with a connection and return a query that yields them with the table's column types.
+
+    What is registered stays in memory until the transaction ends: many rows are written by `write_table`.
+    """
     import pyarrow as pa
 
     columns = ", ".join(rows[0])
     schema = con.sql(f"SELECT {columns} FROM {table} LIMIT 0").to_arrow_table().schema
     plain_rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    return stage_table(con, table, pa.Table.from_pylist(plain_rows, schema=schema))
-
-
-def stage_table(con: duckdb.DuckDBPyConnection, table: str, rows: "pa.Table") -> str:
-    """Register rows with a connection and return a query that yields them with the table's column types; keys are text.
-
-    What is registered stays in memory until the transaction ends: many rows are written by `write_table`.
-    """
-    con.register("incoming_rows", rows)
-    return _typed_rows(con, table, rows, "incoming_rows")
+    staged = pa.Table.from_pylist(plain_rows, schema=schema)
+    con.register("incoming_rows", staged)
+    return _typed_rows(con, table, staged, "incoming_rows")
 
 
 def _typed_rows(con: duckdb.DuckDBPyConnection, table: str, rows: "pa.Table", source: str) -> str:
@@ -93,14 +89,6 @@ def insert(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> N
     """Insert the rows whose key is not in the table yet; the keys of `rows` must be distinct."""
     if rows:
         insert_new(con, table, stage_rows(con, table, rows))
-
-
-def replace_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) -> None:
-    """Insert rows in the place of those with the same keys; the keys of `rows` must be distinct."""
-    if rows:
-        staged = stage_rows(con, table, rows)
-        con.execute(f"DELETE FROM {table} AS t USING ({staged}) AS incoming WHERE {_same_key(table)}")
-        con.execute(f"INSERT INTO {table} BY NAME {staged}")
 
 
 def insert_new(con: duckdb.DuckDBPyConnection, table: str, staged: str) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import duckdb
 
 from toolkit.core.errors import CacheError
-from toolkit.core.files import atomic_path, content_sha256, kind_of
+from toolkit.core.files import atomic_path, content_sha256, used_folder_problem
 from toolkit.store.file import CacheFile, now
 from toolkit.store.incoming import MANIFEST, TABLES, Source, open_source
 from toolkit.store.rewrite import quoted
@@ -40,10 +40,8 @@ class Transfer:
         Raises:
             CacheError: The folder is not empty, or cannot be written.
         """
-        if (kind := kind_of(folder)) not in ("a folder", "nothing"):
-            raise CacheError(f"{folder} is {kind}, not a new folder for the export. Name another one.")
-        if kind == "a folder" and any(folder.iterdir()):
-            raise CacheError(f"The folder {folder} is not empty and is left as it is. Name a new folder.")
+        if problem := used_folder_problem(folder):
+            raise CacheError(problem)
         rows: dict[str, int] = {}
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
