@@ -143,7 +143,7 @@ def _first_object(path: Path, modified: int, size: int) -> Mapping[str, Any]:
             document = read_document(path)
             first = document[0] if isinstance(document, list) and document else document
         elif kind in JSON_LINES:
-            first = next((values[0] for _, values in _json_values(path, kind) if values), None)
+            first = next((values[0] for _, values in _json_values(path, kind, 1) if values), None)
         else:
             return {}
     except (BenchmarkError, *_READING_ERRORS):
@@ -261,13 +261,13 @@ def _json_parts(path: Path) -> Iterator[tuple[list[str], list[dict[str, Any]]]]:
         raise BenchmarkError(f"{path} cannot be read: {_reason(error)}. Is it complete? Write or download it again.") from None
 
 
-def _json_values(path: Path, kind: str) -> Iterator[tuple[list[str], list[Any]]]:
+def _json_values(path: Path, kind: str, part_rows: int = CHUNK_ROWS) -> Iterator[tuple[list[str], list[Any]]]:
     """Yield places and values of the lines, or of the elements of a document that is a list, a part at a time."""
     if kind not in TEXT_KINDS:
         return
     n_lines = n_rows = 0
     with _open(path) as file:
-        while lines := list(islice(file, CHUNK_ROWS)):
+        while lines := list(islice(file, part_rows)):
             if not n_lines:
                 _check_utf_16(path, lines[0])
                 lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
@@ -275,8 +275,8 @@ def _json_values(path: Path, kind: str) -> Iterator[tuple[list[str], list[Any]]]
             if not n_rows and _is_document(first, kind):
                 document = read_document(path)
                 values = document if isinstance(document, list) else [document]
-                for start in range(0, len(values), CHUNK_ROWS):
-                    part = values[start : start + CHUNK_ROWS]
+                for start in range(0, len(values), part_rows):
+                    part = values[start : start + part_rows]
                     yield [f"row {number}" for number in range(start + 1, start + 1 + len(part))], part
                 return
             numbers = [number for number, line in enumerate(lines, n_lines + 1) if line.strip()]
