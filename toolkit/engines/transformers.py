@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.core.workspace import Workspace
 from toolkit.engines.base import Completion, Prompt, this_machine, truncate_at_stop
+from toolkit.engines.memory import available_memory, memory, read_ahead
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
@@ -50,6 +51,7 @@ class TransformersEngine:
 
         self.label = f"transformers {transformers.__version__}, torch {torch.__version__}"
         self.model = model
+        self.workspace = workspace
         self.device = choose_device(config.device)
         self.adapter = local_path(model.adapter, workspace) if model.adapter else None
         self.path = fetch(model, workspace)
@@ -82,6 +84,20 @@ class TransformersEngine:
         choose_tokens = TokenChooser([prompt.seed for prompt in prompts], self.model.temperature, self.model.top_p)
         responses = decoder.decode(tokens, choose_tokens, self._is_finished)
         return [self.chat.completion(response, self.model.stop) for response in responses]
+
+    def load(self) -> None:
+        """Prepare the weights while another engine works, if there is memory for both.
+
+        On a CPU, float32 weights are loaded. Others are only read into the system's cache of files: loading them sets PyTorch's
+        default dtype for all threads, and a device has the memory of one model.
+        """
+        size = memory(self.model, self.workspace)
+        if size is None or size.weights > available_memory():
+            return
+        if self.device.type == "cpu" and self.model.dtype == "float32":
+            self._load()
+        else:
+            read_ahead(self.path)
 
     def close(self) -> None:
         """Free the weights."""

@@ -20,8 +20,9 @@ from toolkit.engines.guard import GuardedEngine, TokenBudget
 from toolkit.generation.batching import sampling_seed
 from toolkit.generation.changes import Regeneration, compare
 from toolkit.generation.scoring import check_sandbox
+from toolkit.generation.steps import block_trees
 from toolkit.generation.verify_models import verify_checkpoints
-from toolkit.store import Cache
+from toolkit.store import Cache, SuiteGeneration
 from toolkit.suites.suite import Suite
 
 AS_GENERATED = "as generated"
@@ -94,9 +95,13 @@ def _own_batches(suite: Suite, cache: Cache) -> Iterator[tuple[UUID, list[UUID]]
     """Yield model and successful generations of every batch that the suite's own run forms."""
     max_tokens = {model.key: config.max_tokens for model, config in zip(suite.models, suite.config.models, strict=True)}
     token_budget = TokenBudget(suite.config.engine.token_budget)
-    in_order = cache.generations.of_suite(suite.key)
-    for (model, _), hop in groupby(in_order, key=lambda generation: (generation.model, generation.depth)):
-        generations, start = list(hop), 0
+
+    def block(generation: SuiteGeneration) -> tuple[UUID, int, int]:
+        return generation.model, generation.depth, generation.position // block_trees(suite, generation.depth)
+
+    in_order = sorted(cache.generations.of_suite(suite.key), key=block)  # within a block, the order stays
+    for (model, _, _), of_block in groupby(in_order, key=block):
+        generations, start = list(of_block), 0
         while start < len(generations):
             rows = token_budget.rows(generations[start].prompt_tokens + max_tokens[model])
             batch = [generation.generation for generation in generations[start : start + rows] if generation.succeeded]

@@ -98,7 +98,8 @@ FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $
 
 -- name: generations_of_suite
 -- Each generation at the first hop that uses it, in the order in which `generate` forms batches.
-SELECT g.model, min(n.depth) AS depth, g.generation, g.prompt_tokens, g.status = 'ok' AS succeeded
+SELECT g.model, min(n.depth) AS depth, min_by(n.position, n.depth::BIGINT << 32 | n.position) AS position, g.generation,
+       g.prompt_tokens, g.status = 'ok' AS succeeded
 FROM suite_nodes AS n JOIN generations AS g ON g.generation = n.generation WHERE n.suite = $suite
 GROUP BY g.model, g.generation, g.prompt_tokens, g.status, g.prompt, g.sample
 ORDER BY g.model, depth, g.prompt_tokens DESC, g.prompt, g.sample;
