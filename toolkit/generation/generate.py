@@ -17,8 +17,8 @@ from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, OpenEngine, check_models, open_engine
 from toolkit.engines.encoder import Encode, SuiteEncoder
-from toolkit.engines.guard import BatchRunner, GuardedEngine, OpenRunner, TokenBudget
-from toolkit.generation.batching import Request, cut_batches, render_requests
+from toolkit.engines.guard import BatchRunner, GuardedEngine, OpenRunner, TokenBudget, rounds
+from toolkit.generation.batching import Request, cut_batches, prompt_tokens, render_requests
 from toolkit.generation.budget import Budget, Spending
 from toolkit.generation.pending import PendingBatch, generation_row, node_row, pop_finished
 from toolkit.generation.question_groups import question_groups
@@ -132,7 +132,7 @@ def _generate_hop(
     with closing(open_runner(state.token_budget, state.suite.config.engine.batch_timeout)) as runner:
         requests = render_requests(state.suite, model, config, parents, runner.engine)
         pending: list[PendingBatch] = []
-        for batch in cut_batches(requests, config.max_tokens, state.token_budget):
+        for batch in cut_batches(requests, prompt_tokens, config.max_tokens, state.token_budget, rounds(runner.engine)):
             if state.should_stop() or runner.broken:
                 break
             unfinished = [request for request in (request.without(state.done, model) for request in batch) if request.parents]

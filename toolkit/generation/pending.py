@@ -88,5 +88,5 @@ def generation_row(model: Model, request: Request, outcome: Outcome, seconds: fl
     }
     if isinstance(outcome, Failure):
         return row | {"status": "error", "error": outcome.reason, "transient": outcome.transient}
-    measured = {name: value for name, value in outcome._asdict().items() if value is not None}
+    measured = {name: value for name, value in outcome._asdict().items() if name in row and value is not None}
     return row | measured | {"text": text_key(outcome.response)}
