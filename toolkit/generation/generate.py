@@ -125,7 +125,7 @@ def _generate_hop(
     Raises:
         EngineError: The engine is broken.
     """
-    parents = state.load_parents(depth - 1, questions)
+    parents = [parent for parent in state.load_parents(depth - 1, questions) if state.suite.has_path((*parent.path, model.key))]
     if all(child_key(parent.node, model.key) in state.done for parent in parents):
         return
     state.progress.stage(f"hop {depth} of {state.suite.horizon}, {model.name}")

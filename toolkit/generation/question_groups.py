@@ -59,10 +59,17 @@ def question_groups(state: GenerationState) -> Iterator[Collection[UUID]]:
 
 def _complete(suite: Suite, roots: Collection[Parent], done: Collection[UUID]) -> set[UUID]:
     """Return the questions all of whose trees have every node in `done`."""
+    models = suite.models
+    numbers = [number for number, _ in suite.tree.paths() if number]
 
-    def is_complete(node: UUID, hops: int) -> bool:
-        children = [child_key(node, model.key) for model in suite.models] if hops else []
-        return all(child in done and is_complete(child, hops - 1) for child in children)
+    def is_complete(root: UUID) -> bool:
+        nodes = {0: root}
+        for number in numbers:
+            parent, position = divmod(number - 1, len(models))
+            nodes[number] = child_key(nodes[parent], models[position].key)
+            if nodes[number] not in done:
+                return False
+        return True
 
-    incomplete = {root.question for root in roots if not is_complete(root.node, suite.horizon)}
+    incomplete = {root.question for root in roots if not is_complete(root.node)}
     return {root.question for root in roots} - incomplete

@@ -107,14 +107,15 @@ class Generations:
             for hop in hops
         )
         node = f"n{depth}.node" if depth else "q.root"
-        path = f"n{depth}.path" if depth else "[]"
+        path = f"n{depth}.path" if depth else "[]::UUID[]"
         responses = ", ".join(f"g{hop}.response" for hop in hops)
         order = "".join(f", p{hop}.position" for hop in hops)
         with self._file.read(wait) as con:
             rows = con.execute(
                 "WITH pool AS (SELECT model, position FROM suite_models WHERE suite = $suite)"
                 f" SELECT {node}, q.root, q.question, q.sample, {path}, [{responses}] FROM suite_questions AS q{joins}"
-                f" WHERE q.suite = $suite ORDER BY q.position{order}",
+                f" WHERE q.suite = $suite AND {path} IN (SELECT path FROM suite_paths WHERE suite = $suite)"
+                f" ORDER BY q.position{order}",
                 {"suite": suite.key},
             ).fetchall()
         return [

@@ -205,8 +205,10 @@ SELECT engine, count(*) AS generations, strftime(min(created), '%Y-%m-%d %H:%M')
 FROM generations GROUP BY engine ORDER BY first;
 
 -- name: suite_alphas
--- The training alpha of every current suite, the one recorded last first.
-SELECT name, (config->>'$.train.alpha')::DOUBLE AS alpha FROM current_suites ORDER BY recorded DESC;
+-- The training alpha and the size of the pool of every current suite, the one recorded last first.
+SELECT name, (config->>'$.train.alpha')::DOUBLE AS alpha,
+       (SELECT count(*) FROM suite_models AS m WHERE m.suite = current_suites.suite) AS models
+FROM current_suites ORDER BY recorded DESC;
 
 -- name: questions_called
 -- The questions of a suite that go by `$question`: BENCHMARK/ITEM, or the beginning of a key.
