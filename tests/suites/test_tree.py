@@ -79,6 +79,8 @@ def test_a_tree_without_paths_is_refused(n_models: int, horizon: int, data: st.D
 @pytest.mark.parametrize(
     ("written", "message"),
     [
+        ('first = ["aa"]', "4: tree.first: first names 'aa', which is no model; did you mean 'a'"),
+        ('first = ["a"]\nhops = { 1 = ["b"] }', "4: tree.first: the models of hop 1 are named twice, in first and in hops"),
         ('hops = { 1 = ["aa"] }', "4: tree.hops: hop 1 names 'aa', which is no model; did you mean 'a'"),
         ('hops = { 3 = ["a"] }', "4: tree.hops: there is no hop '3'; the suite has hops 1 to 2"),
         ("hops = { 2 = [] }", "4: tree.hops: hop 2 has no models"),
@@ -140,7 +142,7 @@ def test_a_suite_is_another_one_with_other_paths_however_they_are_written(tmp_pa
 
     whole = str(resolve_config(suite_config(), tmp_path).key)
     assert whole == key(repeat=True) == key(hops={"1": ("words", "sums")})
-    assert whole != key(repeat=False) != key(hops={"1": ("sums",)}) != whole
+    assert whole != key(repeat=False) != key(hops={"1": ("sums",)}) == key(first=("sums",)) != whole
     assert key(repeat=False) == key(paths=(("words", "sums"), ("sums", "words")))
 
 

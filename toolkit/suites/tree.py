@@ -26,6 +26,9 @@ class TreeConfig(Section):
     """Which paths of models exist: those that satisfy every field, and their prefixes. No router can choose another one."""
 
     repeat: bool = Field(True, description="Whether a model may respond more than once on a path.")
+    first: tuple[str, ...] | None = Field(
+        None, description='The models that may respond at the first hop, e.g. ["small"]: short for hops = { 1 = [...] }.'
+    )
     hops: dict[str, tuple[str, ...]] = Field(
         {},
         description="The models that may respond at a hop, by its number from 1; the whole pool at hops that are not named, "
@@ -36,6 +39,11 @@ class TreeConfig(Section):
         description='The complete paths, e.g. [["small", "large"], ["large", "small"]]: each has as many models as there are '
         "hops. Default: all.",
     )
+
+    @property
+    def pools(self) -> dict[str, tuple[str, ...]]:
+        """The models that may respond at a hop, by its number, where not the whole pool may."""
+        return self.hops | ({} if self.first is None else {"1": self.first})
 
 
 @dataclass(frozen=True)
@@ -103,13 +111,15 @@ def path_tree(names: Sequence[str], horizon: int, config: TreeConfig, limit: int
 
 def tree_mistake(names: Sequence[str], horizon: int, config: TreeConfig) -> tuple[str, str] | None:
     """Return the field of `[tree]` that has a mistake, and what is wrong; None if there is none."""
+    if config.first is not None and "1" in config.hops:
+        return "first", "the models of hop 1 are named twice, in first and in hops; leave one out"
+    if config.first is not None and (mistake := _pool_mistake("first", config.first, names)):
+        return "first", mistake
     for hop, models in config.hops.items():
         if hop not in map(str, range(1, horizon + 1)):
             return "hops", f"there is no hop {hop!r}; the suite has hops 1 to {horizon}"
-        if mistake := _list_mistake(f"hop {hop}", models, names):
+        if mistake := _pool_mistake(f"hop {hop}", models, names):
             return "hops", mistake
-        if len(set(models)) < len(models):
-            return "hops", f"hop {hop} names a model twice"
     if config.paths is not None and not config.paths:
         return "paths", "there is no path; list some, or leave the field out for all"
     for path in config.paths or ():
@@ -140,6 +150,12 @@ def ruled_out(names: Sequence[str], horizon: int, config: TreeConfig) -> list[st
     return notices
 
 
+def _pool_mistake(place: str, models: Sequence[str], names: Sequence[str]) -> str:
+    """Say what is wrong with the models of a hop; nothing if they are right."""
+    repeated = len(set(models)) < len(models)
+    return _list_mistake(place, models, names) or (f"{place} names a model twice" if repeated else "")
+
+
 def _list_mistake(place: str, models: Sequence[str], names: Sequence[str]) -> str:
     """Say what is wrong with a list of models; nothing if it is right."""
     if not models:
@@ -161,7 +177,7 @@ def _size_mistake(names: Sequence[str], horizon: int, config: TreeConfig) -> tup
 def _complete_paths(names: Sequence[str], horizon: int, config: TreeConfig) -> Iterator[tree.Path]:
     """Yield the complete paths that satisfy every field."""
     positions = {name: position for position, name in enumerate(names)}
-    pools = [sorted(positions[name] for name in config.hops.get(str(hop), names)) for hop in range(1, horizon + 1)]
+    pools = [sorted(positions[name] for name in config.pools.get(str(hop), names)) for hop in range(1, horizon + 1)]
     if config.paths is None:
         yield from _extended((), pools, config.repeat)
         return
