@@ -92,7 +92,6 @@ def test_a_tree_without_paths_is_refused(n_models: int, horizon: int, data: st.D
         ('paths = [["a", "b"], ["a", "b"]]', "4: tree.paths: a path is listed twice"),
         ('repeat = false\nhops = { 1 = ["a"], 2 = ["a"] }', "4: tree.repeat: no path is left"),
         ('repeat = false\npaths = [["a", "a"]]', "5: tree.paths: no path is left"),
-        ('first = ["a"]', "4: tree.first: unknown field"),
         ('hops = { 1 = "a" }', "4: tree.hops.1: should be a list"),
     ],
 )
