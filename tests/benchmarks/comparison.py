@@ -1,4 +1,4 @@
-"""Runs programs in turns over workloads, and tells how fast each was at its best."""
+"""Runs engines in turns over workloads, and tells how fast each was at its best."""
 
 import time
 from collections.abc import Sequence
@@ -25,48 +25,50 @@ BUSY = "rate on busy cores"
 
 
 class Variant(NamedTuple):
-    """A program with settings of a run; of several variants of a program, the fastest counts.
+    """A program with settings of a run; of several variants of an engine, the fastest counts.
 
     Attributes:
-        program: The program.
+        engine: Name of the engine.
         label: What distinguishes the variant in tables; empty if it is the only one.
+        program: The program that runs it.
         settings: Settings of a run.
     """
 
-    program: Program
+    engine: str
     label: str
+    program: Program
     settings: dict[str, Any]
 
     @property
     def name(self) -> str:
         """Name in tables."""
-        return f"{self.program.name}, {self.label}" if self.label else self.program.name
+        return f"{self.engine}, {self.label}" if self.label else self.engine
 
 
 class Comparison:
-    """The best runs of several programs over several workloads.
+    """The best runs of several engines over several workloads.
 
     Args:
         workloads: The workloads.
-        size: Sizes of the model that all programs run.
+        size: Sizes of the model that all engines run.
         ceilings: Limits of the device.
     """
 
     def __init__(self, workloads: Sequence[Workload], size: Sizes, ceilings: Ceilings) -> None:
         self.workloads, self.size, self.ceilings = workloads, size, ceilings
         self.best: dict[tuple[str, str], tuple[Variant, Run]] = {}
-        """The fastest run by workload and program."""
+        """The fastest run by workload and engine."""
         self.busy: dict[tuple[str, str], Run] = {}
         """A run of the fastest variant with busy processes beside it."""
         self.missing: dict[str, str] = {}
-        """Programs that are not there, and how to get them."""
+        """Engines that are not there, and how to get them."""
 
     def run(self, variants: Sequence[Variant], turns: int, seconds: float = float("inf"), busy: bool = False) -> None:
-        """Run programs in turns: all variants first, then the fastest of each program.
+        """Run engines in turns: all variants first, then the fastest of each engine.
 
         Args:
-            variants: What to run; the first program is the one that the others are compared with.
-            turns: How often each program runs over each workload.
+            variants: What to run; the first engine is the one that the others are compared with.
+            turns: How often each engine runs over each workload.
             seconds: Time after which no further turn begins.
             busy: Whether to run each once more with a busy process for every core.
         """
@@ -79,7 +81,7 @@ class Comparison:
                 return
             for workload in self.workloads:
                 for variant in variants:
-                    key = workload.name, variant.program.name
+                    key = workload.name, variant.engine
                     if turn == 0 or self.best[key][0] == variant:
                         result = variant.program.run(workload, **variant.settings)
                         if key not in self.best or result.wall < self.best[key][1].wall:
@@ -94,7 +96,7 @@ class Comparison:
         return [*COLUMNS, *([BUSY] if self.busy else [])]
 
     def rows(self) -> list[list[str]]:
-        """Return a row for the best run of every program over every workload, and for every program that is not there."""
+        """Return a row for the best run of every engine over every workload, and for every engine that is not there."""
         rows = []
         for workload in self.workloads:
             rows += [self._row(workload, *key) for key in self.best if key[0] == workload.name]
@@ -102,11 +104,11 @@ class Comparison:
         width = len(self.columns())
         return [[*row, *["-"] * (width - len(row))] for row in rows]
 
-    def _row(self, workload: Workload, name: str, program: str) -> list[str]:
-        variant, run = self.best[name, program]
+    def _row(self, workload: Workload, name: str, engine: str) -> list[str]:
+        variant, run = self.best[name, engine]
         ours = next(best for (other, _), (_, best) in self.best.items() if other == name)
         equal = [a.response == b.response for a, b in zip(run.completions, ours.completions, strict=True)]
-        busy = self.busy.get((name, program))
+        busy = self.busy.get((name, engine))
         return [
             name,
             variant.name,
@@ -140,14 +142,14 @@ class Comparison:
         return rows
 
     def summary(self) -> str:
-        """Compare the first program with each other one, workload by workload."""
+        """Compare the first engine with each other one, workload by workload."""
         sentences = []
         for workload in self.workloads:
-            runs = {program: run for (name, program), (_, run) in self.best.items() if name == workload.name}
+            runs = {engine: run for (name, engine), (_, run) in self.best.items() if name == workload.name}
             if not runs:
                 continue
             (_, ours), *others = runs.items()
-            ratios = ", ".join(f"{run.wall / ours.wall:.2f} times {program}" for program, run in others)
+            ratios = ", ".join(f"{run.wall / ours.wall:.2f} times {engine}" for engine, run in others)
             share = self.floor(workload, ours, shared=True) / ours.wall
             rate = f"{response_tokens(ours) / ours.wall:,.0f} response tokens/s"
             sentences.append(", ".join(filter(None, [f"{workload.name}: {rate}", ratios, f"{share:.1%} of the roofline"])))
@@ -165,9 +167,9 @@ class Comparison:
                 "cpu": run.cpu,
                 "memory": run.memory,
                 "cached_tokens": run.cached_tokens,
-                "busy_wall": self.busy[name, program].wall if (name, program) in self.busy else None,
+                "busy_wall": self.busy[name, engine].wall if (name, engine) in self.busy else None,
             }
-            for (name, program), (variant, run) in self.best.items()
+            for (name, engine), (variant, run) in self.best.items()
         ]
 
 

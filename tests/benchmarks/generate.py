@@ -37,6 +37,7 @@ QUESTIONS = (96, 32, 11)
 """Questions at hops 1 to 3: about 96 prompts each."""
 VLLM_BLOCK = 32
 """Tokens of a block of vLLM's prefix cache: the least that its attention on a CPU takes."""
+OURS, BATCHED, LLAMA = "toolkit, engine transformers", "batched `model.generate`", "llama.cpp's server"
 PACKAGES = ("torch", "transformers")
 NOT_INSTALLED = "not installed: `just rivals`"
 
@@ -87,24 +88,24 @@ def open_programs(
         def opened(program: Program) -> Program:
             return stack.enter_context(closing(program))
 
-        def worker(name: str, kind: str, settings: dict[str, Any], **kwargs: Any) -> Program:
-            return opened(Worker(name, chat, kind, settings, folder / f"{kind}.log", environment=environment, **kwargs))
+        def worker(engine: str, settings: dict[str, Any], log: str, **kwargs: Any) -> Program:
+            return opened(Worker(chat, engine, settings, folder / log, environment=environment, **kwargs))
 
-        variants = [Variant(worker("toolkit, engine transformers", "toolkit", settings), "", {})]
-        batched = worker("batched `model.generate`", "model.generate", settings)
-        variants += [Variant(batched, f"{rows} prompts", {"rows": rows}) for rows in options.rows]
+        variants = [Variant(OURS, "", worker("toolkit", settings, "toolkit.log"), {})]
+        batched = worker("toolkit", settings, "model_generate.log")
+        variants += [Variant(BATCHED, f"{rows} prompts", batched, {"rows": rows}) for rows in options.rows]
         if rivals.vllm.exists():
             arguments = vllm_settings(model, chat, max_model_len=context + VLLM_BLOCK, block_size=VLLM_BLOCK)
-            variants.append(Variant(worker("vLLM", "vllm", arguments, python=str(rivals.vllm)), "", {}))
+            variants.append(Variant("vLLM", "", worker("vllm", arguments, "vllm.log", python=str(rivals.vllm)), {}))
         else:
             comparison.missing["vLLM"] = NOT_INSTALLED
         if rivals.llama.exists():
             gguf, log = folder / "model.gguf", folder / "llama.log"
             convert(rivals, Path(model.checkpoint), gguf)
             server = opened(LlamaServer(chat, rivals.llama, gguf, context, model.max_tokens, options.threads, log))
-            variants += [Variant(server, f"{slots} slots", {"slots": slots}) for slots in options.slots]
+            variants += [Variant(LLAMA, f"{slots} slots", server, {"slots": slots}) for slots in options.slots]
         else:
-            comparison.missing["llama.cpp's server"] = NOT_INSTALLED
+            comparison.missing[LLAMA] = NOT_INSTALLED
         yield variants
 
 

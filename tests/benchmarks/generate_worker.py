@@ -17,7 +17,7 @@ Reply = dict[str, Any]
 
 
 class Toolkit:
-    """The toolkit's own engine, run by its guard.
+    """The toolkit's own engine, run by its guard, or transformers' `model.generate` with the same weights.
 
     Args:
         settings: `model` and `engine`, as in a suite file.
@@ -36,7 +36,12 @@ class Toolkit:
         self.engine = TransformersEngine(self.config, self.model, Workspace(Path(), Path()))
 
     def run(self, request: Request) -> Reply:
-        """Respond in batches of `batch_tokens`; with `profile`, also return each kind of operation's seconds."""
+        """Respond in batches of `batch_tokens`, or by `model.generate` in batches of `rows`.
+
+        With `profile`, return only the seconds of each kind of operation.
+        """
+        if "rows" in request:
+            return self._model_generate([prompt["tokens"] for prompt in request["prompts"]], request["rows"])
         from toolkit.engines import Completion, Prompt
         from toolkit.engines.guard import GuardedEngine, TokenBudget
 
@@ -54,20 +59,15 @@ class Toolkit:
         known = [getattr(outcome, "cached_tokens", None) for outcome in outcomes]
         return {"completions": outcomes, "cached_tokens": None if None in known else sum(known)}
 
-
-class ModelGenerate(Toolkit):
-    """transformers' own `model.generate`, with the same weights and kernels of attention, `rows` sorted prompts at a time."""
-
-    def run(self, request: Request) -> Reply:
-        """Respond in batches of `rows` prompts, longest first."""
+    def _model_generate(self, prompts: Sequence[list[int]], rows: int) -> Reply:
+        """Respond by `model.generate`, with the same kernels of attention, to `rows` prompts at a time, longest first."""
         import torch
         from torch.nn.attention import sdpa_kernel
 
         from toolkit.engines.decoding import ATTENTION_BACKENDS
 
         decoder = self.engine._load()
-        prompts = [prompt["tokens"] for prompt in request["prompts"]]
-        order, rows = sorted(range(len(prompts)), key=lambda index: -len(prompts[index])), request["rows"]
+        order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         responses: dict[int, list[int]] = {}
         for start in range(0, len(order), rows):
             part = order[start : start + rows]
@@ -114,7 +114,7 @@ class Vllm:
         }
 
 
-ENGINES = {"toolkit": Toolkit, "model.generate": ModelGenerate, "vllm": Vllm}
+ENGINES = {"toolkit": Toolkit, "vllm": Vllm}
 
 
 def _trim(response: Sequence[int], ends: set[int]) -> list[int]:

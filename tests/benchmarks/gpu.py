@@ -30,7 +30,7 @@ import transformers
 from tests.benchmarks import hardware, prompts, random_model
 from tests.benchmarks.comparison import WORKLOAD_COLUMNS, Comparison, Variant, profiles
 from tests.benchmarks.findings import Findings, run_parts
-from tests.benchmarks.generate import vllm_settings
+from tests.benchmarks.generate import BATCHED, OURS, vllm_settings
 from tests.benchmarks.gpu_setting import Setting, make_setting, open_model, suite_prompts
 from tests.benchmarks.memory_limit import MemoryLimit
 from tests.benchmarks.programs import Worker
@@ -56,7 +56,6 @@ LIMITS = {"contract": 90, "speed": 210, "memory": 40, "processes": 100}
 """Longest time of each part, in seconds."""
 SECONDS = 440.0
 """Longest time of all parts together, in seconds."""
-OURS, THEIRS = "toolkit, engine transformers", "batched `model.generate`"
 VLLM_MEMORY = 0.4
 """Share of a GPU's memory that vLLM takes beside the other engines."""
 REFERENCE = Path(__file__).parents[2] / "cache/reference/generations.parquet"
@@ -256,19 +255,18 @@ def speed(setting: Setting, findings: Findings) -> None:
     comparison = Comparison(workloads, hardware.sizes(folder, dtype), ceilings)
     settings = {"engine": {"device": str(setting.device)}, "model": model.model_dump(mode="json")}
     try:
-        with (
-            closing(Worker(OURS, engine.chat, "toolkit", settings, setting.folder / "toolkit.log")) as ours,
-            closing(Worker(THEIRS, engine.chat, "model.generate", settings, setting.folder / "generate.log")) as theirs,
-        ):
-            variants = [Variant(ours, f"batches of {tokens:,} tokens", {"batch_tokens": tokens}) for tokens in size.budgets]
-            variants += [Variant(theirs, f"{rows} prompts", {"rows": rows}) for rows in size.batches]
+        with closing(Worker(engine.chat, "toolkit", settings, setting.folder / "toolkit.log")) as worker:
+            variants = [
+                Variant(OURS, f"batches of {tokens:,} tokens", worker, {"batch_tokens": tokens}) for tokens in size.budgets
+            ]
+            variants += [Variant(BATCHED, f"{rows} prompts", worker, {"rows": rows}) for rows in size.batches]
             comparison.run(variants, turns=2, seconds=LIMITS["speed"] / 3)
-            findings.show(markdown(*profiles(ours, workloads[-1:])))
+            findings.show(markdown(*profiles(worker, workloads[-1:])))
         if find_spec("vllm"):
             share = {} if setting.device.type == "cpu" else {"gpu_memory_utilization": VLLM_MEMORY}
             arguments = vllm_settings(model, engine.chat, **share)
-            with closing(Worker("vLLM", engine.chat, "vllm", arguments, setting.folder / "vllm.log")) as vllm:
-                comparison.run([Variant(vllm, "", {})], turns=2, seconds=LIMITS["speed"] / 6)
+            with closing(Worker(engine.chat, "vllm", arguments, setting.folder / "vllm.log")) as vllm:
+                comparison.run([Variant("vLLM", "", vllm, {})], turns=2, seconds=LIMITS["speed"] / 6)
         else:
             comparison.missing["vLLM"] = "not installed"
     finally:

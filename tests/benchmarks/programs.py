@@ -54,12 +54,11 @@ class Program(ABC):
     """An engine in another process, stopped between its turns, so that its idle threads do not slow down others.
 
     Args:
-        name: Its name in tables.
         chat: Decodes responses.
     """
 
-    def __init__(self, name: str, chat: ChatTokenizer) -> None:
-        self.name, self.chat = name, chat
+    def __init__(self, chat: ChatTokenizer) -> None:
+        self.chat = chat
         self._opened = ExitStack()
         self._process = self._open()
         self._signal("suspend")
@@ -139,7 +138,6 @@ class Worker(Program):
     """An engine of `generate_worker`.
 
     Args:
-        name: Its name in tables.
         chat: Decodes responses.
         engine: Which engine.
         settings: What the engine is opened with.
@@ -150,7 +148,6 @@ class Worker(Program):
 
     def __init__(
         self,
-        name: str,
         chat: ChatTokenizer,
         engine: str,
         settings: dict[str, Any],
@@ -161,7 +158,7 @@ class Worker(Program):
         self._command = [python, "-m", "tests.benchmarks.generate_worker", engine, json.dumps(settings)]
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **(environment or {})}
         self._log = log
-        super().__init__(name, chat)
+        super().__init__(chat)
 
     def _open(self) -> psutil.Process:
         log = self._opened.enter_context(self._log.open("w"))
@@ -221,7 +218,7 @@ class LlamaServer(Program):
     ) -> None:
         self._command = [str(binary), "-m", str(gguf), "-t", str(threads)]
         self._slots, self._context, self._max_tokens, self._log = 1, context, max_tokens, log
-        super().__init__("llama.cpp's server", chat)
+        super().__init__(chat)
 
     def run(self, workload: Workload, **settings: Any) -> Run:
         """Restart the server with `slots`, since its slots hold what an earlier run has read; then measure a run."""
