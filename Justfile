@@ -58,7 +58,15 @@ imports *args: _venv
 race *args: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.race {{args}}
 
-# Check the engine transformers on a GPU and measure its speed (docs/gpus.md, five minutes); --device cpu --tiny needs none
+# Compare engines on prompts of hops 1 to 3 and write docs/performance.md's section on generation (ten minutes; --busy twice)
+bench-generate *args: _venv
+    {{bin}}/python -m tests.benchmarks.generate {{args}}
+
+# Install vLLM's CPU build and build llama.cpp's server in .rivals, for `just bench-generate` (half an hour, 5 GB)
+rivals *args: _venv
+    {{bin}}/python -m tests.benchmarks.rivals {{args}}
+
+# Check the engine transformers on a GPU and measure its speed (docs/gpus.md, eight minutes); --device cpu --tiny needs none
 gpu *args: _venv
     {{bin}}/python -m tests.benchmarks.gpu {{args}}
 

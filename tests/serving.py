@@ -78,20 +78,13 @@ class ScriptedReplies:
 def real(log: Path) -> Iterator[str]:
     """Run `transformers serve` on the CPU, which loads the checkpoint that a request names; yield its address."""
     command = [sys.executable, "-W", "ignore", "-m", "transformers.cli.transformers", "serve"]
-    with _process([*command, "--device", "cpu", "--dtype", "float32"], log) as url:
+    with server_process([*command, "--device", "cpu", "--dtype", "float32"], log) as (url, _):
         yield url
 
 
 @contextmanager
-def llama(binary: Path, gguf: Path, threads: int, rows: int, log: Path) -> Iterator[str]:
-    """Run llama.cpp's server with one model, called `m`, for `rows` requests of 512 tokens at a time; yield its address."""
-    settings = {"-m": gguf, "--alias": "m", "-t": threads, "-np": rows, "-c": 512 * rows}
-    with _process([str(binary), *(str(word) for pair in settings.items() for word in pair)], log) as url:
-        yield url
-
-
-@contextmanager
-def _process(command: list[str], log: Path) -> Iterator[str]:
+def server_process(command: list[str], log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run a server on a free port until it is ready; yield its address and its process."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -109,7 +102,7 @@ def _process(command: list[str], log: Path) -> Iterator[str]:
                     break
             except OSError:
                 time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
+        yield f"http://127.0.0.1:{port}/v1", process
     finally:
         process.terminate()
         process.wait(30)

@@ -1,6 +1,7 @@
 """Very small models in the hub's formats, with random weights: made in a second, loaded like any other."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -33,20 +34,23 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_llama(folder: Path, seed: int = 0) -> Path:
-    """Save a Llama of two thin layers with its tokenizer."""
+def make_llama(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """Save a Llama of two thin layers, unless `changes` to its configuration say otherwise, with its tokenizer."""
     tokenizer = make_tokenizer()
     torch.manual_seed(seed)
+    settings: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,  # the smallest that vLLM supports
+        "max_position_embeddings": 256,
+        "initializer_range": 0.5,
+    }
     config = LlamaConfig(
+        **settings | changes,
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,  # the smallest that vLLM supports
-        max_position_embeddings=256,
-        initializer_range=0.5,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,

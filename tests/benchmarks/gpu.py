@@ -1,22 +1,22 @@
-"""Check and measure the engine transformers on a GPU: `just gpu`, in about five minutes (docs/gpus.md).
+"""Check and measure the engine transformers on a GPU: `just gpu`, in less than eight minutes (docs/gpus.md).
 
-Four parts, each with a time limit: greedy responses on the GPU against those on the CPU, in float32 and bfloat16; a batch that
-does not fit into memory; speed, against batched `model.generate` and, where it is installed, vLLM; two `generate` processes on
-one card. Speed is measured with 1.5 billion random weights, all else with the quickstart's models. Prints tables and a row for
-the table of docs/gpus.md. `--device cpu --tiny` runs all of it in seconds without a GPU.
+Four parts, each with a time limit: greedy responses on the GPU against those on the CPU, in float32 and bfloat16; speed,
+against batched `model.generate` and, where it is installed, vLLM; a batch that does not fit into memory; two `generate`
+processes on one card. Speed is measured with 1.5 billion random weights, all else with the quickstart's first model, or random
+weights where it is not available. Prints tables and a row for the table of docs/gpus.md, and writes them to `--out` as they
+come. `--device cpu --tiny` runs all of it in a minute without a GPU.
 """
 
 import argparse
 import json
-import random
-import signal
+import os
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
@@ -27,12 +27,15 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 
-from tests import tiny
-from tests.benchmarks import hardware, random_model, throughput
+from tests.benchmarks import hardware, prompts, random_model
+from tests.benchmarks.comparison import WORKLOAD_COLUMNS, Comparison, Variant, profiles
+from tests.benchmarks.findings import Findings, run_parts
+from tests.benchmarks.generate import BATCHED, OURS, vllm_settings
+from tests.benchmarks.gpu_setting import Setting, make_setting, open_model, suite_prompts
 from tests.benchmarks.memory_limit import MemoryLimit
-from tests.scripted import encode, resolve_config, suite_config
-from toolkit.core.errors import EngineError, ToolkitError
-from toolkit.core.workspace import Workspace
+from tests.benchmarks.programs import Worker
+from tests.scripted import encode
+from toolkit.core.errors import EngineError
 from toolkit.engines import BatchTooLargeError, Completion, Prompt
 from toolkit.engines.decoding import choose_device
 from toolkit.engines.guard import GuardedEngine, TokenBudget
@@ -42,101 +45,50 @@ from toolkit.generation.state import Shard
 from toolkit.report.tables import aligned, markdown
 from toolkit.store import Cache
 from toolkit.suites.config import EngineConfig
-from toolkit.suites.loading import find_suite, load_config
-from toolkit.suites.resolving import resolve
-from toolkit.suites.suite import Suite
 
 MIN_EQUAL = 0.99
 """Share of float32 responses that must be equal on the GPU and the CPU: two tokens can be equally probable up to rounding."""
 MEMORY_SHARE = 0.4
 """Share of the memory of a whole batch that a batch may have in the test of memory."""
-QUESTIONS = 4
-"""Questions of each benchmark of the quickstart."""
-LIMITS = {"contract": 60, "memory": 30, "speed": 130, "processes": 120}
+BATCH_TOKENS = 2**14
+"""Token budget of the comparison with the CPU."""
+LIMITS = {"contract": 90, "speed": 210, "memory": 40, "processes": 100}
 """Longest time of each part, in seconds."""
+SECONDS = 440.0
+"""Longest time of all parts together, in seconds."""
+VLLM_MEMORY = 0.4
+"""Share of a GPU's memory that vLLM takes beside the other engines."""
 REFERENCE = Path(__file__).parents[2] / "cache/reference/generations.parquet"
 DOCUMENTED = ["card", "float32", "bfloat16", "memory", "two processes", "speed", "versions"]
 """Columns of the table in docs/gpus.md."""
 
 
-class Setting(NamedTuple):
-    """What the parts share.
+Side = Callable[[Sequence[Prompt]], list[Completion]]
+
+
+class Size(NamedTuple):
+    """Size of the comparison of speed.
 
     Attributes:
-        suite: The suite whose models run.
-        workspace: Its folder, and the folder of downloads.
-        device: The device.
-        tiny: Whether all sizes are tiny.
-        folder: A folder for what a part writes.
+        workload: Size of its prompts.
+        budgets: Token budgets of the toolkit's engine.
+        batches: Batch sizes of `model.generate`, in prompts.
     """
 
-    suite: Suite
-    workspace: Workspace
-    device: torch.device
-    tiny: bool
-    folder: Path
+    workload: prompts.RandomSize
+    budgets: tuple[int, ...]
+    batches: tuple[int, ...]
 
 
-class Findings:
-    """Results as they come, so that a part that is interrupted leaves those it has."""
-
-    def __init__(self) -> None:
-        self.rows: list[list[str]] = []
-        self.documented: dict[str, str] = {}
-        self.faults: list[str] = []
-
-    def add(self, check: str, result: str, fault: bool = False) -> None:
-        """Add a result; `fault` says that it is not what it should be."""
-        self.rows.append([check, result])
-        print(f"{check}: {result}", file=sys.stderr, flush=True)
-        if fault:
-            self.faults.append(check)
-
-
-def make_setting(device: str, is_tiny: bool, folder: Path, downloads: Path) -> Setting:
-    """Resolve the suite: some questions of the quickstart, or a suite of the same kind with tiny models."""
-    if is_tiny:
-        checkpoint = folder / "llama"
-        if not checkpoint.exists():
-            tiny.make_llama(checkpoint)
-        model = {"checkpoint": str(checkpoint), "dtype": "float32", "max_tokens": 12, "base_rate": 1.0}
-        config = suite_config(
-            models=[{**model, "name": "plain"}, {**model, "name": "prompted", "system_prompt": "w"}],
-            benchmarks=[{"name": name, "limit": 2} for name in ("addition", "word_reversal")],
-            engine={"device": device, "batch_tokens": 2**10},
-        )
-        return Setting(resolve_config(config, folder), Workspace(folder, downloads), choose_device(device), True, folder)
-    file = find_suite("quickstart")
-    config = load_config(file).limited(QUESTIONS)
-    config = config.model_copy(update={"horizon": 2, "engine": EngineConfig(device=device, batch_tokens=2**16)})
-    workspace = Workspace(file.parent, downloads)
-    return Setting(resolve(config, workspace), workspace, choose_device(device), False, folder)
-
-
-def open_model(setting: Setting, device: str, dtype: str) -> TransformersEngine:
-    """Open the suite's first model."""
-    model = setting.suite.config.models[0].model_copy(update={"dtype": dtype})
-    return TransformersEngine(EngineConfig(device=device), model, setting.workspace)
-
-
-def suite_prompts(setting: Setting, engine: TransformersEngine) -> list[Prompt]:
-    """Return contexts of hops 1 to 3, in which the responses are right for some questions and wrong for others."""
-    questions = [question.prompt for question in setting.suite.questions][::2]
-    answers = [question.reference.answers[0] for question in setting.suite.questions]
-
-    def respond(question: str, path: tuple[int, ...]) -> str:
-        return random.Random(f"{question} {path}").choice(answers)
-
-    protocol = setting.suite.config.prompts.protocol
-    prompts = [prompt for hop in (1, 2, 3) for prompt in throughput.contexts(engine, protocol, questions, hop, 3, respond)]
-    return sorted(prompts, key=lambda prompt: (-prompt.tokens, prompt.text))
+LARGE = Size(prompts.RandomSize(prompts=256, few_shot=4, words=(60, 180), max_tokens=64), (2**16, 2**18), (64, 256))
+TINY = Size(prompts.RandomSize(prompts=9, few_shot=1, words=(8, 24), max_tokens=8), (128, 1024), (4,))
 
 
 def complete(setting: Setting, device: str, dtype: str) -> tuple[list[Completion], TransformersEngine]:
     """Generate responses to the suite's prompts; return the engine too, which counts tokens."""
     engine = open_model(setting, device, dtype)
-    run = throughput.guarded(engine, engine.model.max_tokens, 2**14)
-    completions = run(suite_prompts(setting, engine))
+    guard = GuardedEngine(lambda: engine, engine.model.max_tokens, TokenBudget(BATCH_TOKENS), 600)
+    completions: list[Any] = guard.generate(suite_prompts(setting, engine))
     engine.close()
     return completions, engine
 
@@ -181,12 +133,12 @@ def cuda_memory_limit(device: torch.device, size: float) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
-def run_under(limit: MemoryLimit, side: throughput.Side) -> throughput.Side:
+def run_under(limit: MemoryLimit, side: Side) -> Side:
     """Return what runs prompts under a limit, in whichever thread."""
 
-    def run(prompts: Sequence[Prompt]) -> list[Completion]:
+    def run(batch: Sequence[Prompt]) -> list[Completion]:
         with limit:
-            return side(prompts)
+            return side(batch)
 
     return run
 
@@ -194,21 +146,21 @@ def run_under(limit: MemoryLimit, side: throughput.Side) -> throughput.Side:
 def memory(setting: Setting, findings: Findings) -> None:
     """Compare responses with and without enough memory for a whole batch."""
     engine = open_model(setting, str(setting.device), "float32")
-    prompts = suite_prompts(setting, engine)
-    engine.generate(prompts[-1:])  # loads the weights
-    whole, limited, limit = _limit_memory(setting, engine, prompts)
-    budget = TokenBudget((prompts[0].tokens + engine.model.max_tokens) * len(prompts))
+    batch = suite_prompts(setting, engine)
+    engine.generate(batch[-1:])  # loads the weights
+    whole, limited, limit = _limit_memory(setting, engine, batch)
+    budget = TokenBudget((batch[0].tokens + engine.model.max_tokens) * len(batch))
     before, failed_alone = budget.tokens, False
     stand_in: Any = SimpleNamespace(generate=limited, close=engine.close)
     guard = GuardedEngine(lambda: stand_in, engine.model.max_tokens, budget, 600)
     with closing(guard), limit:
         try:
-            limited(prompts)
+            limited(batch)
         except BatchTooLargeError:
             failed_alone = True
-        halved = guard.generate(prompts)
+        halved = guard.generate(batch)
     completed = [outcome for outcome in halved if isinstance(outcome, Completion)]
-    share, text = equality(engine, whole, completed) if len(completed) == len(prompts) else (0.0, "some failed")
+    share, text = equality(engine, whole, completed) if len(completed) == len(batch) else (0.0, "some failed")
     text = f"budget from {before:,} to {budget.tokens:,} tokens; {text}"
     findings.add(
         "a batch that does not fit into memory", text, not failed_alone or budget.tokens == before or share < MIN_EQUAL
@@ -217,17 +169,18 @@ def memory(setting: Setting, findings: Findings) -> None:
 
 
 def _limit_memory(
-    setting: Setting, engine: TransformersEngine, prompts: Sequence[Prompt]
-) -> tuple[list[Completion], throughput.Side, AbstractContextManager[None]]:
+    setting: Setting, engine: TransformersEngine, batch: Sequence[Prompt]
+) -> tuple[list[Completion], Side, AbstractContextManager[None]]:
     """Generate with all the memory there is; return the responses, what generates with too little, and the limit on a GPU."""
     if setting.device.type == "cuda":
         resident = torch.cuda.memory_allocated(setting.device)
-        whole = throughput.timed(engine.generate, prompts, setting.device)
-        limit = cuda_memory_limit(setting.device, MEMORY_SHARE * (whole.peak - resident))
-        return whole.completions, engine.generate, limit
+        torch.cuda.reset_peak_memory_stats(setting.device)
+        whole = engine.generate(batch)
+        peak = torch.cuda.max_memory_allocated(setting.device)
+        return whole, engine.generate, cuda_memory_limit(setting.device, MEMORY_SHARE * (peak - resident))
     weights = list(engine._load().model.parameters())
     counter = MemoryLimit(float("inf"), weights)
-    completions = run_under(counter, engine.generate)(prompts)
+    completions = run_under(counter, engine.generate)(batch)
     return completions, run_under(MemoryLimit(MEMORY_SHARE * counter.peak, weights), engine.generate), nullcontext()
 
 
@@ -280,7 +233,7 @@ def processes(setting: Setting, findings: Findings) -> None:
     complete = expected.keys() == actual.keys() and equal >= MIN_EQUAL * len(expected)
     findings.add("two processes on one card", text, overlap <= 0 or not complete)
     findings.documented["two processes"] = text
-    if not setting.tiny:
+    if not setting.tiny and not setting.random:
         table = pq.read_table(REFERENCE, columns=["generation", "response"]).to_pylist()
         reference = {str(row["generation"]): row["response"] for row in table}
         shared = expected.keys() & reference.keys()
@@ -289,64 +242,47 @@ def processes(setting: Setting, findings: Findings) -> None:
 
 
 def speed(setting: Setting, findings: Findings) -> None:
-    """Time the engine against its rivals with a larger model."""
+    """Time the engine against batched `model.generate`, and then against vLLM, with a larger model of random weights."""
     dtype = torch.float32 if setting.tiny else torch.bfloat16
-    size, config = (throughput.TINY, random_model.small_llama()) if setting.tiny else (throughput.GPU, random_model.llama_1b())
+    size, config = (TINY, random_model.small_llama()) if setting.tiny else (LARGE, random_model.llama_1b())
     ceilings = hardware.measure(setting.device, dtype)
     findings.add("matrix products", f"{ceilings.operations / 1e12:,.1f} TFLOP/s")
     findings.add("copies", f"{ceilings.bandwidth / 1e9:,.0f} GB/s read and written")
     folder = random_model.make_checkpoint(setting.folder / "random", config, dtype, setting.device)
-    comparison = throughput.Comparison(folder, size, str(dtype).removeprefix("torch."), setting.device, ceilings)
-    lengths = [prompt.tokens for prompts in comparison.prompts.values() for prompt in prompts]
-    findings.add("prompts", f"{len(lengths)} of {min(lengths)} to {max(lengths)} tokens")
-    if not find_spec("vllm"):
-        findings.add("vLLM", "skipped, not installed")
+    model = prompts.random_model(folder, size.workload, str(dtype).removeprefix("torch."))
+    engine = TransformersEngine(EngineConfig(device=str(setting.device)), model, setting.workspace)
+    workloads = prompts.random_workloads(engine, model, size.workload, setting.folder)
+    comparison = Comparison(workloads, hardware.sizes(folder, dtype), ceilings)
+    settings = {"engine": {"device": str(setting.device)}, "model": model.model_dump(mode="json")}
     try:
-        comparison.run(turns=2, seconds=LIMITS["speed"] / 2)
+        with closing(Worker(engine.chat, "toolkit", settings, setting.folder / "toolkit.log")) as worker:
+            variants = [
+                Variant(OURS, f"batches of {tokens:,} tokens", worker, {"batch_tokens": tokens}) for tokens in size.budgets
+            ]
+            variants += [Variant(BATCHED, f"{rows} prompts", worker, {"rows": rows}) for rows in size.batches]
+            comparison.run(variants, turns=2, seconds=LIMITS["speed"] / 3)
+            findings.show(markdown(*profiles(worker, workloads[-1:])))
+        if find_spec("vllm"):
+            share = {} if setting.device.type == "cpu" else {"gpu_memory_utilization": VLLM_MEMORY}
+            arguments = vllm_settings(model, engine.chat, **share)
+            with closing(Worker(engine.chat, "vllm", arguments, setting.folder / "vllm.log")) as vllm:
+                comparison.run([Variant("vLLM", "", vllm, {})], turns=2, seconds=LIMITS["speed"] / 6)
+        else:
+            comparison.missing["vLLM"] = "not installed"
     finally:
-        print(aligned(throughput.COLUMNS, comparison.rows()))
+        findings.records["speed"] = comparison.record()
         findings.documented["speed"] = comparison.summary()
+        findings.show(aligned(WORKLOAD_COLUMNS, comparison.workload_rows()))
+        findings.show(aligned(comparison.columns(), comparison.rows()))
 
 
 PARTS: dict[str, Callable[[Setting, Findings], None]] = {
     "contract": contract,
-    "memory": memory,
     "speed": speed,
+    "memory": memory,
     "processes": processes,
 }
-
-
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise a `TimeoutError` in the main thread after a time."""
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError(f"stopped after {seconds:.0f} s")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-def run_parts(setting: Setting, names: Sequence[str]) -> Findings:
-    """Run parts one after the other; one that fails does not keep the others from running."""
-    findings = Findings()
-    for name in names:
-        started = time.monotonic()
-        try:
-            with time_limit(LIMITS[name]):
-                PARTS[name](setting, findings)
-        except (ToolkitError, TimeoutError) as error:
-            findings.add(name, str(error), fault=True)
-        except Exception as error:
-            traceback.print_exc()
-            findings.add(name, f"{type(error).__name__}: {error}", fault=True)
-        findings.add(f"time of {name}", f"{time.monotonic() - started:.0f} s")
-    return findings
+"""The parts, the most important first."""
 
 
 def main() -> int:
@@ -356,6 +292,8 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="tiny models and few prompts: checks the script itself")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of downloaded weights")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="longest time of all parts")
+    parser.add_argument("--out", type=Path, default=os.environ.get("OUT"), help="folder for the results; default: $OUT")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--shard", help=argparse.SUPPRESS)
@@ -372,13 +310,15 @@ def main() -> int:
         if options.worker:
             print(json.dumps(work(setting, options.worker, options.shard)))
             return 0
-        findings = run_parts(setting, options.parts)
+        findings = Findings(options.out)
+        parts = {name: partial(PARTS[name], setting) for name in options.parts}
+        run_parts(parts, LIMITS, options.seconds, findings)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    documented = {"card": card, "versions": versions} | findings.documented
+    findings.documented = {"card": card, "versions": versions} | findings.documented
     print(aligned(["check", "result"], findings.rows, max_width=120))
-    print("\nThe row for the table of docs/gpus.md:\n")
-    print(markdown(DOCUMENTED, [[documented.get(column, "not run") for column in DOCUMENTED]]))
+    row = markdown(DOCUMENTED, [[findings.documented.get(column, "not run") for column in DOCUMENTED]])
+    findings.show(f"\nThe row for the table of docs/gpus.md:\n\n{row}")
     if findings.faults:
         print(f"\nNot as it should be: {', '.join(findings.faults)}", file=sys.stderr)
     return bool(findings.faults)

@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 REPEATS = 10
 
@@ -22,6 +25,22 @@ class Ceilings(NamedTuple):
     bandwidth: float
 
 
+class Sizes(NamedTuple):
+    """Sizes of a model with plain keys and values.
+
+    Attributes:
+        layers: Parameters of all layers.
+        head: Parameters of the output layer.
+        token: Bytes of a token's keys and values.
+        number: Bytes of a parameter.
+    """
+
+    layers: int
+    head: int
+    token: int
+    number: int
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until a device has done all its work."""
     if device.type == "cuda":
@@ -30,7 +49,7 @@ def synchronize(device: torch.device) -> None:
 
 def measure(device: torch.device, dtype: torch.dtype) -> Ceilings:
     """Measure the limits of a device: a product of two random matrices, and a copy of a tensor larger than the caches."""
-    size, elements = (8192, 2**30) if device.type == "cuda" else (1024, 2**24)
+    size, elements = (8192, 2**30) if device.type == "cuda" else (1024, 2**27)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     source = torch.empty(elements, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -52,27 +71,50 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
     return median(times[3:])
 
 
-def floor(model: Any, prompts: Sequence[int], responses: Sequence[int], ceilings: Ceilings) -> float:
-    """Return the least time, in seconds, for prompts and responses of these lengths in tokens, all in one batch.
+def sizes(folder: Path, dtype: torch.dtype) -> Sizes:
+    """Return the sizes of a checkpoint, from its configuration alone."""
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Sizes(
+        layers=sum(weights.numel() for name, weights in model.named_parameters() if ".layers." in name),
+        head=model.get_output_embeddings().weight.numel(),
+        token=2 * config.num_hidden_layers * config.num_key_value_heads * head_size * dtype.itemsize,
+        number=dtype.itemsize,
+    )
+
+
+def distinct_tokens(prompts: Sequence[list[int]]) -> int:
+    """Return how many tokens must be read if each distinct prefix of the prompts is read once: the nodes of their trie."""
+    ordered = sorted(prompts)
+    return sum(
+        len(prompt) - sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, previous, strict=False)))
+        for previous, prompt in zip([(), *ordered], ordered, strict=False)
+    )
+
+
+def floor(size: Sizes, prompts: Sequence[list[int]], responses: Sequence[int], ceilings: Ceilings, shared: bool) -> float:
+    """Return the least time, in seconds, for prompts and responses, all in one batch.
 
     Every prompt token passes once through all layers, at the rate of matrix products. Every step then reads the weights once,
     and the keys and values of the rows that are not finished, at the bandwidth of copies, or multiplies them, if that takes
-    longer. Attention's own operations and a shared prefix that is read only once are not counted.
+    longer. Attention's own operations are not counted.
 
     Args:
-        model: A model of transformers with plain keys and values.
-        prompts: Length of each prompt.
+        size: Sizes of the model.
+        prompts: Tokens of each prompt.
         responses: Length of each response.
         ceilings: Limits of the device.
+        shared: Whether each distinct prefix is read once, and its keys and values once at every step; else once per prompt.
     """
-    layers = sum(weights.numel() for name, weights in model.named_parameters() if ".layers." in name)
-    head = model.get_output_embeddings().weight.numel()
-    config, number = model.config, model.dtype.itemsize
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size * number
-    seconds: float = 2 * layers * sum(prompts) / ceilings.operations
+    count: Callable[[Sequence[list[int]]], int] = distinct_tokens if shared else (lambda rows: sum(map(len, rows)))
+    seconds = 2 * size.layers * count(prompts) / ceilings.operations
+    weights, remaining = size.layers + size.head, -1
     for step in range(max(responses)):
-        lengths = [prompt + step for prompt, response in zip(prompts, responses, strict=True) if response > step]
-        moved = (layers + head) * number + token_bytes * sum(lengths)
-        seconds += max(moved / ceilings.bandwidth, 2 * (layers + head) * len(lengths) / ceilings.operations)
+        rows = [prompt for prompt, response in zip(prompts, responses, strict=True) if response > step]
+        if len(rows) != remaining:
+            remaining, read = len(rows), count(rows)
+        moved = weights * size.number + size.token * (read + step * len(rows))
+        seconds += max(moved / ceilings.bandwidth, 2 * weights * len(rows) / ceilings.operations)
     return seconds

@@ -1,13 +1,9 @@
 """Measure replay, exact values, loading, learners and sweeps in one run, and write docs/performance.md: `just bench`."""
 
-import os
-import platform
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from tests.benchmarks import conditioned, loading, race, sweep
+from tests.benchmarks.page import PAGE, layout, machine, replace_section, section
 from tests.benchmarks.race import ALPHA
 from tests.synthetic import synthetic_table
 from tests.toy import make_table
@@ -30,9 +27,7 @@ from toolkit.routing.router import Router
 from toolkit.routing.train import fit_router
 from toolkit.suites.config import TrainConfig
 
-PAGE = Path(__file__).parents[2] / "docs/performance.md"
-WIDTH = 148
-"""Width of prose."""
+PACKAGES = ("torch", "numpy", "stable-baselines3", "duckdb")
 LANES = 2048
 NODES = 1_000_000
 ROWS, ALPHAS = 100_000, 101
@@ -163,14 +158,6 @@ def ppo() -> list[list[str]]:
     ]
 
 
-def machine() -> str:
-    """Describe the machine and the versions of the main packages."""
-    facts = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
-    name = facts.partition("model name")[2].partition("\n")[0].strip("\t :") or platform.machine()
-    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "numpy", "stable-baselines3", "duckdb"))
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {packages}"
-
-
 def main() -> None:
     torch.set_num_threads(1)
     exact_seconds, ratio = exact_values()
@@ -182,8 +169,9 @@ def main() -> None:
     conditioned_times, conditioned_rewards = conditioned.compare()
     parts = [
         "# Performance",
-        "Written by `just bench`. The programs of a comparison run side by side, on synthetic tables. Times are CPU time with "
-        f"one thread; DuckDB and the sweep use all cores and are measured in wall time. The machine: {machine()}.",
+        "Written by `just bench`, and its last section by `just bench-generate`. The programs of a comparison run side by "
+        "side, on synthetic tables. Times are CPU time with "
+        f"one thread; DuckDB and the sweep use all cores and are measured in wall time. The machine: {machine(PACKAGES)}.",
         "## Replay, exact values, loading",
         markdown(["program", "compared with", "times as fast"], ratios),
         f"Oracle, frontier and best fixed path of {ROWS:,} questions of 40 nodes at {ALPHAS} alphas take {exact_seconds:.2f} "
@@ -204,8 +192,7 @@ def main() -> None:
         "comparison alone.",
         conditioned_rewards,
     ]
-    wrap = partial(textwrap.fill, width=WIDTH, break_on_hyphens=False)
-    page = "\n\n".join(part if part.startswith("|") else wrap(part) for part in parts) + "\n"
+    page = replace_section(layout(parts), section(PAGE.read_text("utf-8"), "## Generation"))  # of `just bench-generate`
     PAGE.write_text(page, "utf-8")
     print(page)
 

@@ -5,19 +5,32 @@ in turns, after the workers have loaded their weights; the best run of each coun
 """
 
 import argparse
+import random
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks.decoding import mixed
 from tests.content import content
 from tests.scripted import encode
 from toolkit.core.workspace import Workspace
 from toolkit.engines.ray import RaySettings, RayWorkers
 from toolkit.generation.generate import generate
 from toolkit.store import Cache
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.loading import find_suite, load_config
+from toolkit.suites.resolving import resolve
 from toolkit.suites.suite import Suite
+
+
+def sample_suite(workspace: Workspace, questions: int, tokens: int, batch_tokens: int) -> Suite:
+    """Reduce the quickstart to one hop, its first model and some questions, sampled evenly from its benchmarks."""
+    config = load_config(find_suite("quickstart"))
+    limited = config.limited(-(-questions // len(config.benchmarks)))
+    model = config.models[0].model_copy(update={"max_tokens": tokens})
+    engine = EngineConfig(device="cpu", batch_tokens=batch_tokens)
+    suite = resolve(limited.model_copy(update={"horizon": 1, "models": (model,), "engine": engine}), workspace)
+    return Suite(suite.config, suite.models, tuple(random.Random(0).sample(suite.questions, questions)), suite.encoder)
 
 
 def response_rate(workers: RayWorkers, suite: Suite, cache: Cache, workspace: Workspace) -> float:
@@ -31,7 +44,6 @@ def response_rate(workers: RayWorkers, suite: Suite, cache: Cache, workspace: Wo
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--suite", default="quickstart")
     parser.add_argument("--questions", type=int, default=240)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--batch", type=int, default=2048, help="tokens per batch")
@@ -39,25 +51,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--store", type=Path, default=Path("cache/weights"), help="folder of downloaded weights")
     options = parser.parse_args()
-    suite, _, base = mixed(options.suite, options.questions, options.store.absolute(), options.tokens)
-    engine = suite.config.engine.model_copy(update={"batch_tokens": options.batch})
-    config = suite.config.model_copy(update={"engine": engine})
-    whole = partial(Suite, config, suite.models, encoder=suite.encoder)
+    workspace = Workspace(find_suite("quickstart").parent, options.store.absolute())
+    suite = sample_suite(workspace, options.questions, options.tokens, options.batch)
+    whole = partial(Suite, suite.config, suite.models, encoder=suite.encoder)
     folder = Path(tempfile.mkdtemp())
     rates: dict[int, list[float]] = {1: [], options.workers: []}
     contents = []
     for turn in range(options.turns):
         for replicas, measured in rates.items():
             with RayWorkers(RaySettings(replicas=replicas)) as workers:
-                few = suite.questions[: 8 * replicas]
-                response_rate(
-                    workers,
-                    whole(questions=few),
-                    Cache(folder / f"{turn}-{replicas}-few.duckdb"),
-                    Workspace(base, options.store),
-                )
+                few = whole(questions=suite.questions[: 8 * replicas])
+                response_rate(workers, few, Cache(folder / f"{turn}-{replicas}-few.duckdb"), workspace)
                 cache = Cache(folder / f"{turn}-{replicas}.duckdb")
-                workspace = Workspace(base, options.store)
                 measured.append(response_rate(workers, whole(questions=suite.questions), cache, workspace))
                 contents.append(content(cache))
                 print(f"{replicas} workers: {measured[-1]:.2f} responses/s; {workers.worker_stats}", flush=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from uuid import UUID
 
+from tests.scripted import resolve_config, suite_config
 from toolkit.store import Cache, Frontier, TriedNode
 from toolkit.suites.keys import child_key
 from toolkit.suites.suite import Suite
@@ -55,5 +57,15 @@ def test_a_step_is_done_once_every_parent_has_a_child(suite: Suite) -> None:
         assert not frontier.is_done(1, first, [0, 1])
         assert not frontier.is_done(2, first, [0])
         frontier.add(TriedNode(0, (model, first), child_key(node, first), None) for model, node in nodes.items())
+        assert frontier.is_done(2, first, [0])
+        assert not frontier.is_done(2, second, [0])
+
+
+def test_paths_that_the_tree_leaves_out_are_not_missing(tmp_path: Path) -> None:
+    suite = resolve_config(suite_config(tree={"repeat": False}), tmp_path)
+    first, second = (model.key for model in suite.models)
+    node = child_key(suite.root(0, 0), first)
+    with closing(Frontier(suite)) as frontier:
+        frontier.add([TriedNode(0, (first,), node, ("yes",))])
         assert frontier.is_done(2, first, [0])
         assert not frontier.is_done(2, second, [0])

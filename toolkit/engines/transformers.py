@@ -30,7 +30,8 @@ class TransformersEngine:
         EngineError: The device is not available.
     """
 
-    default_batch_tokens = 2**13
+    default_batch_tokens = 2**14
+    rounds = 4
     needs_weights = True
     in_process = True
     machine = staticmethod(this_machine)
@@ -53,6 +54,7 @@ class TransformersEngine:
         self.model = model
         self.workspace = workspace
         self.device = choose_device(config.device)
+        self.batch_tokens = config.token_budget
         self.adapter = local_path(model.adapter, workspace) if model.adapter else None
         self.path = fetch(model, workspace)
         self.chat = ChatTokenizer(model, self.path)
@@ -82,8 +84,11 @@ class TransformersEngine:
         decoder = self._load()
         tokens = self.tokenizer([prompt.text for prompt in prompts], add_special_tokens=False)["input_ids"]
         choose_tokens = TokenChooser([prompt.seed for prompt in prompts], self.model.temperature, self.model.top_p)
-        responses = decoder.decode(tokens, choose_tokens, self._is_finished)
-        return [self.chat.completion(response, self.model.stop) for response in responses]
+        decoded = decoder.decode(tokens, choose_tokens, self._is_finished, self.batch_tokens)
+        return [
+            self.chat.completion(response.tokens, self.model.stop)._replace(cached_tokens=response.cached_tokens)
+            for response in decoded
+        ]
 
     def load(self) -> None:
         """Prepare the weights while another engine works, if there is memory for both.

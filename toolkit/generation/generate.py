@@ -17,8 +17,8 @@ from toolkit.core.progress import NoProgress, Progress
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, OpenEngine, check_models, open_engine
 from toolkit.engines.encoder import Encode, SuiteEncoder
-from toolkit.engines.guard import BatchRunner, GuardedEngine, OpenRunner, TokenBudget
-from toolkit.generation.batching import Request, cut_batches
+from toolkit.engines.guard import BatchRunner, GuardedEngine, OpenRunner, TokenBudget, rounds
+from toolkit.generation.batching import Request, cut_batches, prompt_tokens
 from toolkit.generation.budget import Budget, Spending
 from toolkit.generation.pending import PendingBatch, generation_row, node_row, pop_finished
 from toolkit.generation.question_groups import question_groups
@@ -189,7 +189,8 @@ def _generate_step(state: GenerationState, step: Step, runner: BatchRunner, bloc
     for block in blocks:
         keys = [request.key for request in block.requests]
         state.look_up(keys)
-        for batch in cut_batches(block.requests, step.config.max_tokens, state.token_budget):
+        size = rounds(runner.engine)
+        for batch in cut_batches(block.requests, prompt_tokens, step.config.max_tokens, state.token_budget, size):
             if state.should_stop() or runner.broken:
                 break
             unfinished = [

@@ -59,10 +59,17 @@ def question_groups(state: GenerationState) -> Iterator[Collection[UUID]]:
 
 def _complete(suite: Suite, done: Collection[UUID]) -> set[UUID]:
     """Return the questions all of whose trees have every node in `done`."""
+    models = suite.models
+    numbers = [number for number, _ in suite.tree.paths() if number]
 
-    def is_complete(node: UUID, hops: int) -> bool:
-        children = [child_key(node, model.key) for model in suite.models] if hops else []
-        return all(child in done and is_complete(child, hops - 1) for child in children)
+    def is_complete(root: UUID) -> bool:
+        nodes = {0: root}
+        for number in numbers:
+            parent, position = divmod(number - 1, len(models))
+            nodes[number] = child_key(nodes[parent], models[position].key)
+            if nodes[number] not in done:
+                return False
+        return True
 
-    incomplete = {question.key for question, _, root in suite.trees() if not is_complete(root, suite.horizon)}
+    incomplete = {question.key for question, _, root in suite.trees() if not is_complete(root)}
     return {question.key for question in suite.questions} - incomplete

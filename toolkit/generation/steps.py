@@ -47,9 +47,10 @@ class OpenedStep(NamedTuple):
 
 
 def block_trees(suite: Suite, depth: int) -> int:
-    """Return the number of trees of a block at a hop."""
-    prompts = int(len(suite.models) ** (depth - 1))
-    return max(1, BLOCK_PROMPTS // prompts)
+    """Return the number of trees of a block at a hop: all samples of as many questions as fit."""
+    prompts = max(count for (hop, _), count in suite.tree.count().items() if hop == depth)
+    samples = suite.config.samples
+    return max(1, BLOCK_PROMPTS // (prompts * samples)) * samples
 
 
 def missing_blocks(suite: Suite, frontier: Frontier, step: Step, positions: Positions) -> list[Positions]:
@@ -63,12 +64,14 @@ def render_blocks(suite: Suite, frontier: Frontier, step: Step, blocks: Sequence
     """Render the prompts of blocks in another thread, and yield one block while the next is rendered; the first begins now."""
 
     def render(trees: Positions) -> Future[Block]:
-        return in_background(
-            lambda: Block(
-                render_requests(suite, step.model, step.config, frontier.parents(step.depth - 1, trees), engine),
-                frontier.tried(step.depth, trees),
-            )
-        )
+        def block() -> Block:
+            parents = [
+                parent for parent in frontier.parents(step.depth - 1, trees) if suite.has_path((*parent.path, step.model.key))
+            ]
+            requests = render_requests(suite, step.model, step.config, parents, engine)
+            return Block(requests, frontier.tried(step.depth, trees))
+
+        return in_background(block)
 
     def rendered(block: Future[Block]) -> Iterator[Block]:
         for trees in blocks[1:]:

@@ -61,6 +61,7 @@ class Frontier:
         self._suite = suite
         self._models = [model.key for model in suite.models]
         self._numbers = {model: number.to_bytes(2, "big") for number, model in enumerate(self._models)}
+        self._existing: dict[bytes, bool] = {}
         self._lock = threading.Lock()
         self._con = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._con.execute("PRAGMA journal_mode = OFF")
@@ -104,13 +105,14 @@ class Frontier:
 
     def is_done(self, depth: int, model: UUID, positions: Sequence[int]) -> bool:
         """Return whether all nodes at `depth` that a model leads to need no generation, or cannot have one."""
-        parents = "SELECT count(*) FROM tried WHERE depth = ? AND position = ? AND responses IS NOT NULL"
-        children = "SELECT count(*) FROM tried WHERE depth = ? AND position = ? AND substr(path, -2) = ?"
-        number = self._numbers[model]
+        paths = "SELECT path FROM tried WHERE depth = ? AND position = ?"
         for position in positions:
             with self._lock:
-                n_parents = self._con.execute(parents, (depth - 1, position)).fetchone()[0] if depth > 1 else 1
-                if self._con.execute(children, (depth, position, number)).fetchone()[0] < n_parents:
+                parents = self._con.execute(f"{paths} AND responses IS NOT NULL", (depth - 1, position)).fetchall()
+                tried = set(self._con.execute(paths, (depth, position)).fetchall())
+            for (path,) in parents if depth > 1 else [(b"",)]:
+                child = path + self._numbers[model]
+                if (child,) not in tried and self._exists(child):
                     return False
         return True
 
@@ -123,6 +125,11 @@ class Frontier:
         question, sample = divmod(position, self._suite.config.samples)
         root = self._suite.root(question, sample)
         return root, root, self._suite.questions[question].key, sample
+
+    def _exists(self, path: bytes) -> bool:
+        if path not in self._existing:
+            self._existing[path] = self._suite.has_path(self._path(path))
+        return self._existing[path]
 
     def _path(self, path: bytes) -> tuple[UUID, ...]:
         return tuple(self._models[int.from_bytes(path[at : at + 2], "big")] for at in range(0, len(path), 2))

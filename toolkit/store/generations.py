@@ -245,6 +245,7 @@ def _tried_nodes(depth: int, horizon: int) -> str:
         f"SELECT q.position, n{depth}.path, n{depth}.node, CASE WHEN g{depth}.status = 'ok' THEN {responses} END"
         f" FROM suite_questions AS q{joins}"
         f" WHERE q.suite = $suite AND (g{depth}.status = 'ok' OR NOT (g{depth}.transient OR $retry))"
+        f" AND n{depth}.path IN (SELECT path FROM suite_paths WHERE suite = $suite)"
     )
 
 

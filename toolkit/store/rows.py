@@ -126,6 +126,13 @@ def key_table(keys: Sequence[UUID]) -> "pa.Table":
     return pa.table({"key": pa.array([str(key) for key in keys], pa.string())})
 
 
+def path_table(paths: Sequence[Sequence[UUID]]) -> "pa.Table":
+    """Return paths as an Arrow table with one column `path`, lists of keys as text, to be joined with."""
+    import pyarrow as pa
+
+    return pa.table({"path": pa.array([list(map(str, path)) for path in paths], pa.list_(pa.string()))})
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)
