@@ -40,9 +40,9 @@ def test_the_next_model_is_loaded_while_the_last_batches_of_the_present_one_are_
             loaded.set()
 
         def generate(self, prompts: Sequence[Prompt]) -> list[Completion]:
-            if "generate" not in events:
-                events.append("generate")
+            if events.count("generate") == 1:  # the next model is prepared once the first batch is finished
                 assert loaded.wait(SECONDS)
+            events.append("generate")
             return super().generate(prompts)
 
         def close(self) -> None:
@@ -52,6 +52,7 @@ def test_the_next_model_is_loaded_while_the_last_batches_of_the_present_one_are_
     engine = partial(Loading, script=right_answers(suite))
     report = generate(suite, cache, Workspace(tmp_path, tmp_path), engine=engine, encode=encode)
     assert not report.failures
+    assert "generate" in events[: events.index("load words")]
     assert events.index("load words") < events.index("close sums")
     # at most one model ahead, each closed once; the first is opened when its turn comes
     assert [event for event in events if event.startswith("load")] == ["load words", "load sums", "load words"]

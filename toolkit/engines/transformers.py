@@ -1,5 +1,6 @@
 """The embedded engine: Hugging Face transformers on CPU or GPU. `decoding.py` has the decoding loop."""
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from toolkit.suites.weights import fetch, local_path, unreadable
 
 if TYPE_CHECKING:
     from toolkit.engines.decoding import Decoder
+
+LOADING = threading.Lock()
+"""Held while weights are loaded: the library cannot load two models at once."""
 
 
 class TransformersEngine:
@@ -126,7 +130,8 @@ class TransformersEngine:
         if self._decoder is None:
             assert self.model.dtype
             try:
-                weights = load_model(self.path, self.adapter, self.model.dtype, self.device)
+                with LOADING:
+                    weights = load_model(self.path, self.adapter, self.model.dtype, self.device)
             except Exception as error:  # libraries raise errors of their own for files that are damaged or hold pickles
                 raise unreadable(self.model, error) from None
             self._decoder = Decoder(weights, self.chat.end_tokens, self.tokenizer.pad_token_id, self.model.max_tokens)

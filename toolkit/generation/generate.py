@@ -7,7 +7,7 @@ previous one is scored and committed, and the next block and the next model are 
 engine.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import lru_cache, partial
 from uuid import UUID
@@ -25,7 +25,7 @@ from toolkit.generation.question_groups import question_groups
 from toolkit.generation.rescoring import metrics_to_apply, rescore
 from toolkit.generation.scoring import check_metrics, check_sandbox, score_each, score_rows, scorings
 from toolkit.generation.state import GenerationReport, GenerationState, Shard
-from toolkit.generation.steps import Block, OpenedStep, Step, StepAhead, before_last, missing_blocks, render_blocks
+from toolkit.generation.steps import Block, OpenedStep, Step, StepAhead, missing_blocks, render_blocks
 from toolkit.store import Batch, Cache, Frontier, Row, TriedNode
 from toolkit.suites.keys import child_key
 from toolkit.suites.models import ModelConfig
@@ -149,8 +149,8 @@ def _generate_steps(state: GenerationState, questions: Collection[UUID], open_st
             runner, rendered = ahead.take(step) or OpenedStep(open_step(step), None)
             with closing(runner):
                 rendered = rendered or render_blocks(suite, state.frontier, step, blocks, runner.engine)
-                begin_next = partial(_begin_next, state, ahead, step, steps[number:], positions, open_step)
-                _generate_step(state, step, runner, before_last(rendered, len(blocks), begin_next))
+                begin_next = lru_cache(partial(_begin_next, state, ahead, step, steps[number:], positions, open_step))
+                _generate_step(state, step, runner, zip(range(len(blocks) - 1, -1, -1), rendered, strict=True), begin_next)
 
 
 def _begin_next(
@@ -179,14 +179,27 @@ def _begin_next(
     ahead.begin(step, open_ahead)
 
 
-def _generate_step(state: GenerationState, step: Step, runner: BatchRunner, blocks: Iterator[Block]) -> None:
+def _generate_step(
+    state: GenerationState,
+    step: Step,
+    runner: BatchRunner,
+    blocks: Iterable[tuple[int, Block]],
+    begin_next: Callable[[], object],
+) -> None:
     """Generate what a model is missing at one hop.
+
+    Args:
+        state: The state of the run.
+        step: The hop and the model.
+        runner: Runs the batches.
+        blocks: The blocks, each with the number of those after it.
+        begin_next: Prepares the next step; called in the last block once the model has responded, and so is loaded.
 
     Raises:
         EngineError: The engine is broken.
     """
     pending: list[PendingBatch] = []
-    for block in blocks:
+    for blocks_left, block in blocks:
         keys = [request.key for request in block.requests]
         state.look_up(keys)
         size = rounds(runner.engine)
@@ -203,6 +216,8 @@ def _generate_step(state: GenerationState, step: Step, runner: BatchRunner, bloc
             state.spending.prefetch = runner.prefetch
             while len(pending) >= state.spending.prefetch:
                 _finish_batch(state, step.model, pop_finished(pending))
+                if not blocks_left:
+                    begin_next()
     while pending:
         _finish_batch(state, step.model, pop_finished(pending))
     if runner.broken:

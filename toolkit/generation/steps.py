@@ -83,14 +83,6 @@ def render_blocks(suite: Suite, frontier: Frontier, step: Step, blocks: Sequence
     return rendered(render(blocks[0])) if blocks else iter(())
 
 
-def before_last(blocks: Iterator[Block], count: int, begin_next: Callable[[], object]) -> Iterator[Block]:
-    """Yield `count` blocks, and call `begin_next` before the last of them."""
-    for number, block in enumerate(blocks, start=1):
-        if number == count:
-            begin_next()
-        yield block
-
-
 class StepAhead:
     """A step that is opened in another thread while the last block of the one before is generated; at most one at a time."""
 
@@ -121,12 +113,8 @@ class StepAhead:
         return None
 
     def discard(self) -> None:
-        """Close what was begun, as soon as it is open."""
+        """Wait for what was begun, since libraries do not load two models at once, and close it."""
         if self._opening:
-            self._opening[1].add_done_callback(_close)
-            self._opening = None
-
-
-def _close(opening: Future[OpenedStep]) -> None:
-    if not opening.exception():
-        opening.result().runner.close()
+            opening, self._opening = self._opening[1], None
+            if not opening.exception():
+                opening.result().runner.close()
