@@ -247,7 +247,7 @@ def speed(setting: Setting, findings: Findings) -> None:
     size, config = (TINY, random_model.small_llama()) if setting.tiny else (LARGE, random_model.llama_1b())
     ceilings = hardware.measure(setting.device, dtype)
     findings.add("matrix products", f"{ceilings.operations / 1e12:,.1f} TFLOP/s")
-    findings.add("copies", f"{ceilings.bandwidth / 1e9:,.0f} GB/s read and written")
+    findings.add("bandwidth", f"{ceilings.bandwidth / 1e9:,.0f} GB/s")
     folder = random_model.make_checkpoint(setting.folder / "random", config, dtype, setting.device)
     model = prompts.random_model(folder, size.workload, str(dtype).removeprefix("torch."))
     engine = TransformersEngine(EngineConfig(device=str(setting.device)), model, setting.workspace)

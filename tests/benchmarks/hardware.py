@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 REPEATS = 10
+VECTOR = 4096
+"""Length of the vector that a matrix is multiplied with."""
 
 
 class Ceilings(NamedTuple):
@@ -18,7 +19,7 @@ class Ceilings(NamedTuple):
 
     Attributes:
         operations: Floating-point operations per second of a large matrix product.
-        bandwidth: Bytes per second, read and written, of a large copy.
+        bandwidth: Bytes per second of a large copy, read and written, or of a matrix-vector product, whichever has more.
     """
 
     operations: float
@@ -48,19 +49,18 @@ def synchronize(device: torch.device) -> None:
 
 
 def measure(device: torch.device, dtype: torch.dtype) -> Ceilings:
-    """Measure the limits of a device: a product of two random matrices, and a copy of a tensor larger than the caches."""
+    """Measure the limits of a device: a product of two matrices, and a copy and a product of a matrix larger than caches."""
     size, elements = (8192, 2**30) if device.type == "cuda" else (1024, 2**27)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    source = torch.empty(elements, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return Ceilings(
-        operations=2 * size**3 / _seconds(lambda: left @ right, device),
-        bandwidth=2 * elements / _seconds(lambda: target.copy_(source), device),
-    )
+    source = torch.zeros(elements // dtype.itemsize // VECTOR, VECTOR, dtype=dtype, device=device)
+    target, vector = torch.empty_like(source), torch.ones(VECTOR, dtype=dtype, device=device)
+    copied = 2 * elements / _seconds(lambda: target.copy_(source), device)
+    multiplied = elements / _seconds(lambda: source @ vector, device)
+    return Ceilings(operations=2 * size**3 / _seconds(lambda: left @ right, device), bandwidth=max(copied, multiplied))
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Return the median time of a call, after three to warm up."""
+    """Return the shortest time of a call, after three to warm up."""
     times = []
     for _ in range(3 + REPEATS):
         synchronize(device)
@@ -68,7 +68,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
         run()
         synchronize(device)
         times.append(time.perf_counter() - started)
-    return median(times[3:])
+    return min(times[3:])
 
 
 def sizes(folder: Path, dtype: torch.dtype) -> Sizes:
