@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from tests.benchmarks.prompts import Workload
 from tests.serving import server_process

@@ -112,7 +112,11 @@ class WorkerLostError(Exception):
 
 
 class Engine(Protocol):
-    """One resident model."""
+    """One resident model.
+
+    An engine may have a method `load()` that prepares its weights before the first batch, while another engine still works.
+    `render` and `count` are called while a batch is generated, from another thread.
+    """
 
     label: str
     """Engine and version, stored with every generation."""

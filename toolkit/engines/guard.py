@@ -89,6 +89,10 @@ class BatchRunner(Protocol):
         """Queue prompts; they are skipped if `still_needed` returns False when their turn comes."""
         ...
 
+    def load(self) -> None:
+        """Prepare the weights for the first batch, while another engine may still be working."""
+        ...
+
     def close(self) -> None:
         """Free the model's memory."""
         ...
@@ -169,6 +173,11 @@ class GuardedEngine:
             outcomes |= zip(part, part_outcomes, strict=True)
             self._count_failures(part_outcomes)
         return [outcomes.get(index) for index in range(len(prompts))]
+
+    def load(self) -> None:
+        """Prepare the weights for the first batch, if the engine can; another engine may still be working."""
+        if load := getattr(self.engine, "load", None):
+            load()
 
     def close(self) -> None:
         """Free the model's memory."""

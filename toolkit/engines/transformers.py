@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.core.workspace import Workspace
 from toolkit.engines.base import Completion, Prompt, this_machine, truncate_at_stop
+from toolkit.engines.memory import available_memory, memory, read_ahead
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
@@ -51,6 +52,7 @@ class TransformersEngine:
 
         self.label = f"transformers {transformers.__version__}, torch {torch.__version__}"
         self.model = model
+        self.workspace = workspace
         self.device = choose_device(config.device)
         self.batch_tokens = config.token_budget
         self.adapter = local_path(model.adapter, workspace) if model.adapter else None
@@ -87,6 +89,20 @@ class TransformersEngine:
             self.chat.completion(response.tokens, self.model.stop)._replace(cached_tokens=response.cached_tokens)
             for response in decoded
         ]
+
+    def load(self) -> None:
+        """Prepare the weights while another engine works, if there is memory for both.
+
+        On a CPU, float32 weights are loaded. Others are only read into the system's cache of files: loading them sets PyTorch's
+        default dtype for all threads, and a device has the memory of one model.
+        """
+        size = memory(self.model, self.workspace)
+        if size is None or size.weights > available_memory():
+            return
+        if self.device.type == "cpu" and self.model.dtype == "float32":
+            self._load()
+        else:
+            read_ahead(self.path)
 
     def close(self) -> None:
         """Free the weights."""

@@ -1,6 +1,6 @@
 """A batch on its way through an engine, and the rows that it becomes in the cache."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import NamedTuple
 from uuid import UUID
@@ -31,6 +31,10 @@ class PendingBatch(NamedTuple):
     missing: Sequence[Request]
     refused: Mapping[UUID, Outcome]
     result: Future[BatchResult]
+
+    def is_missing(self, requests: Iterable[Request]) -> bool:
+        """Return whether the engine works on any of the requests."""
+        return not {request.key for request in self.missing}.isdisjoint(request.key for request in requests)
 
     def outcomes(self) -> dict[UUID, Outcome]:
         """Wait for the result; return the outcomes of the missing generations that were tried, by key."""

@@ -6,7 +6,7 @@ from operator import itemgetter
 from uuid import UUID
 
 from toolkit.generation.state import GenerationState
-from toolkit.store import Cache, Parent
+from toolkit.store import Cache
 from toolkit.suites.keys import child_key
 from toolkit.suites.suite import Question, Suite
 
@@ -16,7 +16,7 @@ BUDGET_MARGIN = 0.9
 
 def complete_questions(suite: Suite, cache: Cache) -> set[UUID]:
     """Return the questions whose trees are cached down to the last hop."""
-    return _complete(suite, cache.generations.parents(suite, 0), cache.generations.done_nodes(suite))
+    return _complete(suite, cache.generations.done_nodes(suite))
 
 
 def alternate_benchmarks(questions: Sequence[Question]) -> list[Question]:
@@ -40,7 +40,7 @@ def question_groups(state: GenerationState) -> Iterator[Collection[UUID]]:
     if state.spending.budget is None:
         yield state.questions.keys()
         return
-    complete = _complete(state.suite, state.parents[0].values(), state.done)
+    complete = _complete(state.suite, state.tried_nodes())
     waiting = [
         question.key
         for question in alternate_benchmarks(questions)
@@ -57,7 +57,7 @@ def question_groups(state: GenerationState) -> Iterator[Collection[UUID]]:
     state.report.exhausted = (bool(waiting) and not state.progress.stopped()) or state.report.exhausted
 
 
-def _complete(suite: Suite, roots: Collection[Parent], done: Collection[UUID]) -> set[UUID]:
+def _complete(suite: Suite, done: Collection[UUID]) -> set[UUID]:
     """Return the questions all of whose trees have every node in `done`."""
     models = suite.models
     numbers = [number for number, _ in suite.tree.paths() if number]
@@ -71,5 +71,5 @@ def _complete(suite: Suite, roots: Collection[Parent], done: Collection[UUID]) -
                 return False
         return True
 
-    incomplete = {root.question for root in roots if not is_complete(root.node)}
-    return {root.question for root in roots} - incomplete
+    incomplete = {question.key for question, _, root in suite.trees() if not is_complete(root)}
+    return {question.key for question in suite.questions} - incomplete

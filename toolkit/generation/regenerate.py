@@ -22,8 +22,9 @@ from toolkit.engines.guard import GuardedEngine, TokenBudget
 from toolkit.generation.batching import cut_batches, sampling_seed
 from toolkit.generation.changes import Regeneration, compare
 from toolkit.generation.scoring import check_sandbox
+from toolkit.generation.steps import block_trees
 from toolkit.generation.verify_models import verify_checkpoints
-from toolkit.store import Cache
+from toolkit.store import Cache, SuiteGeneration
 from toolkit.suites.suite import Suite
 
 AS_GENERATED = "as generated"
@@ -97,9 +98,14 @@ def _own_batches(suite: Suite, cache: Cache) -> Iterator[tuple[UUID, list[UUID]]
     max_tokens = {model.key: config.max_tokens for model, config in zip(suite.models, suite.config.models, strict=True)}
     token_budget = TokenBudget(suite.config.engine.token_budget)
     size = int(getattr(ENGINES[suite.config.engine.name], "rounds", 1))
-    in_order = cache.generations.of_suite(suite.key)
-    for (model, _), hop in groupby(in_order, key=lambda generation: (generation.model, generation.depth)):
-        for batch in cut_batches(hop, attrgetter("prompt_tokens"), max_tokens[model], token_budget, size):
+    trees = {depth: block_trees(suite, depth) for depth in range(1, suite.horizon + 1)}
+
+    def block(generation: SuiteGeneration) -> tuple[UUID, int, int]:
+        return generation.model, generation.depth, generation.position // trees[generation.depth]
+
+    in_order = sorted(cache.generations.of_suite(suite.key), key=block)  # within a block, the order stays
+    for (model, _, _), of_block in groupby(in_order, key=block):
+        for batch in cut_batches(of_block, attrgetter("prompt_tokens"), max_tokens[model], token_budget, size):
             if succeeded := [generation.generation for generation in batch if generation.succeeded]:
                 yield model, succeeded
 

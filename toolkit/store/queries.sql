@@ -99,10 +99,11 @@ FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $
 -- name: generations_of_suite
 -- Each generation at the first hop that uses it, in the order in which `generate` forms batches.
 WITH first_hop AS (
-    SELECT n.generation, n.depth, min(n.question) AS question FROM suite_nodes AS n WHERE n.suite = $suite GROUP BY n.generation, n.depth
+    SELECT n.generation, n.depth, min(n.question) AS question, min(n.position) AS position
+    FROM suite_nodes AS n WHERE n.suite = $suite GROUP BY n.generation, n.depth
     QUALIFY n.depth = min(n.depth) OVER (PARTITION BY n.generation)
 )
-SELECT g.model, f.depth, g.generation, g.prompt_tokens, g.status = 'ok' AS succeeded
+SELECT g.model, f.depth, f.position, g.generation, g.prompt_tokens, g.status = 'ok' AS succeeded
 FROM first_hop AS f JOIN generations AS g ON g.generation = f.generation
 ORDER BY g.model, f.depth, max(g.prompt_tokens) OVER (PARTITION BY g.model, f.depth, f.question) DESC, f.question, g.prompt, g.sample;
 
