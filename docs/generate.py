@@ -53,6 +53,7 @@ _TITLES = {
     "[[models]]": "ModelConfig",
     "few_shot": "Example",
     "[[benchmarks]]": "BenchmarkConfig",
+    "[tree]": "TreeConfig",
     "[prompts]": "PromptConfig",
     "[engine]": "EngineConfig",
     "[code]": "CodeConfig",

@@ -1,7 +1,7 @@
 """What a device can do at most: its measured rates, and the time below which no engine can generate a set of responses."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,10 +88,24 @@ def sizes(folder: Path, dtype: torch.dtype) -> Sizes:
 def distinct_tokens(prompts: Sequence[list[int]]) -> int:
     """Return how many tokens must be read if each distinct prefix of the prompts is read once: the nodes of their trie."""
     ordered = sorted(prompts)
-    return sum(
-        len(prompt) - sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, previous, strict=False)))
-        for previous, prompt in zip([(), *ordered], ordered, strict=False)
-    )
+    return _distinct(ordered, _shared_with_previous(ordered), range(len(ordered)))
+
+
+def _shared_with_previous(ordered: Sequence[list[int]]) -> list[int]:
+    """Return the length of the prefix that each prompt, in order, shares with the one before it."""
+    pairs = zip([[], *ordered], ordered, strict=False)
+    return [sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*pair, strict=False))) for pair in pairs]
+
+
+def _distinct(ordered: Sequence[list[int]], shared: Sequence[int], chosen: Collection[int]) -> int:
+    """Return the nodes of the trie of some of the prompts, by their places in order."""
+    total = common = 0
+    for place, prompt in enumerate(ordered):
+        common = min(common, shared[place])
+        if place in chosen:
+            total += len(prompt) - common
+            common = len(prompt)
+    return total
 
 
 def floor(size: Sizes, prompts: Sequence[list[int]], responses: Sequence[int], ceilings: Ceilings, shared: bool) -> float:
@@ -108,13 +122,15 @@ def floor(size: Sizes, prompts: Sequence[list[int]], responses: Sequence[int], c
         ceilings: Limits of the device.
         shared: Whether each distinct prefix is read once, and its keys and values once at every step; else once per prompt.
     """
-    count: Callable[[Sequence[list[int]]], int] = distinct_tokens if shared else (lambda rows: sum(map(len, rows)))
-    seconds = 2 * size.layers * count(prompts) / ceilings.operations
-    weights, remaining = size.layers + size.head, -1
+    rows = sorted(zip(prompts, responses, strict=True))
+    ordered = [prompt for prompt, _ in rows]
+    common = _shared_with_previous(ordered) if shared else [0] * len(rows)
+    seconds = 2 * size.layers * _distinct(ordered, common, range(len(rows))) / ceilings.operations
+    weights, n_left = size.layers + size.head, -1
     for step in range(max(responses)):
-        rows = [prompt for prompt, response in zip(prompts, responses, strict=True) if response > step]
-        if len(rows) != remaining:
-            remaining, read = len(rows), count(rows)
-        moved = weights * size.number + size.token * (read + step * len(rows))
-        seconds += max(moved / ceilings.bandwidth, 2 * weights * len(rows) / ceilings.operations)
+        left = {place for place, (_, response) in enumerate(rows) if response > step}
+        if len(left) != n_left:
+            n_left, n_read = len(left), _distinct(ordered, common, left)
+        moved = weights * size.number + size.token * (n_read + step * n_left)
+        seconds += max(moved / ceilings.bandwidth, 2 * weights * n_left / ceilings.operations)
     return seconds

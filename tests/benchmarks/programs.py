@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from tests.benchmarks.prompts import Workload
 from tests.serving import server_process
@@ -159,7 +159,8 @@ class Worker(Program):
         environment: dict[str, str] | None = None,
     ) -> None:
         self._command = [python, "-m", "tests.benchmarks.generate_worker", engine, json.dumps(settings)]
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **(environment or {})}
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self._environment = {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", **(environment or {})}
         self._log = log
         super().__init__(chat)
 

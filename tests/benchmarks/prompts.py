@@ -19,7 +19,7 @@ from toolkit.core.workspace import Workspace
 from toolkit.engines import Engine, Prompt
 from toolkit.engines.tokenizer import ChatTokenizer
 from toolkit.generation.batching import render_requests
-from toolkit.store import Cache, Parent
+from toolkit.store import Cache, Frontier, Parent
 from toolkit.suites.loading import find_suite, load_config
 from toolkit.suites.models import Example, ModelConfig
 from toolkit.suites.resolving import resolve
@@ -97,6 +97,8 @@ def reference_workloads(
     suite = resolve(load_config(file), Workspace(file.parent, folder))
     cache = Cache(folder / "reference.duckdb")
     cache.transfer.merge(reference_folder())
+    frontier = Frontier(suite)
+    frontier.add(cache.generations.tried(suite))
     by_benchmark: dict[str, list[Question]] = {}
     for question in suite.questions:
         by_benchmark.setdefault(question.benchmark, []).append(question)
@@ -105,7 +107,8 @@ def reference_workloads(
     workloads = []
     for hop, number in zip(HOPS, questions, strict=True):
         keys = {question.key for question in ordered[:number]}
-        parents = [parent for parent in cache.generations.parents(suite, hop - 1) if parent.question in keys]
+        trees = range(len(suite.questions) * suite.config.samples)
+        parents = [parent for parent in frontier.parents(hop - 1, trees) if parent.question in keys]
         workloads.append(workload(f"hop {hop}", suite, config, parents, engine))
     examples = tuple(Example(user=question.prompt, assistant=question.reference.answers[0]) for question in ordered[-EXAMPLES:])
     shown = config.model_copy(update={"few_shot": examples})
@@ -132,7 +135,7 @@ def random_workloads(engine: Engine, config: ModelConfig, size: RandomSize, fold
     """Return contexts of hops 1 to 3 that consist of random words, with responses of various lengths."""
     vocabulary = len(getattr(engine, "tokenizer"))  # noqa: B009
     empty = resolve_config(
-        suite_config(benchmarks=[{"name": "addition", "limit": 1}], prompts={"protocol": "append-v1"}), folder
+        suite_config(benchmarks=[{"name": "arithmetic", "limit": 1}], prompts={"protocol": "append-v1"}), folder
     )
     workloads = []
     for hop in HOPS:

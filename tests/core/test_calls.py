@@ -129,3 +129,19 @@ def test_the_process_ends_with_its_caller(tmp_path: Path) -> None:
         while Path(f"/proc/{done.stdout.strip()}").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not Path(f"/proc/{done.stdout.strip()}").exists()
+
+
+def test_calls_that_are_sent_together_end_each_in_its_own_way() -> None:
+    calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [(triple, (n,)) for n in range(150)]
+    calls[3] = calls[149] = (os._exit, (3,))
+    outcomes = list(call_each(calls))
+    assert {n: outcome.kind for n, outcome in enumerate(outcomes) if outcome.kind != "returned"} == {
+        3: "crashed",
+        149: "crashed",
+    }
+    assert all(outcome.value == 3 * n for n, outcome in enumerate(outcomes) if outcome.kind == "returned")
+
+
+def test_each_call_has_the_whole_time() -> None:
+    one(triple, 1)  # the process has started
+    assert [outcome.kind for outcome in call_each([(time.sleep, (0.5,))] * 4, wall=1.5)] == ["returned"] * 4

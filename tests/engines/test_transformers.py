@@ -140,6 +140,65 @@ def test_finished_rows_and_padding_cost_no_computation(llama: Path, tmp_path: Pa
     assert tokens_read < 0.5 * (shared + len(batch) * (width + 40))
 
 
+def tree_prompts(engine: TransformersEngine) -> list[Prompt]:
+    """Return the prompts of a third hop: nine of each question, three of which share a first response."""
+    letters = "abc"
+    questions = [
+        f"Why is the number {n} so special to all of us? {'x' * n} {first * (5 + n)} {second * (7 + ord(first) % 5)}"
+        for n in range(6)
+        for first in letters
+        for second in letters
+    ]
+    return sorted(prompts(engine, questions, "Answer in one word, please."), key=lambda prompt: prompt.text)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 13, 54])
+def test_waiting_prompts_take_the_places_of_finished_rows(rows: int, llama: Path, tmp_path: Path) -> None:
+    engine = open_model(llama, tmp_path, max_tokens=24, stop=[" ", "e"])
+    batch = tree_prompts(engine)
+    alone = [engine.generate([prompt])[0]._replace(cached_tokens=None) for prompt in batch]
+    longest = max(prompt.tokens for prompt in batch) + 24
+    engine.batch_tokens = rows * longest
+    most, passes = 0, 0
+
+    def count(model: Any, args: Any, keywords: dict[str, Any]) -> None:
+        nonlocal most, passes
+        if keywords["input_ids"].shape[1] == 1 and keywords["past_key_values"].get_seq_length():
+            most, passes = max(most, len(keywords["input_ids"])), passes + 1
+
+    engine._load().model.register_forward_pre_hook(count, with_kwargs=True)
+    completions = engine.generate(batch)
+    assert [completion._replace(cached_tokens=None) for completion in completions] == alone
+    steps = [completion.completion_tokens for completion in completions]
+    assert most <= rows * longest // min(prompt.tokens for prompt in batch)
+    assert passes <= sum(steps) + len(batch)
+    assert len(set(steps)) > 2
+    if 1 < rows < len(batch):  # a batch that waits for its longest response would take more steps
+        starts = range(0, len(batch), rows)
+        assert passes < sum(max(steps[start : start + rows]) for start in starts)
+
+
+def test_tokens_that_siblings_share_are_read_once_even_if_they_start_at_different_times(llama: Path, tmp_path: Path) -> None:
+    engine = open_model(llama, tmp_path, max_tokens=8)
+    batch = tree_prompts(engine)
+    texts = [engine.tokenizer(prompt.text, add_special_tokens=False)["input_ids"] for prompt in batch]
+    distinct = len({tuple(ids[:end]) for ids in texts for end in range(1, len(ids) + 1)})
+    engine.batch_tokens = 5 * (max(map(len, texts)) + 8)
+    n_read = 0
+
+    def count(model: Any, args: Any, keywords: dict[str, Any]) -> None:
+        nonlocal n_read
+        mask = keywords["attention_mask"][:, -keywords["input_ids"].shape[1] :]
+        n_read += int(mask.sum()) if mask.shape[1] > 1 or not keywords["past_key_values"].get_seq_length() else 0
+
+    engine.generate(batch[:1])
+    engine._load().model.register_forward_pre_hook(count, with_kwargs=True)
+    cached = [completion.cached_tokens or 0 for completion in engine.generate(batch)]
+    total = sum(map(len, texts))
+    assert n_read <= total - sum(cached) <= n_read + len(batch)  # a last token that is read alone looks like a decoded one
+    assert distinct <= total - sum(cached) < 1.3 * distinct < 0.7 * total
+
+
 def test_an_allocation_that_fails_is_a_batch_too_large(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = prompts(engine)
     whole = engine.generate(batch)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,17 @@ def test_equal_prompts_are_generated_once_and_shared(suite: Suite, tmp_path: Pat
     assert set(by_prompt["n"].to_pylist()) == {1}
 
 
-def test_batches_keep_to_the_token_budget_longest_first(suite: Suite, tmp_path: Path) -> None:
+def test_batches_keep_to_the_token_budget_and_siblings_meet(suite: Suite, tmp_path: Path) -> None:
     _, _, batches = run(suite, tmp_path / "c.duckdb")
     token_budget = suite.config.engine.token_budget
     for batch in batches:
         assert len(batch) == 1 or len(batch) * (max(p.tokens for p in batch) + 16) <= token_budget
-        assert [p.tokens for p in batch] == sorted((p.tokens for p in batch), reverse=True)
+    questions_of = {question.prompt: question.key for question in suite.questions}
+    texts = sorted(questions_of, key=len, reverse=True)
+    asked = [[questions_of[next(text for text in texts if text in prompt.text)] for prompt in batch] for batch in batches]
+    runs = [len(list(groupby(questions))) for questions in asked]
+    assert runs == [len(set(questions)) for questions in asked]
+    assert any(n_runs < len(questions) for n_runs, questions in zip(runs, asked, strict=True))
 
 
 def test_a_finished_suite_generates_nothing(suite: Suite, tmp_path: Path) -> None:

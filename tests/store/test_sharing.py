@@ -26,7 +26,7 @@ from toolkit.generation.generate import generate
 from toolkit.generation.state import Shard
 from toolkit.replay.table import load_table
 from toolkit.report.status import render
-from toolkit.store import KEYS, Batch, Cache
+from toolkit.store import KEYS, Batch, Cache, generations
 from toolkit.suites.suite import Suite
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +83,7 @@ def assert_sound(cache: Cache) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "MAX_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(state, "MAX_WAIT_SECONDS_BLOCKED", 0.0)
+    monkeypatch.setattr(generations, "MAX_PAUSE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("mode", ["r", "w"])

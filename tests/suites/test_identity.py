@@ -64,6 +64,7 @@ READING: dict[str, dict[str, Any]] = {
     "benchmark order": {"benchmarks": [{"name": "geography", "limit": 3}, {"name": "addition", "limit": 3}]},
     "fewer questions": {"benchmarks": [{"name": "addition", "limit": 2}]},
     "one hop less": {"horizon": 1},
+    "tree": {"tree": {"repeat": False}},
 }
 """Changes of a suite by which nothing is generated."""
 

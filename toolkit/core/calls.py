@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +26,8 @@ WALL_SECONDS = 120
 """Seconds after which a call that waits for something is ended."""
 MAX_REASON = 500
 """Characters of a reason."""
+CALLS_TOGETHER = 64
+"""Calls that are sent together: a message for each would take longer than most calls."""
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function and its arguments."""
@@ -77,10 +80,48 @@ def call_each(calls: Iterable[Call], cpu: float = CPU_SECONDS, wall: float = WAL
         TypeError: See `portable`.
     """
     sent: dict[Callable[..., Any], bytes] = {}
-    for function, arguments in calls:
-        if function not in sent:
-            sent[function] = portable(function)
-        yield _call(sent[function], arguments, cpu, wall)
+    remaining = iter(calls)
+    while part := list(islice(remaining, CALLS_TOGETHER)):
+        for function, _ in part:
+            if function not in sent:
+                sent[function] = portable(function)
+        yield from _outcomes([(sent[function], arguments) for function, arguments in part], cpu, wall)
+
+
+_SentCall = tuple[bytes, tuple[Any, ...]]
+"""A function as `portable` returns it, and its arguments."""
+
+
+class _TimeLimit:
+    """Kills a process once a call takes too long; one thread watches over many calls.
+
+    Args:
+        process: The process that makes the calls.
+        wall: Seconds of one call.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], wall: float) -> None:
+        self.exceeded = False
+        self._process = process
+        self._wall = wall
+        self._cancelled = threading.Event()
+        self.restart()
+        threading.Thread(target=self._kill_if_late, daemon=True).start()
+
+    def restart(self) -> None:
+        """Begin the time of the next call."""
+        self._deadline = time.monotonic() + self._wall
+
+    def cancel(self) -> None:
+        """Kill nothing from now on."""
+        self._cancelled.set()
+
+    def _kill_if_late(self) -> None:
+        while (seconds := self._deadline - time.monotonic()) > 0:
+            if self._cancelled.wait(seconds):
+                return
+        self.exceeded = True
+        self._process.kill()
 
 
 class _Server:
@@ -101,20 +142,20 @@ class _Server:
         """Whether it runs, and belongs to this process rather than to the one that this one was forked from."""
         return self.owner == os.getpid() and self.process.poll() is None
 
-    def call(self, function: bytes, arguments: tuple[Any, ...], cpu: float, wall: float) -> Outcome:
-        """Make one call; the process ends if the call exceeds its time or is interrupted."""
-        limit = threading.Timer(wall, self.process.kill)
-        limit.daemon = True
-        started = time.monotonic()
-        limit.start()
+    def call(self, calls: Sequence[_SentCall], cpu: float, wall: float) -> Iterator[Outcome]:
+        """Make calls until one of them ends the process, as one does that exceeds its time; yields how each ended."""
+        message = pickle.dumps((calls, cpu))
+        limit = _TimeLimit(self.process, wall)
         try:
-            pickle.dump((function, arguments, cpu), self.calls)
+            self.calls.write(message)
             self.calls.flush()
-            outcome: Outcome = pickle.load(self.outcomes)
-            return outcome
+            for _ in calls:
+                outcome: Outcome = pickle.load(self.outcomes)
+                limit.restart()
+                yield outcome
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             self.close()
-            return self._ended(cpu, wall, is_late=time.monotonic() - started >= wall)
+            yield self._ended(cpu, wall, is_late=limit.exceeded)
         except BaseException:
             self.close()
             raise
@@ -145,11 +186,14 @@ _lock = threading.Lock()
 _servers: list[_Server] = []
 
 
-def _call(function: bytes, arguments: tuple[Any, ...], cpu: float, wall: float) -> Outcome:
+def _outcomes(calls: Sequence[_SentCall], cpu: float, wall: float) -> list[Outcome]:
+    outcomes: list[Outcome] = []
     with _lock:
-        if not (_servers and _servers[0].usable):
-            _servers[:] = [_Server()]
-        return _servers[0].call(function, arguments, cpu, wall)
+        while len(outcomes) < len(calls):
+            if not (_servers and _servers[0].usable):
+                _servers[:] = [_Server()]
+            outcomes += _servers[0].call(calls[len(outcomes) :], cpu, wall)
+    return outcomes
 
 
 @atexit.register
@@ -172,12 +216,12 @@ def serve() -> None:
         score.write("1000")  # if memory runs out, this is the process to end
     while True:
         try:
-            code, arguments, cpu = pickle.load(calls)
+            sent, cpu = pickle.load(calls)
         except EOFError:
             os._exit(0)
-        outcome = _outcome(functions, code, arguments, cpu)
-        pickle.dump(outcome, outcomes)
-        outcomes.flush()
+        for code, arguments in sent:
+            pickle.dump(_outcome(functions, code, arguments, cpu), outcomes)
+            outcomes.flush()
 
 
 def _outcome(functions: dict[bytes, Callable[..., Any]], code: bytes, arguments: tuple[Any, ...], cpu: float) -> Outcome:

@@ -46,12 +46,15 @@ class Completion(NamedTuple):
         finish_reason: `stop` if the model ended its response, `length` if the response was cut off, `content_filter` if a
             server withheld it and the suite counts that as a response of quality 0 (`response` is `FILTERED`).
         prompt_tokens: Length of the prompt, if only the engine knows it.
+        cached_tokens: Tokens of the prompt that the engine had read before, as the prefix of another prompt, if it counts them.
+            Depends on what else is in the batch, and is stored nowhere.
     """
 
     response: str
     completion_tokens: int
     finish_reason: FinishReason
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 class Failure(NamedTuple):
@@ -88,11 +91,12 @@ def storable(outcome: Outcome) -> Outcome:
     try:
         completion_tokens = operator.index(outcome.completion_tokens)
         prompt_tokens = None if outcome.prompt_tokens is None else operator.index(outcome.prompt_tokens)
+        cached_tokens = None if outcome.cached_tokens is None else operator.index(outcome.cached_tokens)
     except TypeError:
-        completion_tokens = prompt_tokens = -1
-    if not 0 <= completion_tokens <= MAX_TOKENS or not 0 <= (prompt_tokens or 0) <= MAX_TOKENS:
+        completion_tokens = prompt_tokens = cached_tokens = -1
+    if not all(0 <= count <= MAX_TOKENS for count in (completion_tokens, prompt_tokens or 0, cached_tokens or 0)):
         return Failure(f"the engine's counts of tokens are not whole numbers from 0 to {MAX_TOKENS}", False)
-    return Completion(well_formed(outcome.response), completion_tokens, outcome.finish_reason, prompt_tokens)
+    return Completion(well_formed(outcome.response), completion_tokens, outcome.finish_reason, prompt_tokens, cached_tokens)
 
 
 class BatchTooLargeError(Exception):
@@ -108,7 +112,11 @@ class WorkerLostError(Exception):
 
 
 class Engine(Protocol):
-    """One resident model."""
+    """One resident model.
+
+    An engine may have a method `load()` that prepares its weights before the first batch, while another engine still works.
+    `render` and `count` are called while a batch is generated, from another thread.
+    """
 
     label: str
     """Engine and version, stored with every generation."""
@@ -152,6 +160,9 @@ class EngineClass(Protocol):
     """Whether the engine loads checkpoints itself, and therefore refuses models known only to a server (`served:NAME`)."""
     in_process: bool
     """Whether the weights lie in this process, so that its peak memory is theirs."""
+    rounds: int
+    """Batches that are handed over in one call, by default 1: more for an engine that starts waiting prompts as others end. Its
+    engines have an attribute `batch_tokens`, the tokens to hold at a time, which is lowered when memory runs out; optional."""
 
     def machine(self, config: EngineConfig, model: ModelConfig) -> str:
         """Return where a model runs: a server's host, or this machine and its device (`this_machine`)."""

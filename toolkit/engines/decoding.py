@@ -8,9 +8,9 @@ windows, recurrent states) are left to `model.generate`. Knows tokens only, no t
 import inspect
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +22,13 @@ from transformers.utils import logging as transformers_logging
 
 from toolkit.core.errors import EngineError
 from toolkit.engines.base import BatchTooLargeError
-from toolkit.engines.kv_cache import PreallocatedLayer, PrefillLayer
+from toolkit.engines.kv_cache import RowCache
+from toolkit.engines.prompt_reading import PromptReader
 
-MIN_SHARED_TOKENS = 16
-"""Shortest shared prefix of a batch that gets a forward pass of its own."""
-MIN_LENGTH_RATIO = 0.8
-"""Shortest prompt that is read together with a longer one, as a fraction of its length."""
 MIN_FINISHED_SHARE = 0.125
 """Share of a batch's rows that must have finished before the others are moved together."""
+MIN_STARTING_SHARE = 0.25
+"""Number of prompts that are started together, at least, as a share of the rows that are being decoded."""
 
 ATTENTION_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Kernels of attention: all but cuDNN's, which PyTorch prefers on recent GPUs and which builds a plan for every new length,
@@ -120,18 +119,16 @@ class TokenChooser:
         return (logits - noise.to(logits.device).log()).argmax(-1)
 
 
-class Prefilled(NamedTuple):
-    """Prompts that a model has read.
+class Decoded(NamedTuple):
+    """A response.
 
     Attributes:
-        past: Keys and values of every layer, `(rows, heads, width, size)`.
-        mask: 1 for tokens and 0 for padding, `(rows, width)`.
-        logits: Logits of the first token of every response, `(rows, vocabulary)`.
+        tokens: Its tokens, an end token included.
+        cached_tokens: Tokens of its prompt that were read for an earlier prompt.
     """
 
-    past: Any
-    mask: torch.Tensor
-    logits: torch.Tensor
+    tokens: list[int]
+    cached_tokens: int
 
 
 class Decoder:
@@ -160,47 +157,30 @@ class Decoder:
     @_memory_errors()
     @sdpa_kernel(ATTENTION_BACKENDS)
     @torch.inference_mode()
-    def decode(self, prompts: Sequence[Sequence[int]], choose_tokens: TokenChooser, is_finished: IsFinished) -> list[list[int]]:
+    def decode(
+        self, prompts: Sequence[Sequence[int]], choose_tokens: TokenChooser, is_finished: IsFinished, batch_tokens: int
+    ) -> list[Decoded]:
         """Generate a response to every prompt, up to an end token, `is_finished`, or `max_tokens`.
 
         Args:
-            prompts: Tokens of each prompt, at least one.
+            prompts: Tokens of each prompt, at least one; best in an order in which those with a common prefix meet.
             choose_tokens: Chooses the next token of every row.
             is_finished: Ends a response early.
+            batch_tokens: Tokens of prompts and responses to hold at a time; further prompts start as others end.
 
         Raises:
             BatchTooLargeError: The batch does not fit into memory.
         """
-        rows = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        prefilled = self._prefill([prompts[index] for index in rows])
-        if prefilled is None:
-            return self._generate(prompts, choose_tokens, is_finished)
-        past, mask, logits = prefilled
-        positions = mask.sum(-1, keepdim=True)
-        responses: list[list[int]] = [[] for _ in prompts]
-        unfinished = set(rows)
-        while True:
-            tokens = choose_tokens(logits, rows)
-            for index, token in zip(rows, tokens.tolist(), strict=True):
-                if index in unfinished:
-                    response = responses[index]
-                    response.append(token)
-                    if token in self.end_tokens or len(response) == self.max_tokens or is_finished(response):
-                        unfinished.remove(index)
-            if not unfinished:
-                return responses
-            if len(rows) - len(unfinished) >= MIN_FINISHED_SHARE * len(rows):
-                order = _compact([row for row, index in enumerate(rows) if index in unfinished])
-                rows = [rows[row] for row in order]
-                for layer in past.layers:
-                    layer.reorder(order)
-                remaining = torch.tensor(order, device=mask.device)
-                tokens, mask, positions = tokens[remaining], mask[remaining], positions[remaining]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-            past, logits = self._forward(tokens[:, None], mask, positions, past)
-            positions = positions + 1
+        if self._n_layers is None:
+            self._n_layers = self._count_layers(prompts[0][0])
+        if self._n_layers:
+            return Batch(self, prompts, choose_tokens, is_finished, batch_tokens).run()
+        rows = max(1, batch_tokens // (max(map(len, prompts)) + self.max_tokens))
+        parts = (range(start, min(start + rows, len(prompts))) for start in range(0, len(prompts), rows))
+        return [response for part in parts for response in self._generate(prompts, part, choose_tokens, is_finished)]
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: Any) -> tuple[Any, torch.Tensor]:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: Any) -> torch.Tensor:
+        """Read tokens, `(rows, tokens)`; add their keys and values to `past`, and return the logits of the last ones."""
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
@@ -210,36 +190,8 @@ class Decoder:
             **({"position_ids": positions} if self._takes_positions else {}),
             **self._last_logits_only,
         )
-        return output.past_key_values, output.logits[:, -1].float()
-
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> Prefilled | None:
-        """Read prompts, longest first: their shared prefix once, and the rest together with prompts of similar length.
-
-        Returns None for a model whose states cannot be cut and joined.
-        """
-        if self._n_layers is None:
-            self._n_layers = self._count_layers(prompts[0][0])
-        if not self._n_layers:
-            return None
-        shared, width = _shared_prefix(prompts), len(prompts[0])
-        prefix_layers: list[Any] = [None] * self._n_layers
-        if shared:
-            ids, mask = self._pad([prompts[0][:shared]], shared, 0)
-            prefix_layers = self._forward(ids, mask, mask.cumsum(-1) - 1, DynamicCache())[0].layers
-        past = DynamicCache()
-        past.layers = [PreallocatedLayer(len(prompts), width) for _ in prefix_layers]
-        masks, logits, start = [], [], 0
-        for group in _group_by_length(prompts):
-            ids, mask = self._pad(group, len(group[0]), shared)
-            rows = slice(start, start := start + len(group))
-            group_past = DynamicCache()
-            group_past.layers = [
-                PrefillLayer(layer, rows, prefix) for layer, prefix in zip(past.layers, prefix_layers, strict=True)
-            ]
-            positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
-            logits.append(self._forward(ids, mask, positions, group_past)[1])
-            masks.append(self._pad(group, width, shared)[1])
-        return Prefilled(past=past, mask=torch.cat(masks), logits=torch.cat(logits))
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
 
     def _count_layers(self, token: int) -> int:
         """Return the number of layers of a model that keeps plain keys and values; 0 for any other model."""
@@ -248,37 +200,28 @@ class Decoder:
         plain = type(past) is DynamicCache and all(type(layer) is DynamicLayer for layer in past.layers)
         return len(past.layers) if plain else 0
 
-    def _pad(self, prompts: Sequence[Sequence[int]], width: int, shared: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pad prompts to one length, behind their shared prefix.
-
-        Returns:
-            Tokens without the prefix, `(rows, width - shared)`, and mask with it, `(rows, width)`.
-        """
-        ids = [[self.pad_token] * (width - len(prompt)) + list(prompt[shared:]) for prompt in prompts]
-        mask = [[1] * shared + [0] * (width - len(prompt)) + [1] * (len(prompt) - shared) for prompt in prompts]
-        return torch.tensor(ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
-
     def _generate(
-        self, prompts: Sequence[Sequence[int]], choose_tokens: TokenChooser, is_finished: IsFinished
-    ) -> list[list[int]]:
-        """Decode with `model.generate`, which supports every kind of state."""
-        ids, mask = self._pad(prompts, max(map(len, prompts)), 0)
-        start, rows = ids.shape[1], range(len(prompts))
+        self, prompts: Sequence[Sequence[int]], part: range, choose_tokens: TokenChooser, is_finished: IsFinished
+    ) -> list[Decoded]:
+        """Decode some of the prompts with `model.generate`, which supports every kind of state."""
+        start = max(len(prompts[index]) for index in part)
+        ids = [[self.pad_token] * (start - len(prompts[index])) + list(prompts[index]) for index in part]
+        mask = [[0] * (start - len(prompts[index])) + [1] * len(prompts[index]) for index in part]
 
         def only_chosen(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-            chosen = choose_tokens(scores.float(), rows)[:, None]
+            chosen = choose_tokens(scores.float(), part)[:, None]
             return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0)
 
         def finished(sequences: torch.Tensor, _: Any) -> torch.Tensor:
             return torch.tensor([is_finished(row) for row in sequences[:, start:].tolist()], device=sequences.device)
 
         sequences = self.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            input_ids=torch.tensor(ids, device=self.model.device),
+            attention_mask=torch.tensor(mask, device=self.model.device),
             logits_processor=LogitsProcessorList([only_chosen]),
             stopping_criteria=StoppingCriteriaList([finished]),
         )
-        return [self._trim(row, is_finished) for row in sequences[:, start:].tolist()]
+        return [Decoded(self._trim(row, is_finished), 0) for row in sequences[:, start:].tolist()]
 
     def _trim(self, response: list[int], is_finished: IsFinished) -> list[int]:
         """Drop the padding after the end of a response."""
@@ -286,23 +229,104 @@ class Decoder:
         return response[: next(lengths, self.max_tokens)]
 
 
-def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """Return the length of the prefix that all prompts share; 0 if reading it once is not worthwhile."""
-    if len(prompts) < 2:
-        return 0
-    equal = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
-    shared = min(sum(1 for _ in equal), min(map(len, prompts)) - 1)
-    return shared if shared >= MIN_SHARED_TOKENS else 0
+class Batch:
+    """Responses that are decoded together: rows leave as they end, and waiting prompts take their places.
 
+    Args:
+        decoder: Runs the model.
+        prompts: Tokens of each prompt.
+        choose_tokens: Chooses the next token of every row.
+        is_finished: Ends a response early.
+        batch_tokens: Tokens of prompts and responses to hold at a time.
+    """
 
-def _group_by_length(prompts: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
-    """Cut prompts, longest first, where they become much shorter."""
-    start = 0
-    for index, prompt in enumerate(prompts):
-        if len(prompt) < MIN_LENGTH_RATIO * len(prompts[start]):
-            yield prompts[start:index]
-            start = index
-    yield prompts[start:]
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompts: Sequence[Sequence[int]],
+        choose_tokens: TokenChooser,
+        is_finished: IsFinished,
+        batch_tokens: int,
+    ) -> None:
+        assert decoder._n_layers
+        self.decoder, self.prompts = decoder, prompts
+        self.choose_tokens, self.is_finished, self.batch_tokens = choose_tokens, is_finished, batch_tokens
+        self.device = decoder.model.device
+        self.reader = PromptReader(prompts, decoder.forward, decoder._n_layers, self.device)
+        self.cache = RowCache(decoder._n_layers)
+        self.waiting = deque(range(len(prompts)))
+        self.responses = [Decoded(tokens=[], cached_tokens=0) for _ in prompts]
+        self.rows: list[int] = []
+        """The prompt of each row."""
+        self.unfinished: set[int] = set()
+        """Prompts whose response is decoded now."""
+        self.tokens = torch.empty(0, dtype=torch.long, device=self.device)
+        """Newest token of each row."""
+        self.lengths = torch.empty(0, dtype=torch.long, device=self.device)
+        """Tokens of each row before the newest."""
+
+    def run(self) -> list[Decoded]:
+        """Decode all responses."""
+        while self.waiting or self.rows:
+            if starting := self._next_prompts():
+                self._start(starting)
+            else:
+                self._step()
+            self._drop_finished()
+        return self.responses
+
+    def _next_prompts(self) -> list[int]:
+        """Return the waiting prompts to start now: as many as fit, if that is a good part of the batch."""
+        longest, n_rows = max((len(self.prompts[row]) for row in self.rows), default=0), len(self.rows)
+        starting: list[int] = []
+        for index in self.waiting:
+            longest = max(longest, len(self.prompts[index]))
+            if n_rows + len(starting) + 1 > max(1, self.batch_tokens // (longest + self.decoder.max_tokens)):
+                break
+            starting.append(index)
+        return starting if not n_rows or len(starting) >= MIN_STARTING_SHARE * n_rows else []
+
+    def _start(self, starting: Sequence[int]) -> None:
+        """Read prompts, and add their rows."""
+        prefilled = self.reader.read(starting)
+        for index, n_read in zip(starting, prefilled.n_read, strict=True):
+            self.responses[index] = Decoded(tokens=[], cached_tokens=len(self.prompts[index]) - n_read)
+            self.waiting.popleft()
+        self.cache.add(self.reader.cache, prefilled.places)
+        self.rows += starting
+        self.unfinished |= set(starting)
+        lengths = torch.tensor([len(self.prompts[index]) for index in starting], device=self.device)
+        self.lengths = torch.cat([self.lengths, lengths])
+        self.tokens = torch.cat([self.tokens, self._choose(prefilled.logits, starting)])
+
+    def _step(self) -> None:
+        """Decode a token of each row."""
+        width = int(self.lengths.max()) + 1
+        self.cache.begin(width)
+        mask = torch.arange(width, device=self.device) >= width - 1 - self.lengths[:, None]
+        logits = self.decoder.forward(self.tokens[:, None], mask.long(), self.lengths[:, None], self.cache)
+        self.lengths = self.lengths + 1
+        self.tokens = self._choose(logits, self.rows)
+
+    def _choose(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Choose the next token of some rows, and add it to their responses unless these are finished."""
+        tokens = self.choose_tokens(logits, rows)
+        for index, token in zip(rows, tokens.tolist(), strict=True):
+            if index in self.unfinished:
+                response = self.responses[index].tokens
+                response.append(token)
+                if token in self.decoder.end_tokens or len(response) == self.decoder.max_tokens or self.is_finished(response):
+                    self.unfinished.remove(index)
+        return tokens
+
+    def _drop_finished(self) -> None:
+        """Drop finished rows, once they are a good part of the batch."""
+        if len(self.rows) - len(self.unfinished) >= MIN_FINISHED_SHARE * len(self.rows):
+            order = _compact([row for row, index in enumerate(self.rows) if index in self.unfinished])
+            self.rows = [self.rows[row] for row in order]
+            self.cache.keep(order)
+            remaining = torch.tensor(order, dtype=torch.long, device=self.device)
+            self.tokens, self.lengths = self.tokens[remaining], self.lengths[remaining]
 
 
 def _compact(rows: Sequence[int]) -> list[int]:

@@ -44,8 +44,13 @@ class TokenBudget:
     tokens: int
 
     def rows(self, longest: int) -> int:
-        """Return how many rows of at most `longest` tokens make a batch."""
+        """Return how many rows of at most `longest` tokens fit."""
         return max(1, self.tokens // longest)
+
+
+def rounds(engine: Engine) -> int:
+    """Return how many batches an engine takes in one call; 1 unless it starts waiting prompts as others end."""
+    return int(getattr(engine, "rounds", 1))
 
 
 class BatchResult(NamedTuple):
@@ -81,7 +86,11 @@ class BatchRunner(Protocol):
         ...
 
     def submit(self, prompts: Sequence[Prompt], still_needed: Callable[[], bool]) -> Future[BatchResult]:
-        """Queue prompts, longest first; they are skipped if `still_needed` returns False when their turn comes."""
+        """Queue prompts; they are skipped if `still_needed` returns False when their turn comes."""
+        ...
+
+    def load(self) -> None:
+        """Prepare the weights for the first batch, while another engine may still be working."""
         ...
 
     def close(self) -> None:
@@ -124,7 +133,7 @@ class GuardedEngine:
         return Failure(reason, all(failure.transient for failure in failures))
 
     def submit(self, prompts: Sequence[Prompt], still_needed: Callable[[], bool]) -> Future[BatchResult]:
-        """Queue prompts, longest first; they are skipped if `still_needed` returns False when their turn comes."""
+        """Queue prompts; they are skipped if `still_needed` returns False when their turn comes."""
 
         def run() -> BatchResult:
             started = time.monotonic()
@@ -134,7 +143,7 @@ class GuardedEngine:
         return self._batches.submit(run)
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Outcome | None]:
-        """Generate responses to prompts, longest first; None for prompts not tried because the engine is broken.
+        """Generate responses to prompts; None for prompts not tried because the engine is broken.
 
         Raises:
             ToolkitError: The engine cannot run at all, e.g. because its weights cannot be loaded.
@@ -144,23 +153,31 @@ class GuardedEngine:
         pending = deque([range(len(prompts))] if prompts else [])
         while pending and not self.broken:
             part = pending.popleft()
-            longest = prompts[part[0]].tokens + self.max_tokens
+            longest = max(prompts[index].tokens for index in part) + self.max_tokens
             rows = self.token_budget.rows(longest)
-            if len(part) > rows:
-                pending.extendleft([part[rows:], part[:rows]])
+            if len(part) > rows * rounds(self.engine):
+                end = rows * rounds(self.engine)
+                pending.extendleft([part[end:], part[:end]])
                 continue
             result = self._attempt(prompts[part.start : part.stop])
             if isinstance(result, Failure) and len(part) > 1:
-                half = len(part) // 2
-                if result.reason.startswith("out of memory"):
-                    self.token_budget.tokens = longest * half
-                    logger.warning("out of memory with %d prompts; continuing with %d tokens", len(part), longest * half)
+                half, fewer_rows = len(part) // 2, min(rows, len(part)) // 2
                 pending.extendleft([part[half:], part[:half]])
+                if result.reason.startswith("out of memory"):
+                    self.token_budget.tokens = longest * max(1, fewer_rows)
+                    logger.warning(
+                        "out of memory with %d prompts; continuing with %d tokens", len(part), self.token_budget.tokens
+                    )
                 continue
             part_outcomes = [storable(outcome) for outcome in ([result] if isinstance(result, Failure) else result)]
             outcomes |= zip(part, part_outcomes, strict=True)
             self._count_failures(part_outcomes)
         return [outcomes.get(index) for index in range(len(prompts))]
+
+    def load(self) -> None:
+        """Prepare the weights for the first batch, if the engine can; another engine may still be working."""
+        if load := getattr(self.engine, "load", None):
+            load()
 
     def close(self) -> None:
         """Free the model's memory."""
@@ -177,13 +194,17 @@ class GuardedEngine:
 
     def _attempt(self, prompts: Sequence[Prompt]) -> Sequence[Outcome] | Failure:
         """Call the engine once; return a failure of the whole call instead of raising it."""
+        timeout = self.timeout * rounds(self.engine)
+        engine: Any = self.engine
+        if rounds(engine) > 1:
+            engine.batch_tokens = self.token_budget.tokens
         call = self._calls.submit(partial(self.engine.generate, prompts))
-        if not wait([call], self.timeout).done:
-            logger.warning("no response within %.0f s for %d prompts; reopening the engine", self.timeout, len(prompts))
+        if not wait([call], timeout).done:
+            logger.warning("no response within %.0f s for %d prompts; reopening the engine", timeout, len(prompts))
             self._calls.close()
             self._calls = _TaskThread()
             self.engine = self._open_engine()
-            return Failure(f"timeout: no response within {self.timeout:g} s (batch_timeout)", True)
+            return Failure(f"timeout: no response within {timeout:g} s (batch_timeout)", True)
         try:
             outcomes: Sequence[Outcome] = list(call.result())
         except BatchTooLargeError as error:

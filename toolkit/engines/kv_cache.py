@@ -1,95 +1,183 @@
-"""Keys and values of a batch in buffers that are written in place, instead of copied for every new token (`DynamicLayer`)."""
+"""Keys and values of a batch, in two forms: those of segments that are read once, and those of rows that are decoded.
+
+Buffers hold tokens side by side, `(..., tokens, heads, size)`; attention gets views of them, `(rows, heads, tokens, size)`.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import pad
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 SPARE_TOKENS = 64
-"""Tokens that a buffer has room for beyond those it holds, when it is allocated and whenever it grows."""
+"""Tokens that the rows have room for beyond those they hold, when their buffers are allocated and whenever they grow."""
+
+States = tuple[torch.Tensor, ...]
+"""Keys and values."""
 
 
-class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one layer in buffers with room for more tokens.
+class Reading(NamedTuple):
+    """Segments that are read together.
 
-    Args:
-        rows: Prompts of the batch.
-        width: Length of the longest of them, in tokens.
+    Attributes:
+        before: Places of the tokens before each segment, `(rows, width)`; padded on the left with place 0.
+        places: Places of the segments' tokens, row by row, `(tokens,)`.
+        is_token: Which tokens of the input are no padding, `(rows, longest)`.
     """
 
-    def __init__(self, rows: int, width: int) -> None:
+    before: torch.Tensor
+    places: torch.Tensor
+    is_token: torch.Tensor
+
+
+class SegmentLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer, one of each per token that was read, however many prompts go through it."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self._rows, self._width = rows, width
-        self._buffers: tuple[torch.Tensor, ...] = ()
+        self.buffers: States = ()
+        self.reading: Reading | None = None
+        self._size = 0
 
-    def place(self, rows: slice, states: Sequence[torch.Tensor], shared: int) -> None:
-        """Copy the keys and values of prompts into the buffers.
+    def reserve(self, places: torch.Tensor, size: int) -> None:
+        """Move some tokens, by their places, to the beginning of buffers for `size` tokens, and drop the others."""
+        self._size = size
+        moved = tuple(self._empty(buffer) for buffer in self.buffers)
+        for new, old in zip(moved, self.buffers, strict=True):
+            new[: len(places)] = old[places]
+        self.buffers = moved
 
-        Args:
-            rows: Rows of these prompts.
-            states: Keys and values, each `(rows, heads, tokens, size)`.
-            shared: Length of the shared prefix, which is left-aligned; the other tokens are right-aligned.
-        """
-        if not self._buffers:
-            _, heads, _, size = states[0].shape
-            self._buffers = tuple(state.new_zeros(self._rows, heads, self._width + SPARE_TOKENS, size) for state in states)
-            self.dtype, self.device, self.is_initialized = states[0].dtype, states[0].device, True
-            self._view(self._width)
+    def _empty(self, like: torch.Tensor) -> torch.Tensor:
+        """Return a buffer of zeros: what is not written yet must be finite, for it pads what attention sees."""
+        return like.new_zeros(self._size, *like.shape[-2:])
+
+    def get_seq_length(self) -> int:
+        """Return the number of tokens before those that are read next, padding included."""
+        return self.reading.before.shape[1] if self.reading else 0
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> States:
+        """Store keys and values, `(rows, heads, tokens, size)`, at their places; return them behind those before them."""
+        assert self.reading
+        states = tuple(state.transpose(1, 2) for state in (key_states, value_states))
+        if not self.buffers:
+            self.buffers = tuple(map(self._empty, states))
+        for buffer, state in zip(self.buffers, states, strict=True):
+            buffer[self.reading.places] = state[self.reading.is_token]
+        if not self.get_seq_length():
+            return key_states, value_states
+        joined = (
+            torch.cat([buffer[self.reading.before], state], 1) for buffer, state in zip(self.buffers, states, strict=True)
+        )
+        return tuple(state.transpose(1, 2) for state in joined)
+
+
+class SegmentCache(DynamicCache):  # type: ignore[misc]
+    """Keys and values of segments.
+
+    Args:
+        n_layers: Number of the model's layers.
+    """
+
+    def __init__(self, n_layers: int) -> None:
+        super().__init__()
+        self.layers = [SegmentLayer() for _ in range(n_layers)]
+
+    def reserve(self, places: torch.Tensor, size: int) -> None:
+        """Keep the tokens at some places, at the beginning, and make room for `size` tokens in all."""
+        for layer in self.layers:
+            layer.reserve(places, size)
+
+    def begin(self, reading: Reading) -> None:
+        """Take the next keys and values as those of some segments."""
+        for layer in self.layers:
+            layer.reading = reading
+
+
+class RowLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer, a row per response; all rows end at the same token.
+
+    Attributes:
+        end: Number of the buffers' tokens up to the newest.
+        width: Tokens that attention sees, up to the newest; the tokens that a row has not are anything finite.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end = self.width = self.n_rows = 0
+        self._buffers: States = ()
+
+    def add(self, states: States) -> None:
+        """Add rows of keys and values, each `(rows, tokens, heads, size)`, that end with the others."""
+        n_new, width = states[0].shape[:2]
+        n_rows = self.n_rows + n_new
+        if not self._buffers or n_rows > len(self._buffers[0]) or width > self.end:
+            self._allocate(n_rows, max(width, self.width), states)
         for buffer, state in zip(self._buffers, states, strict=True):
-            buffer[rows, :, :shared] = state[:, :, :shared]
-            buffer[rows, :, self._width - state.shape[2] + shared : self._width] = state[:, :, shared:]
+            buffer[self.n_rows : n_rows, self.end - width : self.end] = state
+        self.n_rows = n_rows
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values, `(rows, heads, tokens, size)`; return all of them."""
-        start = self.keys.shape[-2]
-        end = start + key_states.shape[-2]
-        if end > self._buffers[0].shape[-2]:
-            room = (0, 0, 0, end + SPARE_TOKENS - start)
-            self._buffers = (pad(self.keys, room), pad(self.values, room))
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start:end] = states
-        self._view(end)
-        return self.keys, self.values
+    def _allocate(self, n_rows: int, width: int, like: States) -> None:
+        """Move the rows into buffers for `n_rows` rows of `width` tokens, and some more."""
+        old = self._buffers or like
+        self._buffers = tuple(state.new_zeros(n_rows, width + SPARE_TOKENS, *state.shape[2:]) for state in old)
+        if self.n_rows:
+            for buffer, state in zip(self._buffers, old, strict=True):
+                newest = state[: self.n_rows, self.end - self.width : self.end]
+                buffer[: self.n_rows, width - self.width : width] = newest
+        self.end = width
 
-    def reorder(self, order: Sequence[int]) -> None:
+    def keep(self, order: Sequence[int]) -> None:
         """Keep the rows in `order`, in this order; only rows that change their place are copied."""
         moved = [target for target, source in enumerate(order) if target != source]
         for buffer in self._buffers:
             buffer[moved] = buffer[[order[target] for target in moved]]
-        self._buffers = tuple(buffer[: len(order)] for buffer in self._buffers)
-        self._view(self.keys.shape[-2])
+        self.n_rows = len(order)
 
-    def _view(self, length: int) -> None:
-        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+    def get_seq_length(self) -> int:
+        """Return the number of tokens that attention sees, without the one that is read next."""
+        return self.width - 1
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> States:
+        """Append keys and values of one token, `(rows, heads, 1, size)`; return those that attention sees."""
+        states = (key_states, value_states)
+        if self.end == self._buffers[0].shape[1]:
+            self.width -= 1
+            self._allocate(self.n_rows, self.width, self._buffers)
+            self.width += 1
+        for buffer, state in zip(self._buffers, states, strict=True):
+            buffer[: self.n_rows, self.end] = state[:, :, 0]
+        self.end += 1
+        return tuple(buffer[: self.n_rows, self.end - self.width : self.end].transpose(1, 2) for buffer in self._buffers)
 
 
-class PrefillLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of prompts that are read together; they are written straight to their rows in the batch.
+class RowCache(DynamicCache):  # type: ignore[misc]
+    """Keys and values of the rows of a batch.
 
     Args:
-        batch: The layer that holds all rows of the batch.
-        rows: Rows of these prompts.
-        prefix: Keys and values of the prefix that all rows share, `(1, heads, shared, size)`; None without one.
+        n_layers: Number of the model's layers.
     """
 
-    def __init__(self, batch: PreallocatedLayer, rows: slice, prefix: DynamicLayer | None) -> None:
+    def __init__(self, n_layers: int) -> None:
         super().__init__()
-        self._batch, self._rows = batch, rows
-        if prefix is not None:
-            self.dtype, self.device, self.is_initialized = prefix.dtype, prefix.device, True
-            size = rows.stop - rows.start
-            self.keys, self.values = (states.expand(size, -1, -1, -1) for states in (prefix.keys, prefix.values))
+        self.layers = [RowLayer() for _ in range(n_layers)]
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write keys and values, `(rows, heads, tokens, size)`, to the batch; return all of these rows."""
-        shared, states = self.get_seq_length(), (key_states, value_states)
-        if shared:
-            states = (torch.cat([self.keys, key_states], -2), torch.cat([self.values, value_states], -2))
-        self._batch.place(self._rows, states, shared)
-        return states
+    def add(self, segments: SegmentCache, places: torch.Tensor) -> None:
+        """Add rows that were read.
+
+        Args:
+            segments: Their keys and values.
+            places: Places of each row's tokens there, `(rows, longest)`; padded on the left with place 0.
+        """
+        for layer, read in zip(self.layers, segments.layers, strict=True):
+            layer.add(tuple(buffer[places] for buffer in read.buffers))
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Keep the rows in `order`, in this order."""
+        for layer in self.layers:
+            layer.keep(order)
+
+    def begin(self, width: int) -> None:
+        """Let attention see the newest `width` tokens from now on, the one that is read next included."""
+        for layer in self.layers:
+            layer.width = width

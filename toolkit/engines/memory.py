@@ -10,6 +10,8 @@ from toolkit.suites.weights import local_weights
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a number, by dtype."""
+READ_BYTES = 2**24
+"""Bytes that are read at a time."""
 
 
 class Memory(NamedTuple):
@@ -51,6 +53,21 @@ def memory(model: ModelConfig, workspace: Workspace) -> Memory | None:
         weights=parameters * number,
         token=2 * config.num_hidden_layers * heads * head_size * number,
     )
+
+
+def available_memory() -> int:
+    """Return how many bytes programs can still use on this machine."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def read_ahead(path: Path) -> None:
+    """Read the weights of a checkpoint into the system's cache of files."""
+    for file in sorted(path.glob("*.safetensors")):
+        with file.open("rb") as weights:
+            while weights.read(READ_BYTES):
+                pass
 
 
 def _parameters(file: Path) -> int:

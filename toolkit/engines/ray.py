@@ -316,6 +316,9 @@ class RayRunner:
         self._worker_engines.append(engine)
         return engine
 
+    def load(self) -> None:
+        """Do nothing: workers load the weights with their first batch."""
+
     def close(self) -> None:
         """Free what this process opened; workers keep their weights until they open another model."""
         self.engine.close()

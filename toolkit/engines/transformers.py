@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.core.workspace import Workspace
 from toolkit.engines.base import Completion, Prompt, this_machine, truncate_at_stop
+from toolkit.engines.memory import available_memory, memory, read_ahead
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
@@ -29,7 +30,8 @@ class TransformersEngine:
         EngineError: The device is not available.
     """
 
-    default_batch_tokens = 2**13
+    default_batch_tokens = 2**14
+    rounds = 4
     needs_weights = True
     in_process = True
     machine = staticmethod(this_machine)
@@ -50,7 +52,9 @@ class TransformersEngine:
 
         self.label = f"transformers {transformers.__version__}, torch {torch.__version__}"
         self.model = model
+        self.workspace = workspace
         self.device = choose_device(config.device)
+        self.batch_tokens = config.token_budget
         self.adapter = local_path(model.adapter, workspace) if model.adapter else None
         self.path = fetch(model, workspace)
         self.chat = ChatTokenizer(model, self.path)
@@ -80,8 +84,25 @@ class TransformersEngine:
         decoder = self._load()
         tokens = self.tokenizer([prompt.text for prompt in prompts], add_special_tokens=False)["input_ids"]
         choose_tokens = TokenChooser([prompt.seed for prompt in prompts], self.model.temperature, self.model.top_p)
-        responses = decoder.decode(tokens, choose_tokens, self._is_finished)
-        return [self.chat.completion(response, self.model.stop) for response in responses]
+        decoded = decoder.decode(tokens, choose_tokens, self._is_finished, self.batch_tokens)
+        return [
+            self.chat.completion(response.tokens, self.model.stop)._replace(cached_tokens=response.cached_tokens)
+            for response in decoded
+        ]
+
+    def load(self) -> None:
+        """Prepare the weights while another engine works, if there is memory for both.
+
+        On a CPU, float32 weights are loaded. Others are only read into the system's cache of files: loading them sets PyTorch's
+        default dtype for all threads, and a device has the memory of one model.
+        """
+        size = memory(self.model, self.workspace)
+        if size is None or size.weights > available_memory():
+            return
+        if self.device.type == "cpu" and self.model.dtype == "float32":
+            self._load()
+        else:
+            read_ahead(self.path)
 
     def close(self) -> None:
         """Free the weights."""

@@ -1,10 +1,12 @@
 """The requests of a hop: renders every context, merges equal prompts, and cuts batches in a fixed order.
 
-The order does not depend on what is cached already, so that a resumed run forms the same batches as an undisturbed one.
+Prompts of a question stand side by side, in the order of their texts, so that an engine meets those with a common prefix
+together. The order does not depend on what is cached already: a resumed run forms the same batches as an undisturbed one.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Self, TypeVar
 from uuid import UUID
 
 from toolkit.engines import Engine, Prompt
@@ -14,6 +16,8 @@ from toolkit.suites.keys import child_key, generation_key
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import fit, messages
 from toolkit.suites.suite import Model, Suite
+
+T = TypeVar("T")
 
 
 class Request(NamedTuple):
@@ -40,10 +44,15 @@ class Request(NamedTuple):
         return self._replace(parents=[parent for parent in self.parents if child_key(parent.node, model.key) not in done])
 
 
+def prompt_tokens(request: Request) -> int:
+    """Return the length of a request's prompt."""
+    return request.prompt.tokens
+
+
 def render_requests(
     suite: Suite, model: Model, config: ModelConfig, parents: Sequence[Parent], engine: Engine
 ) -> list[Request]:
-    """Render every context of a hop, equal prompts once; returns requests with the longest prompt first."""
+    """Render every context of a hop, equal prompts once; returns requests in the order of `in_order`."""
     questions = {question.key: question.prompt for question in suite.questions}
     protocol, drop = suite.config.prompts.protocol, suite.config.prompts.overlength == "drop_oldest"
     requests: dict[UUID, Request] = {}
@@ -65,7 +74,23 @@ def render_requests(
                 parents=[],
             )
         requests[key].parents.append(parent)
-    return sorted(requests.values(), key=lambda request: (-request.prompt.tokens, request.prompt.text, request.sample))
+    return in_order(requests.values())
+
+
+def in_order(requests: Iterable[Request]) -> list[Request]:
+    """Order requests by question, those of the longest prompts first, and the prompts of a question by their texts.
+
+    `SuiteGenerations` of the cache are in the same order (`generations_of_suite`).
+    """
+    by_question: dict[UUID, list[Request]] = defaultdict(list)
+    for request in requests:
+        by_question[min(parent.question for parent in request.parents)].append(request)
+    questions = sorted(by_question, key=lambda question: (-max(r.prompt.tokens for r in by_question[question]), question))
+    return [
+        request
+        for question in questions
+        for request in sorted(by_question[question], key=lambda request: (request.prompt.text, request.sample))
+    ]
 
 
 def sampling_seed(generation: UUID) -> int:
@@ -73,10 +98,25 @@ def sampling_seed(generation: UUID) -> int:
     return generation.int % 2**63
 
 
-def cut_batches(requests: Sequence[Request], max_tokens: int, token_budget: TokenBudget) -> Iterator[list[Request]]:
-    """Cut requests, longest first, into batches within the token budget, padding and the longest responses included."""
-    start = 0
-    while start < len(requests):
-        rows = token_budget.rows(requests[start].prompt.tokens + max_tokens)
-        yield list(requests[start : start + rows])
-        start += rows
+def cut_batches(
+    requests: Iterable[T], tokens: Callable[[T], int], max_tokens: int, token_budget: TokenBudget, rounds: int
+) -> Iterator[list[T]]:
+    """Cut requests, in order, into batches within the token budget, padding and the longest responses included.
+
+    Args:
+        requests: What is to be cut.
+        tokens: Returns the length of a request's prompt.
+        max_tokens: Longest response, in tokens.
+        token_budget: Tokens of a batch.
+        rounds: Batches that the engine takes in one call, as one.
+    """
+    batch: list[T] = []
+    longest = 0
+    for request in requests:
+        longest = max(longest, tokens(request))
+        if batch and len(batch) + 1 > rounds * token_budget.rows(longest + max_tokens):
+            yield batch
+            batch, longest = [], tokens(request)
+        batch.append(request)
+    if batch:
+        yield batch

@@ -1,6 +1,6 @@
 """A batch on its way through an engine, and the rows that it becomes in the cache."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import NamedTuple
 from uuid import UUID
@@ -31,6 +31,10 @@ class PendingBatch(NamedTuple):
     missing: Sequence[Request]
     refused: Mapping[UUID, Outcome]
     result: Future[BatchResult]
+
+    def is_missing(self, requests: Iterable[Request]) -> bool:
+        """Return whether the engine works on any of the requests."""
+        return not {request.key for request in self.missing}.isdisjoint(request.key for request in requests)
 
     def outcomes(self) -> dict[UUID, Outcome]:
         """Wait for the result; return the outcomes of the missing generations that were tried, by key."""
@@ -88,5 +92,5 @@ def generation_row(model: Model, request: Request, outcome: Outcome, seconds: fl
     }
     if isinstance(outcome, Failure):
         return row | {"status": "error", "error": outcome.reason, "transient": outcome.transient}
-    measured = {name: value for name, value in outcome._asdict().items() if value is not None}
+    measured = {name: value for name, value in outcome._asdict().items() if name in row and value is not None}
     return row | measured | {"text": text_key(outcome.response)}

@@ -16,6 +16,7 @@ from toolkit.generation.budget import dollars
 from toolkit.generation.profile import Profiles
 from toolkit.store import Cache, MeanGeneration
 from toolkit.suites.suite import Suite
+from toolkit.suites.tree import PathTree
 
 
 class PlanRow(NamedTuple):
@@ -59,6 +60,8 @@ class Plan:
         peaks: The measured peak memory of each model, in bytes.
         batch_tokens: Tokens of a batch.
         storage: Bytes that the missing nodes add to the cache.
+        left_out: Nodes that the complete tree would have and `[tree]` leaves out.
+        left_out_tokens: Their tokens, estimated like those of the missing ones; None where nothing comparable was measured.
     """
 
     rows: tuple[PlanRow, ...]
@@ -71,6 +74,8 @@ class Plan:
     peaks: Mapping[str, int]
     batch_tokens: int
     storage: float | None
+    left_out: int
+    left_out_tokens: "Tokens | None"
 
     @property
     def nodes(self) -> int:
@@ -112,38 +117,58 @@ def plan(
     """
     rows = _rows(suite, cache)
     missing: Counter[ModelHop] = Counter()
+    left_out = _complete_nodes(suite)
     for row in rows:
         missing[row.model, row.depth] += row.missing
+        left_out[row.model, row.depth] -= row.nodes
     means = cache.generations.means() if cache else {}
     keys = {model.key for model in suite.models}
     profiles = {
         machine: {key: profile for key, profile in by_model.items() if key in keys}
         for machine, by_model in (profiles or {}).items()
     }
+    left_out_tokens, _ = _tokens(suite, left_out, means, profiles)
     tokens, source = _tokens(suite, missing, means, profiles)
     return Plan(
         rows=rows,
         saved=cache.suites.count_shared(suite) if cache else 0,
-        prompt_tokens=sum(each.prompt for each in tokens.values()) if tokens is not None else None,
-        completion_tokens=sum(each.completion for each in tokens.values()) if tokens is not None else None,
+        prompt_tokens=_total(tokens).prompt if tokens is not None else None,
+        completion_tokens=_total(tokens).completion if tokens is not None else None,
         source=source,
         estimates=tuple(_estimates(suite, missing, tokens, means, profiles)) if tokens else (),
         memory=memory or {},
         peaks={profile.name: profile.peak for each in profiles.values() for profile in each.values() if profile.peak},
         batch_tokens=suite.config.engine.token_budget,
         storage=_storage(cache, missing.total()) if cache else None,
+        left_out=left_out.total(),
+        left_out_tokens=_total(left_out_tokens) if left_out_tokens is not None else None,
     )
 
 
 def _rows(suite: Suite, cache: Cache | None) -> tuple[PlanRow, ...]:
     cached = cache.suites.count_cached(suite) if cache else {}
     questions = Counter(question.benchmark for question in suite.questions)
+    per_tree = suite.tree.count()
     rows = []
-    for depth, model, benchmark in product(range(1, suite.horizon + 1), suite.models, questions):
-        nodes = questions[benchmark] * suite.config.samples * len(suite.models) ** (depth - 1)
+    hops = product(range(1, suite.horizon + 1), enumerate(suite.models))
+    for (depth, (position, model)), benchmark in product(hops, questions):
+        if not per_tree[depth, position]:
+            continue
+        nodes = questions[benchmark] * suite.config.samples * per_tree[depth, position]
         missing = nodes - cached.get((benchmark, depth, model.key), 0)
         rows.append(PlanRow(benchmark=benchmark, depth=depth, model=model.name, nodes=nodes, missing=missing))
     return tuple(rows)
+
+
+def _complete_nodes(suite: Suite) -> Counter[ModelHop]:
+    """Count the nodes that the suite would have if every path existed."""
+    trees, names = len(suite.questions) * suite.config.samples, [model.name for model in suite.models]
+    complete = PathTree(len(names), suite.horizon).count()
+    return Counter({(names[position], depth): trees * count for (depth, position), count in complete.items()})
+
+
+def _total(tokens: Mapping[ModelHop, Tokens]) -> Tokens:
+    return Tokens(sum(each.prompt for each in tokens.values()), sum(each.completion for each in tokens.values()))
 
 
 def _tokens(

@@ -6,7 +6,7 @@ from operator import itemgetter
 from uuid import UUID
 
 from toolkit.generation.state import GenerationState
-from toolkit.store import Cache, Parent
+from toolkit.store import Cache
 from toolkit.suites.keys import child_key
 from toolkit.suites.suite import Question, Suite
 
@@ -16,7 +16,7 @@ BUDGET_MARGIN = 0.9
 
 def complete_questions(suite: Suite, cache: Cache) -> set[UUID]:
     """Return the questions whose trees are cached down to the last hop."""
-    return _complete(suite, cache.generations.parents(suite, 0), cache.generations.done_nodes(suite))
+    return _complete(suite, cache.generations.done_nodes(suite))
 
 
 def alternate_benchmarks(questions: Sequence[Question]) -> list[Question]:
@@ -40,7 +40,7 @@ def question_groups(state: GenerationState) -> Iterator[Collection[UUID]]:
     if state.spending.budget is None:
         yield state.questions.keys()
         return
-    complete = _complete(state.suite, state.parents[0].values(), state.done)
+    complete = _complete(state.suite, state.tried_nodes())
     waiting = [
         question.key
         for question in alternate_benchmarks(questions)
@@ -57,12 +57,19 @@ def question_groups(state: GenerationState) -> Iterator[Collection[UUID]]:
     state.report.exhausted = (bool(waiting) and not state.progress.stopped()) or state.report.exhausted
 
 
-def _complete(suite: Suite, roots: Collection[Parent], done: Collection[UUID]) -> set[UUID]:
+def _complete(suite: Suite, done: Collection[UUID]) -> set[UUID]:
     """Return the questions all of whose trees have every node in `done`."""
+    models = suite.models
+    numbers = [number for number, _ in suite.tree.paths() if number]
 
-    def is_complete(node: UUID, hops: int) -> bool:
-        children = [child_key(node, model.key) for model in suite.models] if hops else []
-        return all(child in done and is_complete(child, hops - 1) for child in children)
+    def is_complete(root: UUID) -> bool:
+        nodes = {0: root}
+        for number in numbers:
+            parent, position = divmod(number - 1, len(models))
+            nodes[number] = child_key(nodes[parent], models[position].key)
+            if nodes[number] not in done:
+                return False
+        return True
 
-    incomplete = {root.question for root in roots if not is_complete(root.node, suite.horizon)}
-    return {root.question for root in roots} - incomplete
+    incomplete = {question.key for question, _, root in suite.trees() if not is_complete(root)}
+    return {question.key for question in suite.questions} - incomplete

@@ -12,16 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from uuid import UUID
 
+from toolkit.core.registry import ENGINES
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, OpenEngine, Prompt, open_engine
 from toolkit.engines.guard import GuardedEngine, TokenBudget
-from toolkit.generation.batching import sampling_seed
+from toolkit.generation.batching import cut_batches, sampling_seed
 from toolkit.generation.changes import Regeneration, compare
 from toolkit.generation.scoring import check_sandbox
+from toolkit.generation.steps import block_trees
 from toolkit.generation.verify_models import verify_checkpoints
-from toolkit.store import Cache
+from toolkit.store import Cache, SuiteGeneration
 from toolkit.suites.suite import Suite
 
 AS_GENERATED = "as generated"
@@ -69,7 +72,7 @@ def regenerate(
         open_model = partial(engine, suite.config.engine, config, workspace)
         guarded = GuardedEngine(open_model, config.max_tokens, TokenBudget(0), suite.config.engine.batch_timeout)
         with closing(guarded):
-            completions[AS_GENERATED] |= _generate(guarded, batches)
+            completions[AS_GENERATED] |= _generate(guarded, batches, suite.config.engine.token_budget)
             for size in batch_sizes:
                 starts = range(0, len(prompts), size)
                 completions[str(size)] |= _generate(guarded, (dict(prompts[start : start + size]) for start in starts))
@@ -94,15 +97,17 @@ def _own_batches(suite: Suite, cache: Cache) -> Iterator[tuple[UUID, list[UUID]]
     """Yield model and successful generations of every batch that the suite's own run forms."""
     max_tokens = {model.key: config.max_tokens for model, config in zip(suite.models, suite.config.models, strict=True)}
     token_budget = TokenBudget(suite.config.engine.token_budget)
-    in_order = cache.generations.of_suite(suite.key)
-    for (model, _), hop in groupby(in_order, key=lambda generation: (generation.model, generation.depth)):
-        generations, start = list(hop), 0
-        while start < len(generations):
-            rows = token_budget.rows(generations[start].prompt_tokens + max_tokens[model])
-            batch = [generation.generation for generation in generations[start : start + rows] if generation.succeeded]
-            start += rows
-            if batch:
-                yield model, batch
+    size = int(getattr(ENGINES[suite.config.engine.name], "rounds", 1))
+    trees = {depth: block_trees(suite, depth) for depth in range(1, suite.horizon + 1)}
+
+    def block(generation: SuiteGeneration) -> tuple[UUID, int, int]:
+        return generation.model, generation.depth, generation.position // trees[generation.depth]
+
+    in_order = sorted(cache.generations.of_suite(suite.key), key=block)  # within a block, the order stays
+    for (model, _, _), of_block in groupby(in_order, key=block):
+        for batch in cut_batches(of_block, attrgetter("prompt_tokens"), max_tokens[model], token_budget, size):
+            if succeeded := [generation.generation for generation in batch if generation.succeeded]:
+                yield model, succeeded
 
 
 def _load(cache: Cache, generations: Sequence[UUID]) -> Batch:
@@ -113,12 +118,21 @@ def _load(cache: Cache, generations: Sequence[UUID]) -> Batch:
     }
 
 
-def _generate(guarded: GuardedEngine, batches: Iterable[Batch]) -> dict[UUID, Completion | None]:
-    """Generate batches as they are, unless they do not fit into memory."""
+def _generate(
+    guarded: GuardedEngine, batches: Iterable[Batch], batch_tokens: int | None = None
+) -> dict[UUID, Completion | None]:
+    """Generate batches as they are, unless they do not fit into memory.
+
+    Args:
+        guarded: The engine.
+        batches: The batches.
+        batch_tokens: Tokens to hold at a time; default: all those of a batch.
+    """
     completions: dict[UUID, Completion | None] = {}
     for batch in batches:
         prompts = list(batch.values())
-        guarded.token_budget.tokens = len(prompts) * (prompts[0].tokens + guarded.max_tokens)
+        longest = max(prompt.tokens for prompt in prompts) + guarded.max_tokens
+        guarded.token_budget.tokens = batch_tokens or longest * len(prompts)
         for key, outcome in zip(batch, guarded.generate(prompts), strict=True):
             completions[key] = outcome if isinstance(outcome, Completion) else None
     return completions

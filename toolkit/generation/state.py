@@ -1,11 +1,10 @@
-"""The state of a generate run: what it knows of the cache, and how it commits while others hold the file.
+"""The state of a generate run: what it knows of the cache, and how it commits, also while others hold the file.
 
 Knows nothing of engines or of the order of work.
 """
 
-import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,15 +16,13 @@ from toolkit.core.progress import Progress
 from toolkit.engines import Failure
 from toolkit.engines.guard import TokenBudget
 from toolkit.generation.budget import Spending, Spent
-from toolkit.store import Batch, Cache, Parent
+from toolkit.store import Batch, Cache, Frontier
 from toolkit.suites.suite import Question, Suite
 
 MAX_WAIT_SECONDS = 5.0
-"""Longest time that a finished batch waits for the cache file before it is spooled."""
+"""Longest time that a finished batch waits for others who hold the cache file before it is spooled."""
 MAX_WAIT_SECONDS_BLOCKED = 0.2
-"""The same while the previous batch had to be spooled, too."""
-
-logger = logging.getLogger("toolkit")
+"""The same while the previous batch could not be committed either."""
 
 
 @dataclass
@@ -37,6 +34,8 @@ class GenerationReport:
         shared: Nodes that share the generation of another node.
         failures: How often each failure happened.
         filtered: Generations that a content filter withheld and that count as quality 0.
+        prompt_tokens: Prompt tokens of the new responses.
+        cached_tokens: Those among them that the engine had read before, in another prompt; None if it does not say.
         seconds: Duration of the run.
         stopped: Whether the run was stopped from outside.
         spent: Time, tokens and money spent.
@@ -48,6 +47,8 @@ class GenerationReport:
     shared: int = 0
     failures: Counter[Failure] = field(default_factory=Counter)
     filtered: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
     seconds: float = 0.0
     stopped: bool = False
     spent: Spent = field(default_factory=lambda: Spent(seconds=0.0, tokens=0, usd=0.0))
@@ -63,6 +64,12 @@ class GenerationReport:
     def transient(self) -> int:
         """Number of failed generations that the next run tries again; the others only with `--retry`."""
         return sum(count for failure, count in self.failures.items() if failure.transient)
+
+    def add_prompt(self, tokens: int, cached: int | None) -> None:
+        """Add the prompt of a new response; some servers leave out a count of 0."""
+        self.prompt_tokens += tokens
+        if cached is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + cached
 
 
 class Shard(NamedTuple):
@@ -87,10 +94,9 @@ class GenerationState:
         shard: The part of the questions that this run generates.
         spending: What the run has spent of its budget.
         token_budget: Tokens of a batch; shared by all models.
-        parents: Nodes with a response that the next hop starts from, by depth and key.
-        done: Nodes that need no generation.
+        frontier: The nodes that need no generation, or that the next hop starts from.
         spooled: Responses of this run that the file does not hold yet, by generation.
-        is_blocked: Whether the last batch had to be spooled.
+        known: Responses to requests of the present block that are cached, by generation.
         works: Whether a response has come, or none was missing, so that the suite may become current.
         report: What the run has done so far.
     """
@@ -101,10 +107,9 @@ class GenerationState:
     shard: Shard
     spending: Spending
     token_budget: TokenBudget
-    parents: list[dict[UUID, Parent]]
-    done: set[UUID]
+    frontier: Frontier
     spooled: dict[UUID, str] = field(default_factory=dict)
-    is_blocked: bool = False
+    known: dict[UUID, str] = field(default_factory=dict)
     works: bool = False
     report: GenerationReport = field(default_factory=GenerationReport)
 
@@ -112,6 +117,11 @@ class GenerationState:
     def questions(self) -> dict[UUID, Question]:
         """The suite's questions, by key."""
         return {question.key: question for question in self.suite.questions}
+
+    @cached_property
+    def positions(self) -> dict[UUID, int]:
+        """The row of each tree in the replay table, by its root."""
+        return {root: position for position, (_, _, root) in enumerate(self.suite.trees())}
 
     def should_stop(self) -> bool:
         """Decide whether no further batch may begin, and remember it if the budget is the reason."""
@@ -121,39 +131,57 @@ class GenerationState:
     @property
     def patience(self) -> float:
         """Longest time to wait for the file in the middle of the work, in seconds."""
-        return MAX_WAIT_SECONDS_BLOCKED if self.is_blocked else min(MAX_WAIT_SECONDS, self.cache.wait)
+        return MAX_WAIT_SECONDS_BLOCKED if self.cache.generations.is_blocked else min(MAX_WAIT_SECONDS, self.cache.wait)
 
-    def load_parents(self, depth: int, questions: Collection[UUID]) -> list[Parent]:
-        """Add the nodes that other processes have committed, and return those that a hop of the given questions starts from."""
-        try:
-            parents = self.cache.generations.parents(self.suite, depth, self.patience)
-            self.parents[depth] |= {parent.node: parent for parent in parents}
-        except CacheBusyError:
-            logger.info("others hold the cache; continuing with what this run knows of hop %d", depth)
-        return [
-            parent
-            for parent in self.parents[depth].values()
-            if parent.question in questions and self.shard.contains(parent.question)
-        ]
+    def tried_nodes(self) -> set[UUID]:
+        """Return all nodes that need no generation."""
+        positions = range(len(self.positions))
+        return set().union(*(self.frontier.tried(depth, positions) for depth in range(1, self.suite.horizon + 1)))
 
-    def cached_responses(self, generations: Sequence[UUID]) -> dict[UUID, str]:
-        """Return the responses to those of the generations that are cached or spooled by now."""
-        spooled = {generation: self.spooled[generation] for generation in generations if generation in self.spooled}
-        try:
-            return spooled | self.cache.generations.responses(generations, self.patience)
-        except CacheBusyError:
-            return spooled
+    def look_up(self, generations: Sequence[UUID]) -> None:
+        """Read which generations of a block are cached by now; does nothing while others hold the file."""
+        with suppress(CacheBusyError):
+            self.known = self.cache.generations.responses(generations, self.patience)
 
-    def commit(self, batch: Batch) -> None:
-        """Commit a batch, or spool it if others hold the file."""
-        if self.cache.generations.commit_or_spool(batch, self.patience):
-            self.is_blocked = False
+    def cached_responses(self, generations: Sequence[UUID], block: Sequence[UUID]) -> dict[UUID, str]:
+        """Return the responses to those of the generations that are cached or spooled by now.
+
+        The file is only read if others have written to it since the last time.
+
+        Args:
+            generations: The generations.
+            block: All generations of the block, which are looked up together.
+        """
+        if self.cache.generations.changed_by_others():
+            self.look_up(block)
+        responses = {generation: self.known[generation] for generation in generations if generation in self.known}
+        return responses | {generation: self.spooled[generation] for generation in generations if generation in self.spooled}
+
+    def commit(self, batch: Batch, *, works: bool = False) -> None:
+        """Keep a batch: commit it, or spool it until the next commit.
+
+        Args:
+            batch: The batch.
+            works: Whether it has a response.
+        """
+        is_committed = self.cache.generations.commit_or_spool(batch, self.patience)
+        self.works = self.works or works
+        if is_committed:
             self.spooled.clear()
             with suppress(CacheBusyError):  # the next commit tries again, or the end of the run
                 self.record_if_works(self.patience)
         else:
-            self.is_blocked = True
             self.spooled |= {row["generation"]: row["response"] for row in batch.generations if row["response"] is not None}
+
+    def flush(self) -> None:
+        """Commit what is spooled.
+
+        Raises:
+            CacheBusyError: Others hold the file; the batches stay spooled.
+        """
+        self.cache.generations.drain()
+        self.spooled.clear()
+        self.record_if_works()
 
     def record_if_works(self, wait: float | None = None) -> None:
         """Make the suite the current one of its name once it works.

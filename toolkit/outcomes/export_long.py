@@ -50,7 +50,8 @@ def long_tables(results: SuiteResults) -> Iterator["pa.Table"]:
     for table in results.tables():
         columns: dict[str, Any] = dict(zip(table.column_names, table.columns, strict=True))
         columns |= {name: trees[name].take(table["position"]) for name in trees.column_names}
-        columns |= {name: nodes[name].take(table["number"]) for name in nodes.column_names}
+        places = pc.index_in(table["number"], nodes["number"])
+        columns |= {name: nodes[name].take(places) for name in ("model", "path")}
         columns |= {name: pc.list_element(table["further"], n) for n, name in enumerate(results.score_columns)}
         columns["cost"] = table["raw_cost"]  # equal, where a cost was imported; elsewhere the rest of the table has costs
         yield pa.table([columns[name].cast(kind) for name, kind in zip(schema.names, schema.types, strict=True)], schema)
@@ -74,11 +75,16 @@ def _trees(results: SuiteResults) -> "pa.Table":
 
 
 def _nodes(results: SuiteResults) -> "pa.Table":
-    """Return model and path of each node, one row per node in the order of their numbers."""
+    """Return number, model and path of each node."""
     import pyarrow as pa
 
     from toolkit.outcomes.values import HOP
 
-    paths = [[model.name for model in path] for path in results.suite.paths()]
-    models = [path[-1] if path else None for path in paths]
-    return pa.table({"model": pa.array(models, pa.string()), "path": [HOP.join(path) for path in paths]})
+    paths = {number: [model.name for model in path] for number, path in results.suite.paths()}
+    return pa.table(
+        {
+            "number": pa.array(paths, pa.int32()),
+            "model": pa.array([path[-1] if path else None for path in paths.values()], pa.string()),
+            "path": [HOP.join(path) for path in paths.values()],
+        }
+    )

@@ -52,7 +52,7 @@ class SuiteResults:
     @property
     def n_nodes(self) -> int:
         """Number of nodes of a tree, without its root."""
-        return tree.n_nodes(len(self.suite.models), self.suite.horizon) - 1
+        return self.suite.tree.n_nodes
 
     @property
     def n_trees(self) -> int:
@@ -82,7 +82,7 @@ class SuiteResults:
         from toolkit.outcomes.values import HOP
 
         models, horizon = [model.name for model in self.suite.models], self.suite.horizon
-        paths = (path for path in tree.paths(len(models), horizon) if len(path) == horizon)
+        paths = (path for _, path in self.suite.tree.paths() if len(path) == horizon)
         return {
             HOP.join(models[action] for action in path): tuple(
                 tree.node_of(path[:depth], len(models)) for depth in range(1, horizon + 1)

@@ -14,7 +14,7 @@ from toolkit.core import tree
 from toolkit.core.errors import TrainingError
 from toolkit.core.text import printable
 from toolkit.replay.observations import Observations, Observer
-from toolkit.replay.table import LEAVE_OUT, Floats, Ints, TransitionTable, load_table
+from toolkit.replay.table import Floats, Ints, TransitionTable, load_table
 from toolkit.store import Cache
 from toolkit.suites.suite import Split
 
@@ -296,7 +296,7 @@ class RoutingVecEnv(VecEnv):
             f"The policy chose {printable(table.models[actions[first]])} where it has no response: at hop "
             f"{len(table.path(node))}{printable(question)}. Use a policy that chooses among available models only: MlpPolicy, "
             "a class derived from toolkit.routing.masked_policy.MaskedPolicy, or one whose algorithm asks for action_masks(). "
-            f"Or {LEAVE_OUT}."
+            f"Or {self.table.mask_remedy}."
         )
 
     def _restart(self, ended: Ints) -> None:

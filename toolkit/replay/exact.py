@@ -4,8 +4,8 @@ An *end* is a node at which an episode may end: one of the M ** L leaves or, wit
 (Q = C = 0: abstained). With `allow_stop`, every decision node has one more action, the last. Arrays are `(rows, ends)`, or
 `(rows, D, actions)` over decision nodes; their number of columns determines whether stopping is allowed.
 
-Where responses are missing (`TransitionTable.available`), only available ends are chosen, and what is fixed for all rows is a
-ranking, of which each row takes the first end that it has.
+Where responses are missing or paths do not exist (`TransitionTable.available`), only available ends are chosen, and what is
+fixed for all rows is a ranking, of which each row takes the first end that it has.
 """
 
 from collections.abc import Sequence
@@ -256,14 +256,31 @@ def node_means(table: TransitionTable, rows: Ints, nodes: slice | Ints, values: 
     weights = benchmark_weights(table, rows)
     if table.available is None:
         return weights @ values
-    available = table.available[rows][:, nodes].astype(np.float64)
+    available = table.available[rows][:, nodes]
+    known = np.flatnonzero(available.any(0))
+    means = np.full(available.shape[1], missing)
+    if available[:, known].all():
+        means[known] = weights @ values[:, known]
+        return means
+    means[known] = _fair_means(weights, available[:, known].astype(np.float64), values[:, known])
+    return means
+
+
+def _fair_means(weights: Floats, available: Floats, values: Floats) -> Floats:
+    """Return the means of nodes of which each is available on some row; see `node_means`.
+
+    Args:
+        weights: Weight of each row in the mean, `(rows,)`.
+        available: 1 where a node is available, else 0, `(rows, nodes)`.
+        values: Their values, `(rows, nodes)`.
+    """
     shares = available / np.maximum(available.sum(1, keepdims=True), 1)
     levels = (shares * values).sum(1, keepdims=True)
     weighted = weights[:, None] * available
-    normal = np.diag(weighted.sum(0)) - weighted.T @ shares + np.eye(available.shape[1]) / max(len(rows), 1)
+    normal = np.diag(weighted.sum(0)) - weighted.T @ shares + np.eye(available.shape[1]) / max(len(weights), 1)
     effects: Floats = np.linalg.solve(normal, (weighted * (values - levels)).sum(0))
-    means = weights @ (levels[:, 0] - shares @ effects) + effects
-    return np.where(available.any(0), means, missing)
+    means: Floats = weights @ (levels[:, 0] - shares @ effects) + effects
+    return means
 
 
 def fixed_paths(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> Outcome:

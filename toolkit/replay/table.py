@@ -38,6 +38,9 @@ LEAVE_OUT = (
 )
 """The remedy for what cannot cope with missing responses, for messages."""
 
+WIDEN = "add paths to [tree] in the suite file, and generate them"
+"""The same for paths that do not exist."""
+
 RESULTS = "_results"
 """Attribute of a table that holds the results of `cached_on_table`."""
 
@@ -65,6 +68,7 @@ class TransitionTable:
         questions: The text of each row's question, `(rows,)`; empty if the table was made without texts.
         available: Whether a complete path of responses leads through each node, `(rows, N)`; None if one does everywhere. A
             node that is not available has quality and cost 0, and no policy may choose it.
+        exists: Whether the suite's `[tree]` has each node, `(N,)`; None if it has all. The others are available on no row.
     """
 
     models: tuple[str, ...]
@@ -78,6 +82,7 @@ class TransitionTable:
     texts: npt.NDArray[np.int32]
     questions: tuple[str, ...] = ()
     available: npt.NDArray[np.bool_] | None = None
+    exists: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         for value in vars(self).values():
@@ -115,6 +120,23 @@ class TransitionTable:
             return np.broadcast_to(True, shape)
         children = self.available[:, 1:].reshape(shape)  # a heap: the children of node n begin at n * M + 1
         return children | ~children.any(axis=2, keepdims=True)
+
+    @cached_property
+    def lacks_responses(self) -> bool:
+        """Whether a node that exists is not available on some row."""
+        if self.available is None:
+            return False
+        return not (self.available if self.exists is None else self.available[:, self.exists]).all()
+
+    @property
+    def mask_reason(self) -> str:
+        """Why some nodes are masked, for messages."""
+        return "some responses of this suite are missing" if self.exists is None else "the suite's [tree] leaves paths out"
+
+    @property
+    def mask_remedy(self) -> str:
+        """What helps those that cannot cope with what is masked, for messages."""
+        return LEAVE_OUT if self.exists is None else WIDEN
 
     def rows(self, split: Split) -> Ints:
         """Return the rows of a split."""
@@ -196,14 +218,18 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
     trees, transitions = cache.query("trees", suite=suite.key), cache.query("scored_transitions", suite=suite.key)
     shape = (trees.num_rows, tree.n_nodes(len(suite.models), suite.horizon))
     position, number = transitions["position"].to_numpy(), transitions["number"].to_numpy()
+    exists = _existing(suite)
     scored = np.zeros(shape, dtype=np.bool_)
     scored[:, 0] = scored[position, number] = True
-    split, available = _split(cache, suite, trees, scored)
+    split, available = _split(cache, suite, trees, scored, exists)
+    if available is None and exists is not None:
+        available = np.broadcast_to(exists, shape)
     quality, hop_costs = np.zeros(shape), np.zeros(shape)
     quality[position, number] = transitions["quality"].to_numpy()
     hop_costs[position, number] = _hop_costs(cache, suite, transitions, split)
     if available is not None:
-        quality[~available] = hop_costs[~available] = 0
+        np.copyto(quality, 0, where=~available)
+        np.copyto(hop_costs, 0, where=~available)
     vectors, texts = _features(cache, suite, shape[0])
     benchmarks = tuple(benchmark.name for benchmark in suite.config.benchmarks)
     table = TransitionTable(
@@ -218,39 +244,64 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
         texts=texts,
         questions=tuple(trees["prompt"].to_pylist()),
         available=available,
+        exists=exists,
     )
     return table.hold_out(holdout) if holdout else table
 
 
+def _existing(suite: Suite) -> npt.NDArray[np.bool_] | None:
+    """Return which nodes a suite's tree has, `(N,)`; None if it has all."""
+    if suite.tree.numbers is None:
+        return None
+    exists = np.zeros(suite.tree.n_complete + 1, dtype=np.bool_)
+    exists[list(suite.tree.numbers)] = True
+    return exists
+
+
 def _split(
-    cache: Cache, suite: Suite, trees: "pa.Table", scored: npt.NDArray[np.bool_]
+    cache: Cache,
+    suite: Suite,
+    trees: "pa.Table",
+    scored: npt.NDArray[np.bool_],
+    exists: npt.NDArray[np.bool_] | None,
 ) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_] | None]:
-    """Return the split of each row, and which nodes are available, given which nodes have a score, `(rows, N)`."""
+    """Return the split of each row, and which nodes are available if any response is missing, `(rows, N)`.
+
+    Args:
+        cache: The cache.
+        suite: The recorded suite.
+        trees: Its trees.
+        scored: Which nodes have a score, `(rows, N)`.
+        exists: Which nodes the suite's tree has, `(N,)`; None if it has all.
+    """
     models, setting = len(suite.models), suite.config.incomplete
     is_imported = suite.config.models[0].is_imported
     split = np.array(trees["split"].to_pylist(), dtype="<U10")
-    lacking = ~scored
+    unscored = ~scored if exists is None else exists & ~scored
+    lacking = unscored
     if setting != "refuse" and not is_imported:  # a failure and what would follow it; what is merely missing is never left out
         failed = cache.query("failed_nodes", suite=suite.key)
         lacking = np.zeros_like(scored)
         lacking[failed["position"].to_numpy(), failed["number"].to_numpy()] = True
         lacking = _with_descendants(lacking, models)
+        if exists is not None:
+            lacking &= exists
     available = None
     if setting == "exclude question":
         questions = trees["question"].to_numpy(zero_copy_only=False)
         split[np.isin(questions, questions[lacking.any(1)])] = EXCLUDED
         reason = "a response is missing" if is_imported else "a generation failed"
     elif setting == "mask" and lacking.any():
-        available = _on_complete_paths(~lacking, models, suite.horizon)
+        available = _on_complete_paths(~lacking if exists is None else exists & ~lacking, models, suite.horizon)
         split[~available[:, 0]] = EXCLUDED
         reason = "no complete path has all its responses"
-    missing = ~scored if setting == "refuse" else ~scored & ~lacking
+    missing = unscored if setting == "refuse" else unscored & ~lacking
     if n_missing := int(missing[split != EXCLUDED].sum()):
-        raise _incomplete(cache, suite, scored.size - len(split), n_missing, "nodes")
+        raise _incomplete(cache, suite, len(split) * suite.tree.n_nodes, n_missing, "nodes")
     if excluded := int((split == EXCLUDED).sum()):
         logger.warning("%d of %d trees are left out: %s", excluded, len(split), reason)
     if available is not None:
-        share = 1 - available[split != EXCLUDED, 1:].mean()
+        share = 1 - available[split != EXCLUDED, 1:].sum() / max(1, int((split != EXCLUDED).sum()) * suite.tree.n_nodes)
         logger.warning("%.2f%% of all responses are masked: they are missing, or on no complete path", 100 * share)
     return split, available
 

@@ -7,6 +7,7 @@ from toolkit.generation.budget import format_amount
 from toolkit.generation.plan import Plan
 from toolkit.report.tables import aligned, format_bytes
 from toolkit.suites.suite import Suite
+from toolkit.suites.tree import ruled_out
 
 
 def render(plan: Plan, suite: Suite, profile: str, path: Path) -> str:
@@ -23,6 +24,7 @@ def render(plan: Plan, suite: Suite, profile: str, path: Path) -> str:
         _nodes(plan, suite),
         f"{plan.nodes} nodes (one generation each, fewer if prompts are equal); {plan.missing} missing in {path}."
         + (f" {plan.saved} of the cached nodes share another node's generation." if plan.saved else ""),
+        *_tree(plan, suite),
         *([_missing(plan, profile)] if plan.missing else []),
         _memory(plan, profile),
     ]
@@ -40,6 +42,20 @@ def _nodes(plan: Plan, suite: Suite) -> str:
         counts = [nodes[depth, model, benchmark] for benchmark in benchmarks]
         rows.append([depth, model, *counts, sum(counts), missing[depth, model]])
     return aligned(["hop", "model", *benchmarks, "nodes", "missing"], rows)
+
+
+def _tree(plan: Plan, suite: Suite) -> list[str]:
+    """Say what the suite's tree leaves out of the complete one; nothing if it is complete."""
+    config = suite.config
+    notices = ruled_out([model.name for model in suite.models], suite.horizon, config.tree)
+    if plan.left_out:
+        tokens = plan.left_out_tokens
+        tokens_left_out = (
+            f", about {tokens.prompt:,.0f} tokens of prompts and {tokens.completion:,.0f} of responses" if tokens else ""
+        )
+        nodes = f"{plan.left_out:,} of the {plan.left_out + plan.nodes:,} nodes of the complete tree{tokens_left_out}"
+        notices.insert(0, f"[tree] leaves out {nodes}.")
+    return [" ".join(notices)] if notices else []
 
 
 def _missing(plan: Plan, profile: str) -> str:

@@ -23,7 +23,8 @@ def render(cache: Cache, name: str, suite: str | None, sample: int) -> str:
     Raises:
         CacheError: There is no such suite or sample, or not exactly one such question.
     """
-    alphas = {row["name"]: row["alpha"] for row in cache.query("suite_alphas").to_pylist()}
+    recorded = {row["name"]: row for row in cache.query("suite_alphas").to_pylist()}
+    alphas = {name: row["alpha"] for name, row in recorded.items()}
     suite = suite or next(iter(alphas), None)
     if suite is None or suite not in alphas:
         raise CacheError(f"The cache {cache.path} has no suite {suite!r}; recorded: {', '.join(alphas) or 'none'}.")
@@ -37,8 +38,7 @@ def render(cache: Cache, name: str, suite: str | None, sample: int) -> str:
     nodes = cache.query("tree", name=suite, question=question["question"], sample=sample).to_pylist()
     if sample and not nodes:
         raise CacheError(f"Suite {suite} has no sample {sample} of {name}; samples are numbered from 0.")
-    n_models = sum(node["depth"] == 1 for node in nodes)
-    nodes.sort(key=lambda node: path_of(node["number"], n_models))
+    nodes.sort(key=lambda node: path_of(node["number"], recorded[suite]["models"]))
     best = _best_path(nodes, alphas[suite])
     return "\n".join(
         [

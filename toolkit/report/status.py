@@ -33,8 +33,8 @@ def unfinished_writes(cache: Cache) -> list[str]:
     notes = []
     if batches := cache.generations.spool.files():
         notes.append(
-            f"{len(batches)} finished batches wait in {cache.generations.spool.folder}, because another process held the "
-            "cache. The next generate commits them."
+            f"{len(batches)} finished batches wait in {cache.generations.spool.folder} for the next commit of generate, which "
+            "may be running."
         )
     wal = cache.path.with_name(cache.path.name + ".wal")
     if wal.exists():

@@ -21,7 +21,8 @@ def fixed_range(table: TransitionTable, rows: Ints, allow_stop: bool = False) ->
     Where a path is not available, the next one in the order of costs takes its place, so that both have all questions.
     """
     quality, cost = fixed_paths(table, rows, allow_stop)
-    rankings = np.stack([np.lexsort((-quality, cost)), np.argsort(-cost, kind="stable")])
+    cheapest = np.lexsort((-quality, np.where(np.isfinite(quality), cost, np.inf)))
+    rankings = np.stack([cheapest, np.argsort(-cost, kind="stable")])
     return first_available(table, rows, ends(table, allow_stop).start + rankings)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from toolkit.core.errors import SuiteError
-from toolkit.replay.table import LEAVE_OUT, TransitionTable, remedy_without_questions
+from toolkit.replay.table import TransitionTable, remedy_without_questions
 from toolkit.routing.algorithms import POLICY, Algorithm, find_algorithm, find_policy
 from toolkit.suites.config import TrainConfig
 
@@ -25,7 +25,7 @@ def check_training(table: TransitionTable, config: TrainConfig, seed: int) -> tu
         The algorithm, and the settings with rollouts that fit into the steps of the run.
 
     Raises:
-        SuiteError: There is no such algorithm, it cannot learn where responses are missing and some are, an argument is of
+        SuiteError: There is no such algorithm, it cannot learn where models are masked and some are, an argument is of
             another type than the algorithm's default, there is no question to learn from or to evaluate on, or a rollout is
             longer than the run.
     """
@@ -34,7 +34,7 @@ def check_training(table: TransitionTable, config: TrainConfig, seed: int) -> tu
     algorithm = find_algorithm(config.algorithm)
     find_policy(config.policy)
     if table.available is not None:
-        _check_masks(algorithm, config)
+        _check_masks(algorithm, config, table)
     if not len(table.rows("train")):
         only = "it has all the training questions" if len(table.benchmarks) > 1 else "it is the only benchmark"
         raise SuiteError(
@@ -59,14 +59,14 @@ def check_training(table: TransitionTable, config: TrainConfig, seed: int) -> tu
     return algorithm, fitted_settings(algorithm, config, arguments)
 
 
-def _check_masks(algorithm: Algorithm, config: TrainConfig) -> None:
+def _check_masks(algorithm: Algorithm, config: TrainConfig, table: TransitionTable) -> None:
     """Check that an algorithm chooses among available models only; what a policy of the user's chooses, nobody knows yet."""
     own = algorithm.model.policy_aliases.get(POLICY)
     is_masked = own is not None and issubclass(own, ActorCriticPolicy)
     if config.policy == POLICY and not is_masked and "action_masks" not in signature(algorithm.model.predict).parameters:
         raise SuiteError(
-            f"{config.algorithm} chooses among all models, but some responses of this suite are missing. Train with ppo or "
-            f"exact, or {LEAVE_OUT}."
+            f"{config.algorithm} chooses among all models, but {table.mask_reason}. Train with ppo or exact, or "
+            f"{table.mask_remedy}."
         )
 
 

@@ -1,6 +1,8 @@
-"""Which responses a split has: what a table masks because it is missing."""
+"""Which responses a split has: what a table masks because it is missing. What does not exist by design is not missing."""
 
 from typing import NamedTuple
+
+import numpy as np
 
 from toolkit.replay.table import EXCLUDED, TransitionTable
 from toolkit.suites.suite import Split
@@ -26,8 +28,9 @@ COMPLETE = Coverage()
 
 def coverage(table: TransitionTable, split: Split) -> Coverage:
     """Return which responses of a split are masked."""
-    if table.available is None:
+    if table.available is None or not table.lacks_responses:
         return COMPLETE
     rows = table.rows(split)
-    masked = 1 - float(table.available[rows, 1:].mean()) if len(rows) else 0.0
+    existing = table.available[rows] if table.exists is None else table.available[np.ix_(rows, table.exists)]
+    masked = 1 - float(existing[:, 1:].mean()) if len(rows) else 0.0
     return Coverage(masked=masked, left_out=int((table.split == EXCLUDED).sum()), is_masked=True)

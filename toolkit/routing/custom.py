@@ -20,7 +20,7 @@ import numpy.typing as npt
 from toolkit.core.errors import PolicyError
 from toolkit.core.modules import execute_file
 from toolkit.core.text import printable
-from toolkit.replay.table import LEAVE_OUT, Ints, TransitionTable
+from toolkit.replay.table import Ints, TransitionTable
 from toolkit.routing.policies import STOP
 from toolkit.store import Cache
 from toolkit.suites.suite import Split, Suite
@@ -38,7 +38,7 @@ class Observation:
     Attributes:
         question: Text of the question.
         models: Names of the pool, in order; an action is one of them, its position, or `stop`.
-        available: Those of them that may be chosen now: all, unless responses are missing.
+        available: Those of them that may be chosen now: all, unless responses are missing or `[tree]` leaves paths out.
         path: Names of the models chosen so far, in order.
         responses: What they returned, in the same order; empty texts if results were imported without responses.
         hop: Number of hops so far, 0 at the first decision.
@@ -215,9 +215,9 @@ class CustomRouter:
     def _position(self, action: Any, table: TransitionTable, allow_stop: bool, observation: Observation) -> int | None:
         """Return the position of the model that an action means, or None to stop."""
         if isinstance(action, str) and action in table.models:
-            return self._available(table.models.index(action), observation)
+            return self._available(table.models.index(action), table, observation)
         if isinstance(action, int | np.integer) and not isinstance(action, bool) and 0 <= action < table.n_models:
-            return self._available(int(action), observation)
+            return self._available(int(action), table, observation)
         stops = action is None or (isinstance(action, str) and action == STOP)
         if stops and allow_stop:
             return None
@@ -230,14 +230,14 @@ class CustomRouter:
             f"{printable(repr(observation.question[:MAX_QUOTED]))}, which is no action here. {remedy}"
         )
 
-    def _available(self, position: int, observation: Observation) -> int:
+    def _available(self, position: int, table: TransitionTable, observation: Observation) -> int:
         """Return the position of a model, if it may be chosen."""
         if (name := observation.models[position]) in observation.available:
             return position
         raise PolicyError(
             f"{self.name} chose {printable(name)} at hop {observation.hop} of the question "
             f"{printable(repr(observation.question[:MAX_QUOTED]))}, where it has no response. Choose one of "
-            f"`observation.available`, or {LEAVE_OUT}."
+            f"`observation.available`, or {table.mask_remedy}."
         )
 
     def _fail(self, error: BaseException, what: str) -> NoReturn:

@@ -12,7 +12,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from toolkit.core.errors import PolicyError
 from toolkit.replay.observations import Observations, Observer
-from toolkit.replay.table import LEAVE_OUT, Floats, Ints
+from toolkit.replay.table import Floats, Ints
 from toolkit.routing.dense import Dense, tree_segments
 from toolkit.routing.masked_policy import mask_logits
 from toolkit.routing.networks import CHUNK_ROWS, node_features, node_groups
@@ -50,7 +50,7 @@ def _decide(algorithm: BaseAlgorithm, observer: Observer, rows: Ints, alpha: flo
     if observer.table.available is not None:
         allowed = observer.table.allowed[rows].swapaxes(0, 1).reshape(-1, observer.table.n_models)
     if not isinstance(policy, ActorCriticPolicy):
-        return _greedy(algorithm, observer.all_nodes(rows, alpha), allowed)
+        return _greedy(algorithm, observer.all_nodes(rows, alpha), allowed, observer.table.mask_remedy)
     extractor = policy.pi_features_extractor
     logits: torch.Tensor
     try:
@@ -69,13 +69,14 @@ def _decide(algorithm: BaseAlgorithm, observer: Observer, rows: Ints, alpha: flo
     return probabilities
 
 
-def _greedy(algorithm: BaseAlgorithm, observations: Observations, allowed: npt.NDArray[np.bool_] | None) -> Floats:
+def _greedy(algorithm: BaseAlgorithm, observations: Observations, allowed: npt.NDArray[np.bool_] | None, remedy: str) -> Floats:
     """Return the greedy actions of a policy without probabilities, one-hot, `(n, actions)`.
 
     Args:
         algorithm: The algorithm with its policy.
         observations: What it observes, `(n, features)`.
         allowed: Which models may be chosen, `(n, M)`; None for all.
+        remedy: What helps if it takes one that may not, for the message.
 
     Raises:
         PolicyError: It takes a model that is not available.
@@ -95,7 +96,7 @@ def _greedy(algorithm: BaseAlgorithm, observations: Observations, allowed: npt.N
         if unavailable := int((~masks[np.arange(len(actions)), actions]).sum()):
             raise PolicyError(
                 f"The policy of {type(algorithm).__name__} takes models that are not available at {unavailable} of "
-                f"{len(actions)} nodes, and has no probabilities of others. Train with ppo or exact, or {LEAVE_OUT}."
+                f"{len(actions)} nodes, and has no probabilities of others. Train with ppo or exact, or {remedy}."
             )
     greedy: Floats = np.eye(n_actions)[actions]
     return greedy

@@ -9,7 +9,7 @@ import numpy as np
 from toolkit.core import tree
 from toolkit.core.errors import PolicyError, did_you_mean
 from toolkit.core.text import printable
-from toolkit.replay.table import ABSTAINED, LEAVE_OUT, Ints, TransitionTable
+from toolkit.replay.table import ABSTAINED, Ints, TransitionTable
 from toolkit.routing.policies import STOP
 from toolkit.store import Cache
 from toolkit.suites.suite import Split, Suite
@@ -106,7 +106,7 @@ def _check_available(table: TransitionTable, nodes: Mapping[int, int], split: Sp
         path, question = table.path_name(nodes[missing[0]]), table.questions[missing[0]][:MAX_QUOTED]
         raise PolicyError(
             f"{file}: {len(missing)} of {len(nodes)} {split} questions have no response on their path, e.g. "
-            f"{printable(f'{path} on {question!r}')}. Choose paths that have responses, or {LEAVE_OUT}."
+            f"{printable(f'{path} on {question!r}')}. Choose paths that have responses, or {table.mask_remedy}."
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from toolkit.core.errors import PolicyError
 from toolkit.core.text import printable
 from toolkit.replay.exact import Outcome, ends, most_probable, node_outcome, on_allowed, outcome, path_shares
-from toolkit.replay.table import LEAVE_OUT, Floats, Ints, TransitionTable
+from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.routing.baselines import Choice, registered_baselines
 from toolkit.routing.overhead import Overhead, decisions, decisions_to
 from toolkit.suites.suite import Split
@@ -171,5 +171,5 @@ def _check_available(table: TransitionTable, rows: Ints, nodes: Ints) -> None:
         path = table.path_name(int(nodes[missing[0]]))
         raise PolicyError(
             f"A policy ends at paths without responses on {len(missing)} of {len(rows)} questions, e.g. "
-            f"{printable(path + question)}. Let it choose among TransitionTable.available, or {LEAVE_OUT}."
+            f"{printable(path + question)}. Let it choose among TransitionTable.available, or {table.mask_remedy}."
         )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from toolkit.store.embeddings import CheckedEmbedding, Embeddings, ObservedTexts
 from toolkit.store.file import WAIT_SECONDS, CacheFile, now
+from toolkit.store.frontier import Frontier, Parent, TriedNode
 from toolkit.store.generations import (
     Generations,
     MeanGeneration,
-    Parent,
     PromptAndResponse,
     ScoredNode,
     SuiteGeneration,
@@ -35,6 +35,7 @@ __all__ = [
     "Batch",
     "Cache",
     "CheckedEmbedding",
+    "Frontier",
     "ImportedRows",
     "MeanGeneration",
     "NodeCounts",
@@ -51,6 +52,7 @@ __all__ = [
     "ScoredNode",
     "SuiteGeneration",
     "TableSize",
+    "TriedNode",
     "UnscoredResponse",
     "Unused",
     "check_rows",

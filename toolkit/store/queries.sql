@@ -98,10 +98,14 @@ FROM suite_questions AS q JOIN questions AS i USING (question) WHERE q.suite = $
 
 -- name: generations_of_suite
 -- Each generation at the first hop that uses it, in the order in which `generate` forms batches.
-SELECT g.model, min(n.depth) AS depth, g.generation, g.prompt_tokens, g.status = 'ok' AS succeeded
-FROM suite_nodes AS n JOIN generations AS g ON g.generation = n.generation WHERE n.suite = $suite
-GROUP BY g.model, g.generation, g.prompt_tokens, g.status, g.prompt, g.sample
-ORDER BY g.model, depth, g.prompt_tokens DESC, g.prompt, g.sample;
+WITH first_hop AS (
+    SELECT n.generation, n.depth, min(n.question) AS question, min(n.position) AS position
+    FROM suite_nodes AS n WHERE n.suite = $suite GROUP BY n.generation, n.depth
+    QUALIFY n.depth = min(n.depth) OVER (PARTITION BY n.generation)
+)
+SELECT g.model, f.depth, f.position, g.generation, g.prompt_tokens, g.status = 'ok' AS succeeded
+FROM first_hop AS f JOIN generations AS g ON g.generation = f.generation
+ORDER BY g.model, f.depth, max(g.prompt_tokens) OVER (PARTITION BY g.model, f.depth, f.question) DESC, f.question, g.prompt, g.sample;
 
 -- name: generations_of_model
 SELECT generation, prompt, response, prompt_tokens, completion_tokens FROM generations
@@ -202,8 +206,10 @@ SELECT engine, count(*) AS generations, strftime(min(created), '%Y-%m-%d %H:%M')
 FROM generations GROUP BY engine ORDER BY first;
 
 -- name: suite_alphas
--- The training alpha of every current suite, the one recorded last first.
-SELECT name, (config->>'$.train.alpha')::DOUBLE AS alpha FROM current_suites ORDER BY recorded DESC;
+-- The training alpha and the size of the pool of every current suite, the one recorded last first.
+SELECT name, (config->>'$.train.alpha')::DOUBLE AS alpha,
+       (SELECT count(*) FROM suite_models AS m WHERE m.suite = current_suites.suite) AS models
+FROM current_suites ORDER BY recorded DESC;
 
 -- name: questions_called
 -- The questions of a suite that go by `$question`: BENCHMARK/ITEM, or the beginning of a key.

@@ -28,6 +28,9 @@ READ_ROWS = 50_000
 _COLUMN_TYPES: dict[str, dict[str, str]] = {}
 """Column types by table, read from the first open cache; the schema fixes them, so they are the same in every cache."""
 
+_ARROW_SCHEMAS: dict[tuple[str, str], "pa.Schema"] = {}
+"""The same for Arrow, by table and columns."""
+
 
 def first_row(con: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
     """Return the first row of a query; fetches all rows, because an unfinished result blocks the connection."""
@@ -43,7 +46,10 @@ def stage_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) 
     import pyarrow as pa
 
     columns = ", ".join(rows[0])
-    schema = con.sql(f"SELECT {columns} FROM {table} LIMIT 0").to_arrow_table().schema
+    if (table, columns) not in _ARROW_SCHEMAS:
+        empty = con.sql(f"SELECT {columns} FROM {table} LIMIT 0").to_arrow_table()
+        _ARROW_SCHEMAS[table, columns] = empty.schema
+    schema = _ARROW_SCHEMAS[table, columns]
     plain_rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
     staged = pa.Table.from_pylist(plain_rows, schema=schema)
     con.register("incoming_rows", staged)
@@ -118,6 +124,13 @@ def key_table(keys: Sequence[UUID]) -> "pa.Table":
     import pyarrow as pa
 
     return pa.table({"key": pa.array([str(key) for key in keys], pa.string())})
+
+
+def path_table(paths: Sequence[Sequence[UUID]]) -> "pa.Table":
+    """Return paths as an Arrow table with one column `path`, lists of keys as text, to be joined with."""
+    import pyarrow as pa
+
+    return pa.table({"path": pa.array([list(map(str, path)) for path in paths], pa.list_(pa.string()))})
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The spool: finished batches that wait beside a held cache, one file per batch, complete or absent.
+"""The spool: finished batches that wait beside a cache for their commit, one file per batch, complete or absent.
 
 Committing a batch twice changes nothing, so files are deleted only after the transaction that commits them.
 """
@@ -7,15 +7,18 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import CacheError
 from toolkit.core.files import atomic_path, sync_to_disk
-from toolkit.store.rows import Row
+from toolkit.store.rows import KEYS, Row
+
+MERGED_ROWS = 20_000
+"""Rows that are committed together, about."""
 
 
 @dataclass
@@ -26,6 +29,29 @@ class Batch:
     nodes: list[Row] = field(default_factory=list)
     scores: list[Row] = field(default_factory=list)
     embeddings: list[Row] = field(default_factory=list)
+
+
+TABLES = tuple(column.name for column in fields(Batch))
+"""Tables with rows in batches, in the order in which they are committed."""
+
+
+def merge(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the rows of batches as few large batches, each key once: the first row of it, but errors are replaced."""
+    merged: dict[str, dict[tuple[str, ...], Row]] = {table: {} for table in TABLES}
+    for batch in batches:
+        for table, rows_by_key in merged.items():
+            for row in getattr(batch, table):
+                key = tuple(str(row[column]) for column in KEYS[table])
+                if key not in rows_by_key or rows_by_key[key].get("status") == "error":
+                    rows_by_key[key] = row
+        if sum(map(len, merged.values())) > MERGED_ROWS:
+            yield _batch(merged)
+            merged = {table: {} for table in TABLES}
+    yield _batch(merged)
+
+
+def _batch(rows: Mapping[str, Mapping[tuple[str, ...], Row]]) -> Batch:
+    return Batch(**{table: list(rows[table].values()) for table in TABLES})
 
 
 class Spool:
@@ -45,10 +71,11 @@ class Spool:
             CacheError: It cannot be written.
         """
         try:
-            self.folder.mkdir(exist_ok=True)
+            if not self.folder.exists():
+                self.folder.mkdir(exist_ok=True)
+                sync_to_disk(self.folder.parent)
             with atomic_path(self.folder / f"{time.time_ns()}-{os.getpid()}.json", sync=True) as draft:
-                draft.write_text(json.dumps(asdict(batch), default=str), "utf-8")
-            sync_to_disk(self.folder.parent)
+                draft.write_text(json.dumps(vars(batch), default=str), "utf-8")
         except OSError as error:
             raise CacheError(
                 f"A finished batch cannot be written to {self.folder}: {error.strerror}. Is the disk full? "

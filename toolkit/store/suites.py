@@ -7,7 +7,6 @@ from uuid import UUID
 
 import duckdb
 
-from toolkit.core import tree
 from toolkit.core.hashing import canonical_json
 from toolkit.store.file import CacheFile, now
 from toolkit.store.imported import ImportedRows, write_imported
@@ -17,6 +16,7 @@ from toolkit.store.rows import (
     first_row,
     insert,
     key_table,
+    path_table,
 )
 from toolkit.store.transfer import Prefer
 from toolkit.suites.loading import recorded_config
@@ -79,7 +79,7 @@ _TRIED_NODES = """
     FROM roots JOIN nodes AS n ON n.root = roots.key::UUID AND n.depth BETWEEN 1 AND ?
     JOIN generations AS g ON g.generation = n.generation
     JOIN questions AS q USING (question)
-    WHERE list_has_all((SELECT list(key::UUID) FROM pool), n.path)
+    WHERE n.path IN (SELECT path::UUID[] FROM existing)
 """
 """The nodes of a suite, recorded or not, that have a response or failed."""
 
@@ -89,6 +89,7 @@ _COST_UNIT = """
                coalesce(g.cost, m.rate_in * g.prompt_tokens + m.rate_out * g.completion_tokens) AS cost
         FROM suite_questions AS q
         JOIN nodes AS n ON n.root = q.root AND n.depth = 1
+        JOIN suite_paths AS p ON p.suite = q.suite AND p.path = n.path
         JOIN suite_models AS m ON m.suite = q.suite AND m.model = n.path[1]
         JOIN generations AS g ON g.generation = n.generation
         WHERE q.suite = $1 AND q.split = 'train'
@@ -96,7 +97,7 @@ _COST_UNIT = """
     setting AS (
         SELECT config->>'$.incomplete' AS incomplete,
                coalesce(config->>'$.benchmarks[0].imported', 'false')::BOOLEAN AS imported,
-               (SELECT count(*) FROM suite_models WHERE suite = $1) AS models
+               (SELECT count(*) FROM suite_paths WHERE suite = $1 AND depth = 1) AS models
         FROM suites WHERE suite = $1
     ),
     trees AS (
@@ -252,7 +253,7 @@ class Suites:
                 rows = _select_tried(con, suite, "SELECT g.status, coalesce(g.transient, false), count(*)", "GROUP BY ALL")
             counts = {(status, transient): count for status, transient, count in rows}
         return NodeCounts(
-            nodes=len(suite.questions) * suite.config.samples * (tree.n_nodes(len(suite.models), suite.horizon) - 1),
+            nodes=len(suite.questions) * suite.config.samples * suite.tree.n_nodes,
             done=counts.get(("ok", False), 0),
             transient=counts.get(("error", True), 0),
             permanent=counts.get(("error", False), 0),
@@ -284,7 +285,7 @@ def _derived_cost_unit(con: duckdb.DuckDBPyConnection, suite: UUID) -> float | N
 
 def _select_tried(con: duckdb.DuckDBPyConnection, suite: Suite, select: str, condition: str) -> list[tuple[Any, ...]]:
     con.register("roots", key_table([root for _, _, root in suite.trees()]))
-    con.register("pool", key_table([model.key for model in suite.models]))
+    con.register("existing", path_table([[model.key for model in path] for _, path in suite.paths()]))
     return con.execute(f"{select} {_TRIED_NODES} {condition}", [suite.horizon]).fetchall()
 
 
@@ -383,6 +384,6 @@ def _suite_rows(suite: Suite) -> Iterator[tuple[str, list[Row]]]:
                 "path": [model.key for model in path],
                 "names": [model.name for model in path],
             }
-            for number, path in enumerate(suite.paths())
+            for number, path in suite.paths()
         ],
     )

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from toolkit.core import tree
 from toolkit.core.errors import EngineError, SuiteError, did_you_mean
 from toolkit.core.registry import ALGORITHMS, ENGINE_SETTINGS, ENGINES
 from toolkit.suites.benchmark_config import BenchmarkConfig
@@ -16,11 +15,10 @@ from toolkit.suites.fields import Argument, Count, Price, Seed, Share, SuiteName
 from toolkit.suites.models import Encoder, ModelConfig
 from toolkit.suites.prompts import PROTOCOLS
 from toolkit.suites.section import RECORDED, ExtensibleSection, Section, mistakes, prefixed, refusal
+from toolkit.suites.tree import MAX_NODES, MAX_NUMBERS, PathTree, TreeConfig, path_tree, tree_mistake
 
 MAX_SAMPLES = 64
 """Largest number of trees per question."""
-MAX_NODES = 1_000_000
-"""Most nodes of one question's tree; a larger pool or horizon cannot be generated in full, which is what a suite asks for."""
 Width = Annotated[int, Field(ge=1, le=65_536)]
 S = TypeVar("S", bound=BaseModel)
 
@@ -274,6 +272,7 @@ class SuiteConfig(Section):
         pattern=r"^[A-Z]{3}$",
         description="Currency of the rates, e.g. USD, if those are prices of single tokens in money; results then show prices.",
     )
+    tree: TreeConfig = Field(TreeConfig(), description="Which paths of models exist: [tree].")
     prompts: PromptConfig = Field(PromptConfig(), description="How contexts become prompts: [prompts].")
     engine: EngineConfig = Field(default_factory=EngineConfig, description="What runs the models: [engine].")
     code: CodeConfig = Field(CodeConfig(), description="Running model-written code: [code].")
@@ -305,13 +304,26 @@ class SuiteConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_size(self, info: ValidationInfo) -> Self:
-        nodes = tree.n_nodes(len(self.models), self.horizon) - 1
-        if nodes > MAX_NODES and info.context != RECORDED:
+    def _check_tree(self, info: ValidationInfo) -> Self:
+        if info.context == RECORDED:
+            return self
+        names = [model.name for model in self.models]
+        size = f"{len(names)} models over {self.horizon} hops"
+        if mistake := tree_mistake(names, self.horizon, self.tree):
+            field, message = mistake
+            raise prefixed(refusal(field, None, message), "tree")
+        paths = self.path_tree(limit=MAX_NODES)
+        message = ""
+        if paths.n_nodes > MAX_NODES:
+            nodes = f"{paths.n_nodes:,} generations" if paths.numbers is None else "with this [tree] too many generations"
+            remedy = "lower horizon, remove models, or leave paths out: [tree]"
+            message = f"{size} are {nodes} per question, more than {MAX_NODES:,}; {remedy}"
+        elif paths.n_complete > MAX_NUMBERS:
             message = (
-                f"{len(self.models)} models over {self.horizon} hops are {nodes:,} generations per question, more than "
-                f"{MAX_NODES:,}; lower horizon, or remove models"
+                f"{size} have {paths.n_complete:,} paths, with [tree] or without, and replay holds a place for each: at most "
+                f"{MAX_NUMBERS:,}; lower horizon, or remove models"
             )
+        if message:
             raise refusal("horizon", self.horizon, message)
         return self
 
@@ -327,6 +339,10 @@ class SuiteConfig(Section):
         if message and info.context != RECORDED:
             raise prefixed(refusal("usd_per_million_tokens", None, message), "engine")
         return self
+
+    def path_tree(self, limit: int | None = None) -> PathTree:
+        """Return the nodes of a question's tree; with a limit, those of so many complete paths at most."""
+        return path_tree([model.name for model in self.models], self.horizon, self.tree, limit)
 
     def limited_like(self, other: "SuiteConfig") -> "SuiteConfig":
         """Return a copy with the limits of another one if `limited` gives those, else this one."""

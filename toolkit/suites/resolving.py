@@ -227,4 +227,5 @@ def _content(config: SuiteConfig) -> dict[str, Any]:
     content = config.model_dump(include={"horizon", "samples", "prompts", "features"})
     content["models"] = [model.model_dump(exclude={"base_rate", "rate_in", "rate_out"}) for model in config.models]
     content["benchmarks"] = _selection(config)
+    content["tree"] = config.path_tree().numbers
     return content

@@ -4,17 +4,17 @@ A suite is resolved from its file and the benchmarks' data once (`toolkit.suites
 back from there: replay needs neither checkpoints nor data sets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 from uuid import UUID
 
-from toolkit.core import tree
 from toolkit.core.hashing import key
 from toolkit.suites.config import SuiteConfig
 from toolkit.suites.keys import root_key
+from toolkit.suites.tree import PathTree
 from toolkit.tasks import Reference
 
 Split = Literal["train", "validation", "test"]
@@ -85,7 +85,8 @@ class Suite:
 
     @cached_property
     def key(self) -> UUID:
-        """Hash of everything that the recorded rows depend on."""
+        """Hash of everything that the recorded rows depend on; a complete tree adds nothing to it."""
+        numbers = self.tree.numbers
         return key(
             "suite",
             self.name,
@@ -96,11 +97,25 @@ class Suite:
             self.encoder,
             [[str(model.key), model.name, model.rate_in, model.rate_out] for model in self.models],
             [[str(question.key), question.metric, question.split] for question in self.questions],
+            *([] if numbers is None else [list(numbers)]),
         )
 
-    def paths(self) -> list[tuple[Model, ...]]:
-        """Return the models along the path to every node, in the order of the nodes' numbers."""
-        return [tuple(self.models[a] for a in path) for path in tree.paths(len(self.models), self.horizon)]
+    @cached_property
+    def tree(self) -> PathTree:
+        """The nodes of every question's tree."""
+        return self.config.path_tree()
+
+    def paths(self) -> Iterator[tuple[int, tuple[Model, ...]]]:
+        """Yield the number of every node that exists and the models along the path to it, in the order of the numbers."""
+        return ((number, tuple(self.models[position] for position in path)) for number, path in self.tree.paths())
+
+    @cached_property
+    def _positions(self) -> dict[UUID, int]:
+        return {model.key: position for position, model in enumerate(self.models)}
+
+    def has_path(self, path: Sequence[UUID]) -> bool:
+        """Return whether the tree has a path, given the keys of its models."""
+        return self.tree.numbers is None or self.tree.has(tuple(self._positions[model] for model in path))
 
     @cached_property
     def _roots(self) -> tuple[UUID, ...]:

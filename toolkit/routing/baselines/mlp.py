@@ -6,7 +6,7 @@ the question and one of the path (see `imputed`), which says nothing of how the 
 
 import numpy as np
 
-from toolkit.replay.table import Floats, Ints
+from toolkit.replay.table import Floats
 from toolkit.routing.baselines.base import Baseline
 from toolkit.routing.baselines.predictor import Predict, Questions, chooses, fit_each
 
@@ -36,9 +36,7 @@ def fit(questions: Questions, targets: Floats) -> Predict:
         )
         for penalty in PENALTIES
     ]
-    known = np.flatnonzero((~np.isnan(targets)).any(0))
-    predict = fit_each(networks, lambda others: others.embeddings, questions, imputed(targets[:, known]))
-    return lambda others: [_place(predicted, known, targets.shape[1]) for predicted in predict(others)]
+    return fit_each(networks, lambda others: others.embeddings, questions, imputed(targets))
 
 
 def imputed(targets: Floats) -> Floats:
@@ -57,13 +55,6 @@ def imputed(targets: Floats) -> Floats:
             of_nodes = np.nanmean(values - of_questions, axis=0)
         np.copyto(part, of_questions + of_nodes, where=np.isnan(values))
     return filled
-
-
-def _place(predicted: Floats, known: Ints, n_targets: int) -> Floats:
-    """Return predictions at their places among the targets, with nan for those that no question has."""
-    placed = np.full((len(predicted), n_targets), np.nan)
-    placed[:, known] = predicted
-    return placed
 
 
 BASELINE = Baseline("MLP", chooses(fit), order=71, question_only=True, fitted=True, always=False)

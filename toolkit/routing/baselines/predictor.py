@@ -47,7 +47,7 @@ class Questions(NamedTuple):
 
 
 Predict = Callable[[Questions], Iterable[Floats]]
-"""Predicts the targets of questions, `(rows, targets)`, with each setting; nan for targets that no fitted question has."""
+"""Predicts the targets of questions, `(rows, targets)`, with each setting."""
 Fit = Callable[[Questions, Floats], Predict]
 """Fits a predictor on questions and their targets, `(rows, targets)`: the quality of each node, then the cost of each. A target
 is nan where the node is not available; `by_coverage` fits predictors that cannot read such targets."""
@@ -170,7 +170,7 @@ def chooses(fit: Fit) -> ChooseFunction:
 def fitted(table: TransitionTable, fit: Fit) -> Fitted:
     """Fit a predictor on the training split, and predict the outcomes by which its settings are selected."""
     train, validation = fitting_rows(table), table.rows("validation")
-    predict = fit(read(table, train), _targets(table, train))
+    predict = _fit_known(fit, read(table, train), _targets(table, train))
     if len(validation) >= MIN_VALIDATION_QUESTIONS:
         rows, predicted = validation, list(predict(read(table, validation)))
     else:
@@ -182,10 +182,26 @@ def _out_of_fold(table: TransitionTable, train: Ints, fit: Fit) -> tuple[Ints, l
     """Return the training rows, fold by fold, and what fits on the other folds predict with each setting."""
     rows, predicted = [train[:0]], []
     for fitting, selecting in folds(train):
-        predict = fit(read(table, fitting), _targets(table, fitting))
+        predict = _fit_known(fit, read(table, fitting), _targets(table, fitting))
         rows.append(selecting)
         predicted.append(list(predict(read(table, selecting))))
     return np.concatenate(rows), [np.concatenate(parts) for parts in zip(*predicted, strict=True)]
+
+
+def _fit_known(fit: Fit, questions: Questions, targets: Floats) -> Predict:
+    """Fit a predictor on the targets that some question has; the others, such as paths that do not exist, stay unknown."""
+    known = np.flatnonzero((~np.isnan(targets)).any(0))
+    if len(known) == targets.shape[1]:
+        return fit(questions, targets)
+    predict_known = fit(questions, targets[:, known])
+
+    def predict(others: Questions) -> Iterator[Floats]:
+        for part in predict_known(others):
+            predicted = np.full((len(part), targets.shape[1]), np.nan)
+            predicted[:, known] = part
+            yield predicted
+
+    return predict
 
 
 def folds(rows: Ints) -> list[tuple[Ints, Ints]]:

@@ -1,6 +1,6 @@
 """SB3 PPO: stable-baselines3's PPO as it comes, on raw embeddings; the paper's set-up, nearest.
 
-It has no action masks, so that it is left out where responses are missing.
+It has no action masks, so that it is left out where responses are missing or the suite's tree leaves paths out.
 """
 
 from typing import TYPE_CHECKING
@@ -46,8 +46,8 @@ def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool)
 
 
 def lacks(table: TransitionTable, allow_stop: bool) -> str:
-    """Say that responses are missing."""
-    return "" if table.available is None else "PPO as it comes has no action masks, and responses are missing."
+    """Say that not every model may be chosen everywhere."""
+    return "" if table.available is None else f"PPO as it comes has no action masks, and {table.mask_reason}."
 
 
 BASELINE = Baseline("SB3 PPO", choose, order=78, reads_responses=True, fitted=True, always=False, slow=True, lacks=lacks)
