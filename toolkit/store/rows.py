@@ -50,19 +50,25 @@ def stage_rows(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]) 
         empty = con.sql(f"SELECT {columns} FROM {table} LIMIT 0").to_arrow_table()
         _ARROW_SCHEMAS[table, columns] = empty.schema
     schema = _ARROW_SCHEMAS[table, columns]
-    plain_rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    staged = pa.Table.from_pylist(plain_rows, schema=schema)
+    types = _column_types(con, table)
+    columns_of_rows = [pa.array(_plain([row[f.name] for row in rows], types[f.name]), f.type) for f in schema]
+    staged = pa.Table.from_arrays(columns_of_rows, schema=schema)
     con.register("incoming_rows", staged)
     return _typed_rows(con, table, staged, "incoming_rows")
 
 
 def _typed_rows(con: duckdb.DuckDBPyConnection, table: str, rows: "pa.Table", source: str) -> str:
     """Return a query that yields rows, which queries know by the name `source`, with the table's column types."""
+    types = _column_types(con, table)
+    typed = ", ".join(f"{name}::{types[name]} AS {name}" for name in rows.column_names)
+    return f"SELECT {typed} FROM {source}"
+
+
+def _column_types(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
     if table not in _COLUMN_TYPES:
         query = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? AND NOT internal"
         _COLUMN_TYPES[table] = dict(con.execute(query, [table]).fetchall())
-    typed = ", ".join(f"{name}::{_COLUMN_TYPES[table][name]} AS {name}" for name in rows.column_names)
-    return f"SELECT {typed} FROM {source}"
+    return _COLUMN_TYPES[table]
 
 
 def write_table(
@@ -133,7 +139,10 @@ def path_table(paths: Sequence[Sequence[UUID]]) -> "pa.Table":
     return pa.table({"path": pa.array([list(map(str, path)) for path in paths], pa.list_(pa.string()))})
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, UUID):
-        return str(value)
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+def _plain(values: list[Any], column_type: str) -> list[Any]:
+    """Return the values of a column, keys as text."""
+    if column_type == "UUID":
+        return [None if value is None else str(value) for value in values]
+    if column_type == "UUID[]":
+        return [None if value is None else [str(key) for key in value] for value in values]
+    return values
