@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tests.benchmarks.hardware import Ceilings, Sizes, distinct_tokens, floor
@@ -64,7 +64,14 @@ class Comparison:
         self.missing: dict[str, str] = {}
         """Engines that are not there, and how to get them."""
 
-    def run(self, variants: Sequence[Variant], turns: int, seconds: float = float("inf"), busy: bool = False) -> None:
+    def run(
+        self,
+        variants: Sequence[Variant],
+        turns: int,
+        seconds: float = float("inf"),
+        busy: bool = False,
+        after_each: Callable[[], None] = lambda: None,
+    ) -> None:
         """Run engines in turns: all variants first, then the fastest of each engine.
 
         Args:
@@ -72,6 +79,7 @@ class Comparison:
             turns: How often each engine runs over each workload.
             seconds: Time after which no further turn begins.
             busy: Whether to run each once more with a busy process for every core.
+            after_each: Is called when all variants have run over a workload.
         """
         started = time.monotonic()
         warm_up = Workload("warm-up", self.workloads[0].prompts[-8:], self.workloads[0].tokens[-8:])
@@ -87,6 +95,7 @@ class Comparison:
                         result = run_once(variant, workload)
                         if key not in self.best or result.wall < self.best[key][1].wall:
                             self.best[key] = variant, result
+                after_each()
         for key, (variant, _) in self.best.items() if busy else ():
             workload = next(workload for workload in self.workloads if workload.name == key[0])
             with Busy():

@@ -254,13 +254,18 @@ def speed(setting: Setting, findings: Findings) -> None:
     workloads = prompts.random_workloads(engine, model, size.workload, setting.folder)
     comparison = Comparison(workloads, hardware.sizes(folder, dtype), ceilings)
     settings = {"engine": {"device": str(setting.device)}, "model": model.model_dump(mode="json")}
+
+    def keep() -> None:
+        findings.records["speed"] = comparison.record()
+        findings.write()
+
     try:
         with closing(Worker(engine.chat, "toolkit", settings, setting.folder / "toolkit.log")) as worker:
             variants = [
                 Variant(OURS, f"batches of {tokens:,} tokens", worker, {"batch_tokens": tokens}) for tokens in size.budgets
             ]
             variants += [Variant(BATCHED, f"{rows} prompts", worker, {"rows": rows}) for rows in size.batches]
-            comparison.run(variants, turns=2, seconds=LIMITS["speed"] / 3)
+            comparison.run(variants, turns=2, seconds=LIMITS["speed"] / 3, after_each=keep)
             findings.show(markdown(*profiles(worker, workloads[-1:])))
         if find_spec("vllm"):
             share = {} if setting.device.type == "cpu" else {"gpu_memory_utilization": VLLM_MEMORY}
