@@ -1,7 +1,8 @@
 """Runs engines in turns over workloads, and tells how fast each was at its best."""
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tests.benchmarks.hardware import Ceilings, Sizes, distinct_tokens, floor
@@ -63,7 +64,14 @@ class Comparison:
         self.missing: dict[str, str] = {}
         """Engines that are not there, and how to get them."""
 
-    def run(self, variants: Sequence[Variant], turns: int, seconds: float = float("inf"), busy: bool = False) -> None:
+    def run(
+        self,
+        variants: Sequence[Variant],
+        turns: int,
+        seconds: float = float("inf"),
+        busy: bool = False,
+        after_each: Callable[[], None] = lambda: None,
+    ) -> None:
         """Run engines in turns: all variants first, then the fastest of each engine.
 
         Args:
@@ -71,11 +79,12 @@ class Comparison:
             turns: How often each engine runs over each workload.
             seconds: Time after which no further turn begins.
             busy: Whether to run each once more with a busy process for every core.
+            after_each: Is called when all variants have run over a workload.
         """
         started = time.monotonic()
         warm_up = Workload("warm-up", self.workloads[0].prompts[-8:], self.workloads[0].tokens[-8:])
         for variant in variants:
-            variant.program.run(warm_up, **variant.settings)
+            run_once(variant, warm_up)
         for turn in range(turns):
             if turn and time.monotonic() - started > seconds:
                 return
@@ -83,13 +92,14 @@ class Comparison:
                 for variant in variants:
                     key = workload.name, variant.engine
                     if turn == 0 or self.best[key][0] == variant:
-                        result = variant.program.run(workload, **variant.settings)
+                        result = run_once(variant, workload)
                         if key not in self.best or result.wall < self.best[key][1].wall:
                             self.best[key] = variant, result
+                after_each()
         for key, (variant, _) in self.best.items() if busy else ():
             workload = next(workload for workload in self.workloads if workload.name == key[0])
             with Busy():
-                self.busy[key] = variant.program.run(workload, **variant.settings)
+                self.busy[key] = run_once(variant, workload)
 
     def columns(self) -> list[str]:
         """Return the names of the columns of `rows`."""
@@ -171,6 +181,13 @@ class Comparison:
             }
             for (name, engine), (variant, run) in self.best.items()
         ]
+
+
+def run_once(variant: Variant, workload: Workload) -> Run:
+    """Run a variant over a workload, and say so."""
+    run = variant.program.run(workload, **variant.settings)
+    print(f"{workload.name}, {variant.name}: {run.wall:.2f} s, CPU time {run.cpu:.2f} s", file=sys.stderr, flush=True)
+    return run
 
 
 def response_tokens(run: Run) -> int:

@@ -44,15 +44,16 @@ class Findings:
         print(f"{check}: {result}", file=sys.stderr, flush=True)
         if fault:
             self.faults.append(check)
-        self._write()
+        self.write()
 
     def show(self, text: str) -> None:
         """Print a text, such as a table, and keep it."""
         print(text, flush=True)
         self._texts.append(text)
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what is known by now."""
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
             text = "\n\n".join([aligned(["check", "result"], self.rows, max_width=120), *self._texts])

@@ -9,6 +9,7 @@ process of its own, which is stopped while others have their turn; none keeps wh
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from tests.benchmarks.page import PAGE, layout, machine, replace_section
 from tests.benchmarks.programs import LlamaServer, Program, Worker
 from tests.benchmarks.prompts import reference_workloads
 from tests.benchmarks.rivals import Rivals
+from toolkit.core.cpus import share_cpus
 from toolkit.core.workspace import Workspace
 from toolkit.engines.tokenizer import ChatTokenizer
 from toolkit.engines.transformers import TransformersEngine
@@ -89,9 +91,11 @@ def open_programs(
             return stack.enter_context(closing(program))
 
         def worker(engine: str, settings: dict[str, Any], log: str, **kwargs: Any) -> Program:
-            return opened(Worker(chat, engine, settings, folder / log, environment=environment, **kwargs))
+            return opened(Worker(chat, engine, settings, folder / log, **{"environment": environment, **kwargs}))
 
-        variants = [Variant(OURS, "", worker("toolkit", settings, "toolkit.log"), {})]
+        shared = dict(environment)
+        share_cpus(shared)  # as the command line does
+        variants = [Variant(OURS, "", worker("toolkit", settings, "toolkit.log", environment=shared), {})]
         batched = worker("toolkit", settings, "model_generate.log")
         variants += [Variant(BATCHED, f"{rows} prompts", batched, {"rows": rows}) for rows in options.rows]
         if rivals.vllm.exists():
@@ -124,13 +128,13 @@ def section(
         f"on prompts behind few-shot examples. Responses have at most {max_tokens} tokens. The prompts are:",
         markdown(WORKLOAD_COLUMNS, comparison.workload_rows()),
         "Each engine has its own process, which is stopped while others have their turn, and begins every run with nothing "
-        f"read. They run in turns, {options.turns} times; the fastest run counts, for `model.generate` and llama.cpp's server "
+        f"read. They run in turns; the fastest of {options.turns} runs counts, for `model.generate` and llama.cpp's server "
         "also over their settings. vLLM and llama.cpp's server get prompts sorted so that siblings meet. Prompt tokens per "
         "second count every token of every prompt, shared or not. Equal responses are those that equal the toolkit's.",
         markdown(comparison.columns(), comparison.rows()),
         "**The roofline** is the least time that this machine needs, at its measured rate of matrix products "
         f"({ceilings.operations / 1e9:,.0f} GFLOP/s in float32) and its measured bandwidth ({ceilings.bandwidth / 1e9:,.1f} "
-        "GB/s read and written), if all prompts form one batch: every prompt token, or every distinct prefix, passes through "
+        "GB/s), if all prompts form one batch: every prompt token, or every distinct prefix, passes through "
         "the layers once, and every step reads all weights, keys and values, or multiplies them, if that takes longer.",
         *(
             [f"**{BUSY}** is the rate with a busy process for each core, relative to the rate without, in the same run."]
@@ -163,6 +167,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, and write the section."""
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the engines' processes too
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

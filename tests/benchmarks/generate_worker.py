@@ -53,11 +53,10 @@ class Toolkit:
 
             return {"seconds": seconds_by_kind(lambda: guard.generate(prompts), self.engine.device)}
         outcomes = guard.generate(prompts)
-        for outcome in outcomes:
-            if not isinstance(outcome, Completion):
-                raise RuntimeError(f"a prompt has no response: {outcome}")
-        known = [getattr(outcome, "cached_tokens", None) for outcome in outcomes]
-        return {"completions": outcomes, "cached_tokens": None if None in known else sum(known)}
+        completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
+        if len(completions) < len(outcomes):
+            raise RuntimeError(f"some prompts have no response: {set(outcomes) - set(completions)}")
+        return {"completions": completions, "cached_tokens": sum(completion.cached_tokens or 0 for completion in completions)}
 
     def _model_generate(self, prompts: Sequence[list[int]], rows: int) -> Reply:
         """Respond by `model.generate`, with the same kernels of attention, to `rows` prompts at a time, longest first."""

@@ -247,20 +247,25 @@ def speed(setting: Setting, findings: Findings) -> None:
     size, config = (TINY, random_model.small_llama()) if setting.tiny else (LARGE, random_model.llama_1b())
     ceilings = hardware.measure(setting.device, dtype)
     findings.add("matrix products", f"{ceilings.operations / 1e12:,.1f} TFLOP/s")
-    findings.add("copies", f"{ceilings.bandwidth / 1e9:,.0f} GB/s read and written")
+    findings.add("bandwidth", f"{ceilings.bandwidth / 1e9:,.0f} GB/s")
     folder = random_model.make_checkpoint(setting.folder / "random", config, dtype, setting.device)
     model = prompts.random_model(folder, size.workload, str(dtype).removeprefix("torch."))
     engine = TransformersEngine(EngineConfig(device=str(setting.device)), model, setting.workspace)
     workloads = prompts.random_workloads(engine, model, size.workload, setting.folder)
     comparison = Comparison(workloads, hardware.sizes(folder, dtype), ceilings)
     settings = {"engine": {"device": str(setting.device)}, "model": model.model_dump(mode="json")}
+
+    def keep() -> None:
+        findings.records["speed"] = comparison.record()
+        findings.write()
+
     try:
         with closing(Worker(engine.chat, "toolkit", settings, setting.folder / "toolkit.log")) as worker:
             variants = [
                 Variant(OURS, f"batches of {tokens:,} tokens", worker, {"batch_tokens": tokens}) for tokens in size.budgets
             ]
             variants += [Variant(BATCHED, f"{rows} prompts", worker, {"rows": rows}) for rows in size.batches]
-            comparison.run(variants, turns=2, seconds=LIMITS["speed"] / 3)
+            comparison.run(variants, turns=2, seconds=LIMITS["speed"] / 3, after_each=keep)
             findings.show(markdown(*profiles(worker, workloads[-1:])))
         if find_spec("vllm"):
             share = {} if setting.device.type == "cpu" else {"gpu_memory_utilization": VLLM_MEMORY}

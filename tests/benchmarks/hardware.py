@@ -1,16 +1,17 @@
 """What a device can do at most: its measured rates, and the time below which no engine can generate a set of responses."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 REPEATS = 10
+VECTOR = 4096
+"""Length of the vector that a matrix is multiplied with."""
 
 
 class Ceilings(NamedTuple):
@@ -18,7 +19,7 @@ class Ceilings(NamedTuple):
 
     Attributes:
         operations: Floating-point operations per second of a large matrix product.
-        bandwidth: Bytes per second, read and written, of a large copy.
+        bandwidth: Bytes per second of a large copy, read and written, or of a matrix-vector product, whichever has more.
     """
 
     operations: float
@@ -48,19 +49,18 @@ def synchronize(device: torch.device) -> None:
 
 
 def measure(device: torch.device, dtype: torch.dtype) -> Ceilings:
-    """Measure the limits of a device: a product of two random matrices, and a copy of a tensor larger than the caches."""
+    """Measure the limits of a device: a product of two matrices, and a copy and a product of a matrix larger than caches."""
     size, elements = (8192, 2**30) if device.type == "cuda" else (1024, 2**27)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    source = torch.empty(elements, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return Ceilings(
-        operations=2 * size**3 / _seconds(lambda: left @ right, device),
-        bandwidth=2 * elements / _seconds(lambda: target.copy_(source), device),
-    )
+    source = torch.zeros(elements // dtype.itemsize // VECTOR, VECTOR, dtype=dtype, device=device)
+    target, vector = torch.empty_like(source), torch.ones(VECTOR, dtype=dtype, device=device)
+    copied = 2 * elements / _seconds(lambda: target.copy_(source), device)
+    multiplied = elements / _seconds(lambda: source @ vector, device)
+    return Ceilings(operations=2 * size**3 / _seconds(lambda: left @ right, device), bandwidth=max(copied, multiplied))
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Return the median time of a call, after three to warm up."""
+    """Return the shortest time of a call, after three to warm up."""
     times = []
     for _ in range(3 + REPEATS):
         synchronize(device)
@@ -68,7 +68,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
         run()
         synchronize(device)
         times.append(time.perf_counter() - started)
-    return median(times[3:])
+    return min(times[3:])
 
 
 def sizes(folder: Path, dtype: torch.dtype) -> Sizes:
@@ -88,10 +88,24 @@ def sizes(folder: Path, dtype: torch.dtype) -> Sizes:
 def distinct_tokens(prompts: Sequence[list[int]]) -> int:
     """Return how many tokens must be read if each distinct prefix of the prompts is read once: the nodes of their trie."""
     ordered = sorted(prompts)
-    return sum(
-        len(prompt) - sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, previous, strict=False)))
-        for previous, prompt in zip([(), *ordered], ordered, strict=False)
-    )
+    return _distinct(ordered, _shared_with_previous(ordered), range(len(ordered)))
+
+
+def _shared_with_previous(ordered: Sequence[list[int]]) -> list[int]:
+    """Return the length of the prefix that each prompt, in order, shares with the one before it."""
+    pairs = zip([[], *ordered], ordered, strict=False)
+    return [sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*pair, strict=False))) for pair in pairs]
+
+
+def _distinct(ordered: Sequence[list[int]], shared: Sequence[int], chosen: Collection[int]) -> int:
+    """Return the nodes of the trie of some of the prompts, by their places in order."""
+    total = common = 0
+    for place, prompt in enumerate(ordered):
+        common = min(common, shared[place])
+        if place in chosen:
+            total += len(prompt) - common
+            common = len(prompt)
+    return total
 
 
 def floor(size: Sizes, prompts: Sequence[list[int]], responses: Sequence[int], ceilings: Ceilings, shared: bool) -> float:
@@ -108,13 +122,15 @@ def floor(size: Sizes, prompts: Sequence[list[int]], responses: Sequence[int], c
         ceilings: Limits of the device.
         shared: Whether each distinct prefix is read once, and its keys and values once at every step; else once per prompt.
     """
-    count: Callable[[Sequence[list[int]]], int] = distinct_tokens if shared else (lambda rows: sum(map(len, rows)))
-    seconds = 2 * size.layers * count(prompts) / ceilings.operations
-    weights, remaining = size.layers + size.head, -1
+    rows = sorted(zip(prompts, responses, strict=True))
+    ordered = [prompt for prompt, _ in rows]
+    common = _shared_with_previous(ordered) if shared else [0] * len(rows)
+    seconds = 2 * size.layers * _distinct(ordered, common, range(len(rows))) / ceilings.operations
+    weights, n_left = size.layers + size.head, -1
     for step in range(max(responses)):
-        rows = [prompt for prompt, response in zip(prompts, responses, strict=True) if response > step]
-        if len(rows) != remaining:
-            remaining, read = len(rows), count(rows)
-        moved = weights * size.number + size.token * (read + step * len(rows))
-        seconds += max(moved / ceilings.bandwidth, 2 * weights * len(rows) / ceilings.operations)
+        left = {place for place, (_, response) in enumerate(rows) if response > step}
+        if len(left) != n_left:
+            n_left, n_read = len(left), _distinct(ordered, common, left)
+        moved = weights * size.number + size.token * (n_read + step * n_left)
+        seconds += max(moved / ceilings.bandwidth, 2 * weights * n_left / ceilings.operations)
     return seconds

@@ -29,6 +29,9 @@ SAMPLING_SECONDS = 0.05
 END_SECONDS = 10
 """Longest time that a program may take to end by itself."""
 
+COMPUTE = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(10**6))"
+"""A program that computes until it is ended or its parent is."""
+
 
 class Run(NamedTuple):
     """One run over a workload.
@@ -60,7 +63,7 @@ class Program(ABC):
     def __init__(self, chat: ChatTokenizer) -> None:
         self.chat = chat
         self._opened = ExitStack()
-        self._process = self._open()
+        self._process: psutil.Process = self._open()
         self._signal("suspend")
 
     def close(self) -> None:
@@ -156,7 +159,8 @@ class Worker(Program):
         environment: dict[str, str] | None = None,
     ) -> None:
         self._command = [python, "-m", "tests.benchmarks.generate_worker", engine, json.dumps(settings)]
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **(environment or {})}
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self._environment = {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", **(environment or {})}
         self._log = log
         super().__init__(chat)
 
@@ -165,18 +169,18 @@ class Worker(Program):
         self._pipes: Any = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=self._environment
         )
+        self._process = psutil.Process(self._pipes.pid)
         self._opened.callback(self._end)
         self._read()
-        return psutil.Process(self._pipes.pid)
+        return self._process
 
     def _end(self) -> None:
+        """End the process and those that it has started, which may outlive it."""
+        processes = self._processes()
         self._pipes.stdin.close()
-        try:
-            self._pipes.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            for process in self._processes():
-                process.kill()
-            self._pipes.wait()
+        for process in psutil.wait_procs(processes, timeout=END_SECONDS)[1]:
+            process.kill()
+        self._pipes.wait()
         self._pipes.stdout.close()
 
     def _respond(self, workload: Workload, settings: dict[str, Any]) -> dict[str, Any]:
@@ -257,7 +261,7 @@ class Busy:
     """A process for every core that does nothing but compute."""
 
     def __enter__(self) -> Self:
-        self._processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+        self._processes = [subprocess.Popen([sys.executable, "-c", COMPUTE]) for _ in range(os.cpu_count() or 1)]
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -135,7 +135,7 @@ def random_workloads(engine: Engine, config: ModelConfig, size: RandomSize, fold
     """Return contexts of hops 1 to 3 that consist of random words, with responses of various lengths."""
     vocabulary = len(getattr(engine, "tokenizer"))  # noqa: B009
     empty = resolve_config(
-        suite_config(benchmarks=[{"name": "addition", "limit": 1}], prompts={"protocol": "append-v1"}), folder
+        suite_config(benchmarks=[{"name": "arithmetic", "limit": 1}], prompts={"protocol": "append-v1"}), folder
     )
     workloads = []
     for hop in HOPS:

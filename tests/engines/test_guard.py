@@ -31,6 +31,8 @@ ODD_OUTCOMES: dict[str, Any] = {
     "below zero": Completion("yes", -1, "stop"),
     "too many": Completion("yes", 2**31, "stop"),
     "thousands of digits": Completion("yes", 1, "stop", 10**5000),
+    "a cached fraction": Completion("yes", 1, "stop", 3, 1.5),  # type: ignore[arg-type]
+    "cached below zero": Completion("yes", 1, "stop", 3, -1),
 }
 LIBRARIES = {"openai", "ray", "sentence_transformers", "torch", "transformers", "vllm"}
 
@@ -66,7 +68,7 @@ def guard_outcomes(outcomes: list[Any]) -> tuple[GuardedEngine, list[Any]]:
 
 @pytest.mark.parametrize("kind", ODD_OUTCOMES)
 def test_an_outcome_that_cannot_be_stored_is_one_failure(kind: str) -> None:
-    good = Completion("yes", 1, "stop", 3)
+    good = Completion("yes", 1, "stop", 3, 2)
     _, (before, odd, after) = guard_outcomes([good, ODD_OUTCOMES[kind], good])
     assert before == after == good
     assert isinstance(odd, Failure)

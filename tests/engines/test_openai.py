@@ -16,6 +16,7 @@ from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Failure, Prompt
 from toolkit.engines.openai import OpenAIEngine
 from toolkit.generation.generate import generate
+from toolkit.report.generation import render
 from toolkit.store import Cache
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
@@ -135,6 +136,26 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path: Path
     assert isinstance(outcome, Failure)
     assert outcome.transient
     assert "sk-secret" not in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("details", "cached", "lines"),
+    [({"cached_tokens": 3}, 288, ["Prompt tokens that the engine had already read: 43% of 672"]), (None, None, [])],
+)
+def test_a_run_reports_the_tokens_that_its_server_counts(
+    details: object, cached: int | None, lines: list[str], tmp_path: Path
+) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": details}
+    with scripted_server(ScriptedReplies(usage=usage)) as url:
+        models = [{"name": name, "checkpoint": f"served:{name}", "base_rate": 1.0} for name in ("one", "two")]
+        config = suite_config(models=models, engine={"name": "openai", "server": {"url": url}})
+        cache = Cache(tmp_path / "cache.duckdb")
+        suite, workspace = resolve_config(config, tmp_path), Workspace(tmp_path, tmp_path)
+        report = generate(suite, cache, workspace, encode=encode)
+    assert report.generated == 96
+    assert report.spent.tokens == 96 * (7 + 5)
+    assert (report.prompt_tokens, report.cached_tokens) == (96 * 7, cached)
+    assert render(report, cache.path).splitlines()[1:] == lines
 
 
 def test_a_suite_is_generated_by_a_server_and_failures_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,27 @@ def test_an_empty_text_is_a_response(reason: str, tokens: int, tmp_path: Path) -
     assert ask(tmp_path, 200, body)[0] == Completion("", tokens, reason, 7)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ({"cached_tokens": 4}, 4),
+        ({"cached_tokens": 0}, 0),
+        ({"cached_tokens": 8}, None),  # more than the prompt has
+        ({"cached_tokens": -1}, None),
+        ({"cached_tokens": True}, None),
+        ({"cached_tokens": "4"}, None),
+        ({}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_tokens_that_the_server_had_read_before_are_counted_if_it_says_so(
+    details: object, cached: int | None, tmp_path: Path
+) -> None:
+    body = reply(usage=USAGE | {"prompt_tokens_details": details})
+    assert ask(tmp_path, 200, body)[0] == Completion("yes", 5, "stop", 7, cached)
+
+
 @pytest.mark.parametrize("retry_after", [{}, {"Retry_After": "0.01"}, {"Retry_After": "soon"}])
 def test_too_many_requests_are_sent_again(retry_after: dict[str, str], tmp_path: Path) -> None:
     replies = iter([(429, error(), retry_after), (200, reply(), {})])

@@ -55,7 +55,13 @@ def test_every_call_fits_the_signatures_of_the_installed_package(
     ]
     outputs = [
         RequestOutput(
-            request_id="1", prompt=None, prompt_token_ids=[], prompt_logprobs=None, outputs=[completion], finished=True
+            request_id="1",
+            prompt=None,
+            prompt_token_ids=[],
+            prompt_logprobs=None,
+            outputs=[completion],
+            finished=True,
+            num_cached_tokens=16,
         )
         for completion in completions
     ]
@@ -66,8 +72,8 @@ def test_every_call_fits_the_signatures_of_the_installed_package(
     opener = create_autospec(vllm.LLM, return_value=llm)
     monkeypatch.setattr(vllm, "LLM", opener)
     assert engine.generate(batch[:3]) == [
-        Completion("Paris", engine.count("Paris"), "stop"),
-        Completion("12", engine.count("12"), "stop"),
+        Completion("Paris", engine.count("Paris"), "stop", cached_tokens=16),
+        Completion("12", engine.count("12"), "stop", cached_tokens=16),
         Failure("vLLM ended the response with 'abort'", True),
     ]
     (_, arguments) = opener.call_args

@@ -37,6 +37,7 @@ from toolkit.cli import (  # noqa: F401 - each module registers its command; hel
 # isort: on
 from toolkit.cli.common import STOPPED, app
 from toolkit.cli.terminal import OnceFilter, PrintableFormatter, guard_terminal, note
+from toolkit.core.cpus import share_cpus
 from toolkit.core.errors import ToolkitError
 
 __all__ = ["app", "commands", "main"]
@@ -66,6 +67,7 @@ def root(context: typer.Context, version: bool = typer.Option(False, "--version"
 def main() -> None:
     """Run the command line; a user's mistake is one paragraph and exit code 2, never a traceback."""
     guard_terminal()
+    share_cpus(os.environ)  # before a command loads the libraries that read it
     signal.signal(signal.SIGTERM, _interrupt)
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("%(message)s"))

@@ -1,6 +1,5 @@
 """`toolkit sweep`: train and evaluate routers over a range of prices."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +21,7 @@ from toolkit.cli.common import (
     train_config,
 )
 from toolkit.cli.progress_bar import ProgressBar
+from toolkit.core.cpus import available_cpus
 from toolkit.core.errors import SuiteError
 from toolkit.routing.processes import prepare
 
@@ -117,7 +117,7 @@ def sweep(
 
     prices = parse_alphas(alphas)
     _check_files(runs_dir, plot, output, by_benchmark, format)
-    n_processes = processes or os.cpu_count() or 1
+    n_processes = processes or available_cpus()
     if n_processes > 1:
         prepare()
     resolved, opened = open_suite(suite, cache)

@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from toolkit import __version__
+from toolkit.core.cpus import share_cpus
 from toolkit.core.errors import EngineError
 from toolkit.engines.base import Engine, Outcome, Prompt, WorkerLostError
 from toolkit.suites.prompts import Message
@@ -27,6 +28,7 @@ class EngineActor:
     """Runs as a process of the cluster, with one engine at a time."""
 
     def __init__(self) -> None:
+        share_cpus(os.environ)
         self._engine: Engine | None = None
 
     def describe(self) -> tuple[str, str]:

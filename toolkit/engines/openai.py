@@ -9,7 +9,6 @@ import json
 import os
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,6 +25,7 @@ from toolkit.engines.base import (
     library_required,
     truncate_at_stop,
 )
+from toolkit.engines.lanes import map_in_lanes
 from toolkit.engines.replies import NoResponseError, Reply, Server
 from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig, ServerUrl
@@ -149,8 +149,7 @@ class OpenAIEngine:
             except Exception as error:  # or the guard would send all prompts again to find this one
                 return Failure(f"{self.server.url}: {type(error).__name__}: {self.server.quote(str(error))}", False)
 
-        with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            outcomes = list(pool.map(send, prompts))
+        outcomes = map_in_lanes(send, prompts, self.settings.concurrency)
         if refusals and not any(isinstance(outcome, Completion) for outcome in outcomes):
             raise refusals[0]
         return outcomes
@@ -180,9 +179,10 @@ class OpenAIEngine:
         text, stopped = truncate_at_stop(reply.text, self.model.stop)  # some servers include the stop string
         finish_reason: FinishReason = "stop" if stopped else reply.finish_reason
         if self.chat:
-            return Completion(text, self.chat.count(text), finish_reason)
+            return Completion(text, self.chat.count(text), finish_reason, cached_tokens=reply.cached_tokens)
         completion_tokens = self.server.tokens(reply.usage, "completion_tokens", least=1 if reply.text else 0)
-        return Completion(text, completion_tokens, finish_reason, self.server.tokens(reply.usage, "prompt_tokens", least=1))
+        prompt_tokens = self.server.tokens(reply.usage, "prompt_tokens", least=1)
+        return Completion(text, completion_tokens, finish_reason, prompt_tokens, reply.cached_tokens)
 
     def _send(self, prompt: Prompt) -> bytes:
         """Send a prompt; return the body of the reply."""

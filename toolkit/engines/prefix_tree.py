@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Self
 
-MIN_SAVED_TOKENS = 16
-"""Tokens that a segment must save, over all prompts that share it, to be read apart from what follows it."""
-
 
 @dataclass(eq=False, slots=True)
 class Segment:
@@ -38,8 +35,13 @@ class Segment:
         return segments
 
 
-def prefix_tree(prompts: Sequence[Sequence[int]]) -> list[Segment]:
-    """Return the last segment of every prompt; no two prompts share it, equal ones included."""
+def prefix_tree(prompts: Sequence[Sequence[int]], min_saved: int) -> list[Segment]:
+    """Return the last segment of every prompt; no two prompts share it, equal ones included.
+
+    Args:
+        prompts: Tokens of each prompt, at least one.
+        min_saved: Tokens that a segment must save, over all prompts that share it, to be read apart from what follows it.
+    """
     order = sorted(range(len(prompts)), key=lambda index: list(prompts[index]))
     last: dict[int, Segment] = {}
     ranges: list[tuple[Sequence[int], int, Segment | None]] = [(order, 0, None)] if order else []
@@ -47,7 +49,7 @@ def prefix_tree(prompts: Sequence[Sequence[int]]) -> list[Segment]:
         indices, start, parent = ranges.pop()
         first = prompts[indices[0]]
         shared = min(_common(first, prompts[indices[-1]], start), len(first) - 1)  # every prompt keeps a token of its own
-        if len(indices) > 1 and (len(indices) - 1) * (shared - start) >= MIN_SAVED_TOKENS:
+        if len(indices) > 1 and (len(indices) - 1) * (shared - start) >= min_saved:
             parent = Segment(parent, start, first[start:shared])
             start = shared
         ended = [index for index in indices if len(prompts[index]) == shared + 1] if len(indices) > 1 else indices
@@ -67,15 +69,16 @@ def _common(first: Sequence[int], other: Sequence[int], start: int) -> int:
     return next((place for place in range(start, end) if first[place] != other[place]), end)
 
 
-def groups_of_similar_length(segments: Sequence[Segment], min_ratio: float, max_tokens: int) -> Iterator[list[Segment]]:
-    """Cut segments, the longest first, where they become much shorter or are too many tokens to be read at once."""
+def groups_of_similar_length(segments: Sequence[Segment], max_padding: int, max_tokens: int) -> Iterator[list[Segment]]:
+    """Cut segments, the longest first, before the padding of a group or all of its tokens become too many."""
     group: list[Segment] = []
+    padding = 0
     for segment in sorted(segments, key=lambda segment: -len(segment.tokens)):
-        if group:
-            longest = len(group[0].tokens)
-            if len(segment.tokens) < min_ratio * longest or (len(group) + 1) * longest > max_tokens:
-                yield group
-                group = []
+        longest = len((group or [segment])[0].tokens)
+        padding += longest - len(segment.tokens)
+        if padding > max_padding or (group and (len(group) + 1) * longest > max_tokens):
+            yield group
+            group, padding = [], 0
         group.append(segment)
     if group:
         yield group

@@ -1,5 +1,7 @@
 """Reads prompts with a model: each segment of their prefix tree once, together with others of similar length.
 
+A pass takes some time whatever it reads. Segments are cut, and read apart, only where that saves more.
+
 Children attend to the keys and values of their ancestors, which are kept for as long as a prompt through them is waiting.
 """
 
@@ -12,8 +14,10 @@ from torch.nn.utils.rnn import pad_sequence
 from toolkit.engines.kv_cache import Reading, SegmentCache
 from toolkit.engines.prefix_tree import Segment, groups_of_similar_length, prefix_tree
 
-MIN_LENGTH_RATIO = 0.8
-"""Shortest segment that is read together with a longer one, as a fraction of its length."""
+PASS_TOKENS = {"cpu": 64}
+"""Tokens that a device reads in the time that a pass takes for itself: for reading the weights, or launching kernels."""
+PASS_TOKENS_GPU = 2048
+"""The same for any other device."""
 MAX_TOKENS = 2**13
 """Tokens that are read at once, unless a single segment is longer."""
 
@@ -47,7 +51,8 @@ class PromptReader:
 
     def __init__(self, prompts: Sequence[Sequence[int]], forward: Forward, n_layers: int, device: torch.device) -> None:
         self.cache = SegmentCache(n_layers)
-        self._last = prefix_tree(prompts)
+        self._pass_tokens = PASS_TOKENS.get(device.type, PASS_TOKENS_GPU)
+        self._last = prefix_tree(prompts, self._pass_tokens // 4)
         self._forward = forward
         self._device = device
         self._first_place: dict[Segment, int] = {}
@@ -64,7 +69,7 @@ class PromptReader:
         logits: dict[Segment, torch.Tensor] = {}
         for height in sorted({segment.height for segment in unread}, reverse=True):
             level = [segment for segment in unread if segment.height == height]
-            for group in groups_of_similar_length(level, MIN_LENGTH_RATIO, MAX_TOKENS):
+            for group in groups_of_similar_length(level, self._pass_tokens, MAX_TOKENS):
                 logits |= zip(group, self._read_together(group), strict=True)
         places = _left_padded([self._places(self._last[index]) for index in indices]).to(self._device)
         last = torch.stack([logits[self._last[index]] for index in indices])

@@ -61,6 +61,15 @@ class Reply(NamedTuple):
     fingerprint: object
     usage: Mapping[str, object]
 
+    @property
+    def cached_tokens(self) -> int | None:
+        """Tokens of the prompt that the server had read before; None if it does not say so credibly."""
+        details = self.usage.get("prompt_tokens_details")
+        count = details.get("cached_tokens") if isinstance(details, dict) else None
+        prompt_tokens = self.usage.get("prompt_tokens")
+        credible = type(count) is int and isinstance(prompt_tokens, int) and 0 <= count <= prompt_tokens
+        return count if credible else None
+
 
 class Server(NamedTuple):
     """A server as messages name it.

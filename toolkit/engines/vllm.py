@@ -147,7 +147,7 @@ class VllmEngine:
         except EngineDeadError as error:
             self.close()
             raise TransientError(str(error)) from None
-        return [self._outcome(output.outputs[0]) for output in outputs]
+        return [self._outcome(output) for output in outputs]
 
     def close(self) -> None:
         """End vLLM's processes, which frees the weights."""
@@ -204,10 +204,12 @@ class VllmEngine:
             **noise,
         )
 
-    def _outcome(self, output: Any) -> Outcome:
+    def _outcome(self, request: Any) -> Outcome:
+        """Return what became of a request, a `vllm.RequestOutput`."""
+        output = request.outputs[0]
         if output.finish_reason not in ("stop", "length"):
             return Failure(f"vLLM ended the response with {output.finish_reason!r}", True)
-        return self.chat.completion(output.token_ids, self.model.stop)
+        return self.chat.completion(output.token_ids, self.model.stop)._replace(cached_tokens=request.num_cached_tokens)
 
     def _load(self) -> Any:
         """Load the weights, once."""

@@ -255,8 +255,10 @@ def _finish_batch(state: GenerationState, model: Model, pending: PendingBatch) -
     completions = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Completion)}
     responses = dict(pending.responses) | {key: completion.response for key, completion in completions.items()}
     for request in pending.missing:
-        if request.key in completions:
-            state.spending.add(model.name, request.prompt.tokens, completions[request.key].completion_tokens)
+        if completion := completions.get(request.key):
+            prompt_tokens = completion.prompt_tokens or request.prompt.tokens
+            state.spending.add(model.name, prompt_tokens, completion.completion_tokens)
+            state.report.add_prompt(prompt_tokens, completion.cached_tokens)
     batch = Batch(
         generations=[
             generation_row(model, request, outcomes[request.key], result.seconds / len(pending.missing), result.label)

@@ -34,6 +34,8 @@ class GenerationReport:
         shared: Nodes that share the generation of another node.
         failures: How often each failure happened.
         filtered: Generations that a content filter withheld and that count as quality 0.
+        prompt_tokens: Prompt tokens of the new responses.
+        cached_tokens: Those among them that the engine had read before, in another prompt; None if it does not say.
         seconds: Duration of the run.
         stopped: Whether the run was stopped from outside.
         spent: Time, tokens and money spent.
@@ -45,6 +47,8 @@ class GenerationReport:
     shared: int = 0
     failures: Counter[Failure] = field(default_factory=Counter)
     filtered: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
     seconds: float = 0.0
     stopped: bool = False
     spent: Spent = field(default_factory=lambda: Spent(seconds=0.0, tokens=0, usd=0.0))
@@ -60,6 +64,12 @@ class GenerationReport:
     def transient(self) -> int:
         """Number of failed generations that the next run tries again; the others only with `--retry`."""
         return sum(count for failure, count in self.failures.items() if failure.transient)
+
+    def add_prompt(self, tokens: int, cached: int | None) -> None:
+        """Add the prompt of a new response; some servers leave out a count of 0."""
+        self.prompt_tokens += tokens
+        if cached is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + cached
 
 
 class Shard(NamedTuple):

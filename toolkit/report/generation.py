@@ -16,12 +16,15 @@ from toolkit.suites.suite import Question
 
 
 def render(report: GenerationReport, path: Path) -> str:
-    """Count what a run generated into the cache at `path`, and quote the most frequent failure."""
+    """Count what a run generated into the cache at `path` and what its engine reused; quote the most frequent failure."""
     filtered = f"{report.filtered} withheld by a content filter (quality 0), " if report.filtered else ""
     lines = [
         f"{report.generated - report.failed} responses generated, {report.shared} shared with an equal prompt, {filtered}"
         f"{report.failed} failed, in {report.seconds:.0f} s. Cache: {path}"
     ]
+    if report.cached_tokens is not None and report.prompt_tokens:
+        share = report.cached_tokens / report.prompt_tokens
+        lines += [f"Prompt tokens that the engine had already read: {share:.0%} of {report.prompt_tokens:,}"]
     if report.failures:
         [(failure, count)] = report.failures.most_common(1)
         lines += [f"The most frequent failure ({count}): {printable(failure.reason)}"]

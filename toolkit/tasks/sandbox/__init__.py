@@ -28,6 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from toolkit.core.cpus import available_cpus
 from toolkit.core.errors import SandboxError
 from toolkit.core.text import well_formed
 from toolkit.tasks.sandbox.inside import Refused, dump, load
@@ -188,7 +189,7 @@ def run_all(programs: Sequence[tuple[str, Checks]], mode: Mode, limits: Limits =
     """
     if not programs:
         return iter(())
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(available_cpus())
     verdicts = pool.map(lambda pair: run(pair[0], pair[1], mode, limits), programs)
     pool.shutdown(wait=False)
     return verdicts

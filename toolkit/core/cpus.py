@@ -1,0 +1,50 @@
+"""Which CPUs a process may use, and how the threads of numerical libraries share them with other processes."""
+
+import math
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+SPIN_COUNT = "1000"
+"""Turns of the loop in which GNU's OpenMP waits for other threads before it sleeps; by itself, 300,000, which is milliseconds.
+
+About as long as waking up a thread takes. A thread that waits for longer takes the CPU from the process that it waits for.
+"""
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cpus(cgroup: Path = CGROUP) -> int:
+    """Return the number of CPUs that this process may use at a time: by its affinity, and by the quota of its container."""
+    allowed = _allowed_cpus()
+    return max(1, min(allowed, math.ceil(_quota(cgroup) or allowed)))
+
+
+def share_cpus(environment: MutableMapping[str, str], cgroup: Path = CGROUP) -> None:
+    """Set what keeps a program's threads from wasting CPU time, for libraries that are loaded later and for child processes.
+
+    What the user has set stays. PyTorch's threads respect the affinity by themselves, but not a quota.
+
+    Args:
+        environment: The environment of the program, `os.environ`.
+        cgroup: Folder of the container's limits.
+    """
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    if available_cpus(cgroup) < _allowed_cpus():
+        environment.setdefault("OMP_NUM_THREADS", str(available_cpus(cgroup)))
+
+
+def _allowed_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Return how many CPUs' time a container may use, by the second or the first version of cgroups; None without a limit."""
+    try:
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text("ascii").split()
+        else:
+            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
+        return float(quota) / float(period) if float(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # no cgroups, or "max"
+        return None
