@@ -72,7 +72,7 @@ gpu *args: _venv
 
 # Measure what generate takes outside of its models, up to 10,000 questions (docs/performance.md, twenty minutes)
 bench-end-to-end *args: _venv
-    OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.end_to_end {{args}}
+    {{bin}}/python -m tests.benchmarks.end_to_end {{args}}
 
 # Study how learners generalise from 100, 300 and 1,000 training questions, and which settings work best (half an hour)
 study *args: _venv

@@ -9,6 +9,7 @@ then a small part of the quickstart with its real models.
 import argparse
 import hashlib
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -25,6 +26,7 @@ import psutil
 
 from tests.scripted import encode
 from tests.soak.large import make_suite
+from toolkit.core.cpus import share_cpus
 from toolkit.core.progress import NoProgress
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
@@ -199,6 +201,7 @@ def main() -> None:
     if arguments.only == "quickstart":
         print(json.dumps(generate_quickstart(arguments.limit)))
         return
+    share_cpus(os.environ)
     quickstart = in_a_process("--only", "quickstart", "--limit", str(arguments.limit))
     sizes = [in_a_process("--only", "scripted", "--questions", str(questions)) for questions in sorted(arguments.questions)]
     text = section(sizes, quickstart)
