@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +16,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, MambaConfig, MistralConfig, PretrainedConfig
 
 from tests import tiny
+from toolkit.core.background import in_background
 from toolkit.core.errors import CheckpointError, EngineError
 from toolkit.core.workspace import Workspace
-from toolkit.engines import BatchTooLargeError, Engine, Prompt
+from toolkit.engines import BatchTooLargeError, Engine, Prompt, decoding
 from toolkit.engines.decoding import TokenChooser
 from toolkit.engines.guard import GuardedEngine, TokenBudget
 from toolkit.engines.transformers import TransformersEngine
@@ -354,3 +357,36 @@ def test_what_cannot_be_loaded_is_named(llama: Path, tmp_path: Path) -> None:
             ModelConfig(name="t", checkpoint=str(llama), dtype="float32", base_rate=1.0),
             Workspace(tmp_path, tmp_path),
         )
+
+
+def test_one_model_is_loaded_at_a_time(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, load_model = threading.Lock(), decoding.load_model
+
+    def load(*arguments: Any) -> Any:
+        assert busy.acquire(blocking=False), "two models are loaded at once"
+        try:
+            time.sleep(0.1)
+            return load_model(*arguments)
+        finally:
+            busy.release()
+
+    monkeypatch.setattr(decoding, "load_model", load)
+    engines = [open_model(llama, tmp_path) for _ in range(3)]
+    for loading in [in_background(engine.load) for engine in engines]:
+        loading.result()
+    responses = [engine.generate(prompts(engine)) for engine in engines]
+    assert responses[0] == responses[1] == responses[2]
+
+
+def test_weights_are_loaded_ahead_only_if_there_is_memory_for_them(
+    engine: TransformersEngine, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.engines.transformers.available_memory", lambda: 1000)
+    engine.load()
+    assert engine._decoder is None
+    monkeypatch.setattr("toolkit.engines.transformers.available_memory", lambda: 2**40)
+    engine.load()
+    assert engine._decoder is not None
+    half = open_model(llama, tmp_path, dtype="bfloat16")  # loading it would change the default dtype of all threads
+    half.load()
+    assert half._decoder is None
