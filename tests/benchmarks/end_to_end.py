@@ -173,7 +173,7 @@ def machine() -> str:
     """Name the machine and the versions that matter."""
     from importlib.metadata import version
 
-    return f"{platform.machine()}, Python {platform.python_version()}, duckdb {version('duckdb')}"
+    return f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, duckdb {version('duckdb')}"
 
 
 def write(text: str) -> None:
