@@ -10,12 +10,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from toolkit.core.cpus import available_cpus
+from toolkit.core.cpus import available_cpus, share_cpus
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Prompt
 from toolkit.engines.transformers import TransformersEngine
@@ -31,13 +29,10 @@ SETTINGS = {
     "sleeps at once": {"OMP_WAIT_POLICY": "PASSIVE"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
-BUSY = "while True: pass"
 
 
 def serve(questions: int, tokens: int, store: Path) -> None:
     """Decode the prompts once for every line of stdin; print the tokens and seconds."""
-    from toolkit.core.cpus import share_cpus
-
     share_cpus(os.environ)
     file = find_suite("quickstart")
     config = load_config(file)
@@ -85,19 +80,6 @@ class Worker:
         return self._process.stdout.readline().strip()
 
 
-@contextmanager
-def busy_processes(number: int) -> Iterator[None]:
-    """Keep cores busy."""
-    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(number)]
-    try:
-        time.sleep(0.5)
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -109,6 +91,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.serve:
         return serve(options.questions, options.tokens, options.store)
+    from tests.benchmarks.programs import Busy  # loads PyTorch, for which a serving process has to set its threads first
+
     arguments = ["--questions", str(options.questions), "--tokens", str(options.tokens), "--store", str(options.store)]
     workers = {name: Worker(setting, arguments) for name, setting in SETTINGS.items()}
     idle: dict[str, list[float]] = {name: [] for name in workers}
@@ -116,7 +100,7 @@ def main() -> None:
     for _ in range(options.turns):
         for name, worker in workers.items():
             idle[name].append(worker.rate())
-        with busy_processes(available_cpus()):
+        with Busy():
             for name, worker in workers.items():
                 busy[name].append(worker.rate())
     for worker in workers.values():

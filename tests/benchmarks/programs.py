@@ -18,6 +18,7 @@ import psutil
 
 from tests.benchmarks.prompts import Workload
 from tests.serving import server_process
+from toolkit.core.cpus import available_cpus
 from toolkit.core.errors import EngineError
 from toolkit.engines import Completion
 from toolkit.engines.tokenizer import ChatTokenizer
@@ -261,7 +262,7 @@ class Busy:
     """A process for every core that does nothing but compute."""
 
     def __enter__(self) -> Self:
-        self._processes = [subprocess.Popen([sys.executable, "-c", COMPUTE]) for _ in range(os.cpu_count() or 1)]
+        self._processes = [subprocess.Popen([sys.executable, "-c", COMPUTE]) for _ in range(available_cpus())]
         return self
 
     def __exit__(self, *_: object) -> None:

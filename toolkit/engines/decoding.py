@@ -174,10 +174,14 @@ class Decoder:
         if self._n_layers is None:
             self._n_layers = self._count_layers(prompts[0][0])
         if self._n_layers:
-            return Batch(self, prompts, choose_tokens, is_finished, batch_tokens).run()
-        rows = max(1, batch_tokens // (max(map(len, prompts)) + self.max_tokens))
+            return Batch(self, self._n_layers, prompts, choose_tokens, is_finished, batch_tokens).run()
+        rows = self.rows(max(map(len, prompts)), batch_tokens)
         parts = (range(start, min(start + rows, len(prompts))) for start in range(0, len(prompts), rows))
         return [response for part in parts for response in self._generate(prompts, part, choose_tokens, is_finished)]
+
+    def rows(self, longest: int, batch_tokens: int) -> int:
+        """Return how many prompts of at most `longest` tokens, with their responses, are held at a time."""
+        return max(1, batch_tokens // (longest + self.max_tokens))
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: Any) -> torch.Tensor:
         """Read tokens, `(rows, tokens)`; add their keys and values to `past`, and return the logits of the last ones."""
@@ -234,6 +238,7 @@ class Batch:
 
     Args:
         decoder: Runs the model.
+        n_layers: Number of the model's layers.
         prompts: Tokens of each prompt.
         choose_tokens: Chooses the next token of every row.
         is_finished: Ends a response early.
@@ -243,17 +248,17 @@ class Batch:
     def __init__(
         self,
         decoder: Decoder,
+        n_layers: int,
         prompts: Sequence[Sequence[int]],
         choose_tokens: TokenChooser,
         is_finished: IsFinished,
         batch_tokens: int,
     ) -> None:
-        assert decoder._n_layers
         self.decoder, self.prompts = decoder, prompts
         self.choose_tokens, self.is_finished, self.batch_tokens = choose_tokens, is_finished, batch_tokens
         self.device = decoder.model.device
-        self.reader = PromptReader(prompts, decoder.forward, decoder._n_layers, self.device)
-        self.cache = RowCache(decoder._n_layers)
+        self.reader = PromptReader(prompts, decoder.forward, n_layers, self.device)
+        self.cache = RowCache(n_layers)
         self.waiting = deque(range(len(prompts)))
         self.responses = [Decoded(tokens=[], cached_tokens=0) for _ in prompts]
         self.rows: list[int] = []
@@ -277,11 +282,13 @@ class Batch:
 
     def _next_prompts(self) -> list[int]:
         """Return the waiting prompts to start now: as many as fit, if that is a good part of the batch."""
+        if not self.waiting:
+            return []
         longest, n_rows = max((len(self.prompts[row]) for row in self.rows), default=0), len(self.rows)
         starting: list[int] = []
         for index in self.waiting:
             longest = max(longest, len(self.prompts[index]))
-            if n_rows + len(starting) + 1 > max(1, self.batch_tokens // (longest + self.decoder.max_tokens)):
+            if n_rows + len(starting) + 1 > self.decoder.rows(longest, self.batch_tokens):
                 break
             starting.append(index)
         return starting if not n_rows or len(starting) >= MIN_STARTING_SHARE * n_rows else []

@@ -20,6 +20,7 @@ from toolkit.core.errors import ToolkitError
 from toolkit.engines.base import (
     BatchTooLargeError,
     Engine,
+    EngineClass,
     Failure,
     Outcome,
     Prompt,
@@ -48,8 +49,8 @@ class TokenBudget:
         return max(1, self.tokens // longest)
 
 
-def rounds(engine: Engine) -> int:
-    """Return how many batches an engine takes in one call; 1 unless it starts waiting prompts as others end."""
+def rounds(engine: Engine | EngineClass) -> int:
+    """Return how many batches an engine, or its class, takes in one call: 1 unless it starts waiting prompts as others end."""
     return int(getattr(engine, "rounds", 1))
 
 
@@ -155,9 +156,9 @@ class GuardedEngine:
             part = pending.popleft()
             longest = max(prompts[index].tokens for index in part) + self.max_tokens
             rows = self.token_budget.rows(longest)
-            if len(part) > rows * rounds(self.engine):
-                end = rows * rounds(self.engine)
-                pending.extendleft([part[end:], part[:end]])
+            at_once = rows * rounds(self.engine)
+            if len(part) > at_once:
+                pending.extendleft([part[at_once:], part[:at_once]])
                 continue
             result = self._attempt(prompts[part.start : part.stop])
             if isinstance(result, Failure) and len(part) > 1:

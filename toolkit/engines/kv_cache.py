@@ -112,19 +112,18 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
         n_new, width = states[0].shape[:2]
         n_rows = self.n_rows + n_new
         if not self._buffers or n_rows > len(self._buffers[0]) or width > self.end:
-            self._allocate(n_rows, max(width, self.width), states)
+            self._allocate(n_rows, max(width, self.width), self.width, states)
         for buffer, state in zip(self._buffers, states, strict=True):
             buffer[self.n_rows : n_rows, self.end - width : self.end] = state
         self.n_rows = n_rows
 
-    def _allocate(self, n_rows: int, width: int, like: States) -> None:
-        """Move the rows into buffers for `n_rows` rows of `width` tokens, and some more."""
+    def _allocate(self, n_rows: int, width: int, held: int, like: States) -> None:
+        """Move the newest `held` tokens of the rows into buffers for `n_rows` rows of `width` tokens, and some more."""
         old = self._buffers or like
         self._buffers = tuple(state.new_zeros(n_rows, width + SPARE_TOKENS, *state.shape[2:]) for state in old)
         if self.n_rows:
             for buffer, state in zip(self._buffers, old, strict=True):
-                newest = state[: self.n_rows, self.end - self.width : self.end]
-                buffer[: self.n_rows, width - self.width : width] = newest
+                buffer[: self.n_rows, width - held : width] = state[: self.n_rows, self.end - held : self.end]
         self.end = width
 
     def keep(self, order: Sequence[int]) -> None:
@@ -142,9 +141,8 @@ class RowLayer(DynamicLayer):  # type: ignore[misc]
         """Append keys and values of one token, `(rows, heads, 1, size)`; return those that attention sees."""
         states = (key_states, value_states)
         if self.end == self._buffers[0].shape[1]:
-            self.width -= 1
-            self._allocate(self.n_rows, self.width, self._buffers)
-            self.width += 1
+            held = self.width - 1
+            self._allocate(self.n_rows, held, held, self._buffers)
         for buffer, state in zip(self._buffers, states, strict=True):
             buffer[: self.n_rows, self.end] = state[:, :, 0]
         self.end += 1

@@ -49,12 +49,12 @@ def prefix_tree(prompts: Sequence[Sequence[int]], min_saved: int) -> list[Segmen
         indices, start, parent = ranges.pop()
         first = prompts[indices[0]]
         shared = min(_common(first, prompts[indices[-1]], start), len(first) - 1)  # every prompt keeps a token of its own
-        if len(indices) > 1 and (len(indices) - 1) * (shared - start) >= min_saved:
+        if (len(indices) - 1) * (shared - start) >= min_saved:
             parent = Segment(parent, start, first[start:shared])
             start = shared
-        ended = [index for index in indices if len(prompts[index]) == shared + 1] if len(indices) > 1 else indices
+        ended = [index for index in indices if len(prompts[index]) == shared + 1]
         last |= {index: Segment(parent, start, prompts[index][start:]) for index in ended}
-        longer = (index for index in indices if len(prompts[index]) > shared + 1) if len(indices) > 1 else iter(())
+        longer = (index for index in indices if len(prompts[index]) > shared + 1)
         ranges += [(list(group), start, parent) for _, group in groupby(longer, key=lambda index: prompts[index][shared])]
     for segment in last.values():
         for height, ancestor in enumerate(segment.path()):

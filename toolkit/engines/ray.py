@@ -293,7 +293,7 @@ class RayRunner:
         return next((engine.broken for engine in self._worker_engines if engine.broken), None)
 
     def submit(self, prompts: Sequence[Prompt], still_needed: Callable[[], bool]) -> Future[BatchResult]:
-        """Queue prompts, longest first; they are skipped if `still_needed` returns False when their turn comes."""
+        """Queue prompts; they are skipped if `still_needed` returns False when their turn comes."""
         batch = _SubmittedBatch(prompts, still_needed, self)
         if prompts:
             self._workers.submit(batch)

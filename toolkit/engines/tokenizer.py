@@ -2,9 +2,7 @@
 
 import inspect
 import re
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from toolkit.core.background import in_background
 from toolkit.core.errors import CheckpointError
 from toolkit.core.text import printable, well_formed
 from toolkit.core.workspace import Workspace
@@ -152,17 +151,8 @@ def _within_seconds(model: ModelConfig, render: Callable[[], object]) -> None:
     Raises:
         CheckpointError: It does not end in time.
     """
-    result: Future[object] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(render())
-        except Exception as error:
-            result.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
     try:
-        result.result(RENDER_SECONDS)
+        in_background(render).result(RENDER_SECONDS)
     except TimeoutError:
         raise CheckpointError(
             f"{_name(model)} has not rendered one short chat within {RENDER_SECONDS:g} s: it may never end. Set chat_template "

@@ -18,7 +18,7 @@ from uuid import UUID
 from toolkit.core.registry import ENGINES
 from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, OpenEngine, Prompt, open_engine
-from toolkit.engines.guard import GuardedEngine, TokenBudget
+from toolkit.engines.guard import GuardedEngine, TokenBudget, rounds
 from toolkit.generation.batching import cut_batches, sampling_seed
 from toolkit.generation.changes import Regeneration, compare
 from toolkit.generation.scoring import check_sandbox
@@ -28,11 +28,11 @@ from toolkit.store import Cache, SuiteGeneration
 from toolkit.suites.suite import Suite
 
 AS_GENERATED = "as generated"
-"""The batches that the suite's own run forms: within its token budget, longest prompts first."""
+"""The batches that the suite's own run forms, within its token budget."""
 
 
 Batch = Mapping[UUID, Prompt]
-"""Prompts that are submitted together, by generation, longest first."""
+"""Prompts that are submitted together, by generation."""
 
 
 def regenerate(
@@ -97,7 +97,7 @@ def _own_batches(suite: Suite, cache: Cache) -> Iterator[tuple[UUID, list[UUID]]
     """Yield model and successful generations of every batch that the suite's own run forms."""
     max_tokens = {model.key: config.max_tokens for model, config in zip(suite.models, suite.config.models, strict=True)}
     token_budget = TokenBudget(suite.config.engine.token_budget)
-    size = int(getattr(ENGINES[suite.config.engine.name], "rounds", 1))
+    size = rounds(ENGINES[suite.config.engine.name])
     trees = {depth: block_trees(suite, depth) for depth in range(1, suite.horizon + 1)}
 
     def block(generation: SuiteGeneration) -> tuple[UUID, int, int]:

@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The requests of a part of the trees, done ones included, longest first; and the nodes that need no generation."""
+    """The requests of a part of the trees, done ones included, in their order; and the nodes that need no generation."""
 
     requests: list[Request]
     tried: set[UUID]

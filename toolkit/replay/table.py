@@ -219,10 +219,11 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
     shape = (trees.num_rows, tree.n_nodes(len(suite.models), suite.horizon))
     position, number = transitions["position"].to_numpy(), transitions["number"].to_numpy()
     exists = _existing(suite)
+    is_complete = bool(exists.all())
     scored = np.zeros(shape, dtype=np.bool_)
     scored[:, 0] = scored[position, number] = True
     split, available = _split(cache, suite, trees, scored, exists)
-    if available is None and exists is not None:
+    if available is None and not is_complete:
         available = np.broadcast_to(exists, shape)
     quality, hop_costs = np.zeros(shape), np.zeros(shape)
     quality[position, number] = transitions["quality"].to_numpy()
@@ -244,17 +245,15 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
         texts=texts,
         questions=tuple(trees["prompt"].to_pylist()),
         available=available,
-        exists=exists,
+        exists=None if is_complete else exists,
     )
     return table.hold_out(holdout) if holdout else table
 
 
-def _existing(suite: Suite) -> npt.NDArray[np.bool_] | None:
-    """Return which nodes a suite's tree has, `(N,)`; None if it has all."""
-    if suite.tree.numbers is None:
-        return None
+def _existing(suite: Suite) -> npt.NDArray[np.bool_]:
+    """Return which nodes a suite's tree has, `(N,)`."""
     exists = np.zeros(suite.tree.n_complete + 1, dtype=np.bool_)
-    exists[list(suite.tree.numbers)] = True
+    exists[slice(None) if suite.tree.numbers is None else list(suite.tree.numbers)] = True
     return exists
 
 
@@ -263,7 +262,7 @@ def _split(
     suite: Suite,
     trees: "pa.Table",
     scored: npt.NDArray[np.bool_],
-    exists: npt.NDArray[np.bool_] | None,
+    exists: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_] | None]:
     """Return the split of each row, and which nodes are available if any response is missing, `(rows, N)`.
 
@@ -272,27 +271,24 @@ def _split(
         suite: The recorded suite.
         trees: Its trees.
         scored: Which nodes have a score, `(rows, N)`.
-        exists: Which nodes the suite's tree has, `(N,)`; None if it has all.
+        exists: Which nodes the suite's tree has, `(N,)`.
     """
     models, setting = len(suite.models), suite.config.incomplete
     is_imported = suite.config.models[0].is_imported
     split = np.array(trees["split"].to_pylist(), dtype="<U10")
-    unscored = ~scored if exists is None else exists & ~scored
-    lacking = unscored
+    lacking = unscored = exists & ~scored
     if setting != "refuse" and not is_imported:  # a failure and what would follow it; what is merely missing is never left out
         failed = cache.query("failed_nodes", suite=suite.key)
         lacking = np.zeros_like(scored)
         lacking[failed["position"].to_numpy(), failed["number"].to_numpy()] = True
-        lacking = _with_descendants(lacking, models)
-        if exists is not None:
-            lacking &= exists
+        lacking = exists & _with_descendants(lacking, models)
     available = None
     if setting == "exclude question":
         questions = trees["question"].to_numpy(zero_copy_only=False)
         split[np.isin(questions, questions[lacking.any(1)])] = EXCLUDED
         reason = "a response is missing" if is_imported else "a generation failed"
     elif setting == "mask" and lacking.any():
-        available = _on_complete_paths(~lacking if exists is None else exists & ~lacking, models, suite.horizon)
+        available = _on_complete_paths(exists & ~lacking, models, suite.horizon)
         split[~available[:, 0]] = EXCLUDED
         reason = "no complete path has all its responses"
     missing = unscored if setting == "refuse" else unscored & ~lacking
