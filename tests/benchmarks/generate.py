@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -98,6 +99,12 @@ def open_programs(
         variants = [Variant(OURS, "", worker("toolkit", settings, "toolkit.log", environment=shared), {})]
         batched = worker("toolkit", settings, "model_generate.log")
         variants += [Variant(BATCHED, f"{rows} prompts", batched, {"rows": rows}) for rows in options.rows]
+        if options.checkout:
+            checkout = options.checkout.absolute()
+            suite = tomllib.loads((checkout / "benchmarks/suites/quickstart.toml").read_text("utf-8"))
+            earlier = {**settings, "engine": suite["engine"] | {"device": "cpu"}}
+            other = worker("toolkit", earlier, "checkout.log", checkout=checkout)
+            variants.append(Variant(f"toolkit of {checkout.name}", "", other, {"by_length": True}))
         if rivals.vllm.exists():
             arguments = vllm_settings(model, chat, max_model_len=context + VLLM_BLOCK, block_size=VLLM_BLOCK)
             variants.append(Variant("vLLM", "", worker("vllm", arguments, "vllm.log", python=str(rivals.vllm)), {}))
@@ -156,6 +163,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each engine")
     parser.add_argument("--rows", type=int, nargs="+", default=(16, 48, 96), help="batch sizes of model.generate")
     parser.add_argument("--slots", type=int, nargs="+", default=(16, 48), help="slots of llama.cpp's server")
+    parser.add_argument("--checkout", type=Path, help="folder with a toolkit older than prefix trees, to compare with")
     parser.add_argument("--busy", action="store_true", help="run each once more with a busy process for every core")
     parser.add_argument("--rivals", type=Path, default=Path(".rivals"), help="folder that `just rivals` has filled")
     parser.add_argument("--downloads", type=Path, default=Path("cache/weights"), help="folder of downloaded weights")

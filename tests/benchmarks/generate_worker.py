@@ -27,6 +27,7 @@ class Toolkit:
         from pathlib import Path
 
         from toolkit.core.workspace import Workspace
+        from toolkit.engines.guard import GuardedEngine, TokenBudget
         from toolkit.engines.transformers import TransformersEngine
         from toolkit.suites.config import EngineConfig
         from toolkit.suites.models import ModelConfig
@@ -34,29 +35,35 @@ class Toolkit:
         self.config = EngineConfig.model_validate(settings["engine"])
         self.model = ModelConfig.model_validate(settings["model"])
         self.engine = TransformersEngine(self.config, self.model, Workspace(Path(), Path()))
+        budget = TokenBudget(self.config.token_budget)
+        self.guard = GuardedEngine(lambda: self.engine, self.model.max_tokens, budget, 600)
 
     def run(self, request: Request) -> Reply:
         """Respond in batches of `batch_tokens`, or by `model.generate` in batches of `rows`.
 
-        With `profile`, return only the seconds of each kind of operation.
+        With `profile`, return only the seconds of each kind of operation; with `by_length`, the longest prompts come first.
         """
         if "rows" in request:
             return self._model_generate([prompt["tokens"] for prompt in request["prompts"]], request["rows"])
         from toolkit.engines import Completion, Prompt
-        from toolkit.engines.guard import GuardedEngine, TokenBudget
 
         prompts = [Prompt(text=prompt["text"], tokens=len(prompt["tokens"]), seed=0) for prompt in request["prompts"]]
-        budget = TokenBudget(request.get("batch_tokens") or self.config.token_budget)
-        guard = GuardedEngine(lambda: self.engine, self.model.max_tokens, budget, 600)
+        order = list(range(len(prompts)))
+        if request.get("by_length"):
+            order.sort(key=lambda index: -prompts[index].tokens)
+            prompts = [prompts[index] for index in order]
+        self.guard.token_budget.tokens = request.get("batch_tokens") or self.config.token_budget
         if request.get("profile"):
             from tests.benchmarks.operations import seconds_by_kind
 
-            return {"seconds": seconds_by_kind(lambda: guard.generate(prompts), self.engine.device)}
-        outcomes = guard.generate(prompts)
+            return {"seconds": seconds_by_kind(lambda: self.guard.generate(prompts), self.engine.device)}
+        outcomes = self.guard.generate(prompts)
         completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
         if len(completions) < len(outcomes):
             raise RuntimeError(f"some prompts have no response: {set(outcomes) - set(completions)}")
-        return {"completions": completions, "cached_tokens": sum(completion.cached_tokens or 0 for completion in completions)}
+        in_request = [completion for _, completion in sorted(zip(order, completions, strict=True), key=lambda pair: pair[0])]
+        cached_tokens = sum(getattr(completion, "cached_tokens", None) or 0 for completion in completions)
+        return {"completions": in_request, "cached_tokens": cached_tokens}
 
     def _model_generate(self, prompts: Sequence[list[int]], rows: int) -> Reply:
         """Respond by `model.generate`, with the same kernels of attention, to `rows` prompts at a time, longest first."""

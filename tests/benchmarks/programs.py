@@ -148,6 +148,7 @@ class Worker(Program):
         python: Runs the process.
         environment: Environment variables for it, besides those of this process.
         log: File that gets what the process prints.
+        checkout: Folder with the toolkit that it imports.
     """
 
     def __init__(
@@ -158,9 +159,10 @@ class Worker(Program):
         log: Path,
         python: str = sys.executable,
         environment: dict[str, str] | None = None,
+        checkout: Path = ROOT,
     ) -> None:
-        self._command = [python, "-m", "tests.benchmarks.generate_worker", engine, json.dumps(settings)]
-        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self._command = [python, "-P", str(ROOT / "tests/benchmarks/generate_worker.py"), engine, json.dumps(settings)]
+        paths = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
         self._environment = {**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", **(environment or {})}
         self._log = log
         super().__init__(chat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from toolkit.engines.transformers import TransformersEngine
 from toolkit.generation.budget import dollars
 from toolkit.generation.plan import Plan, plan
 from toolkit.generation.profile import EngineProfile, load_profiles, profile_engine, save_profile
+from toolkit.report.plan import render
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.suite import Suite
 
@@ -126,6 +128,16 @@ def test_a_plan_by_a_profile_is_tokens_over_speeds_and_loading_once_per_hop_and_
     tokens = {"sums": (prompts / 2, responses / 2)}
     assert estimate.usd == pytest.approx(dollars(estimate.seconds / 3600, 7.2, tokens, {"sums": (100.0, 1000.0)}))
     assert planned.peaks == {"sums": 1000, "words": 1000}
+
+
+@pytest.mark.parametrize(
+    ("engine", "hours", "told"), [("transformers 5.23.0", 2, 1), ("transformers 5.23.0", 0.9, 0), ("vllm 0.32", 2, 0)]
+)
+def test_a_plan_of_hours_names_the_faster_engine(engine: str, hours: float, told: int, suite: Suite) -> None:
+    planned = plan(suite, None, profiles_of(suite))
+    estimate = planned.estimates[0]._replace(engine=engine, seconds=hours * 3600)
+    text = render(replace(planned, estimates=(estimate,)), suite, "toolkit profile scripted", Path("c.duckdb"))
+    assert text.count("The engine vllm takes less time") == told
 
 
 def test_a_plan_by_cached_generations_is_their_means(suite: Suite, tmp_path: Path) -> None:

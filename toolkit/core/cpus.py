@@ -5,10 +5,11 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-SPIN_COUNT = "1000"
+SPIN_COUNT = "10000"
 """Turns of the loop in which GNU's OpenMP waits for other threads before it sleeps; by itself, 300,000, which is milliseconds.
 
-About as long as waking up a thread takes. A thread that waits for longer takes the CPU from the process that it waits for.
+Enough to be awake when the next of a pass's many short operations begins. A thread that waits for much longer takes the CPU
+from the process that it waits for.
 """
 CGROUP = Path("/sys/fs/cgroup")
 

@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging as transformers_logging
 
 from toolkit.core.errors import EngineError
+from toolkit.engines import tree_attention
 from toolkit.engines.base import BatchTooLargeError
 from toolkit.engines.kv_cache import RowCache
 from toolkit.engines.prompt_reading import PromptReader
@@ -147,7 +148,7 @@ class Decoder:
         self.pad_token = pad_token
         self.max_tokens = max_tokens
         parameters = inspect.signature(model.forward).parameters
-        self._last_logits_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self._keeps_logits = "logits_to_keep" in parameters
         self._takes_positions = "position_ids" in parameters
         self._n_layers: int | None = None
         model.generation_config = GenerationConfig(
@@ -183,8 +184,14 @@ class Decoder:
         """Return how many prompts of at most `longest` tokens, with their responses, are held at a time."""
         return max(1, batch_tokens // (longest + self.max_tokens))
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: Any) -> torch.Tensor:
-        """Read tokens, `(rows, tokens)`; add their keys and values to `past`, and return the logits of the last ones."""
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, past: Any, last: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Read tokens, `(rows, tokens)`, and add their keys and values to `past`.
+
+        Returns:
+            Logits: of each row's last token, `(rows, vocabulary)`, or of the tokens `last` of the only row.
+        """
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
@@ -192,17 +199,25 @@ class Decoder:
             use_cache=True,
             return_dict=True,
             **({"position_ids": positions} if self._takes_positions else {}),
-            **self._last_logits_only,
+            **({"logits_to_keep": 1 if last is None else last} if self._keeps_logits else {}),
         )
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
+        logits: torch.Tensor = output.logits
+        if last is None:
+            return logits[:, -1].float()
+        return (logits[0] if self._keeps_logits else logits[0, last]).float()
 
     def _count_layers(self, token: int) -> int:
-        """Return the number of layers of a model that keeps plain keys and values; 0 for any other model."""
+        """Return the number of layers of a model that keeps plain keys and values, and let it attend along prefix trees.
+
+        For any other model, return 0.
+        """
         output = self.model(input_ids=torch.tensor([[token]], device=self.model.device), use_cache=True)
         past: Any = getattr(output, "past_key_values", None)
         plain = type(past) is DynamicCache and all(type(layer) is DynamicLayer for layer in past.layers)
-        return len(past.layers) if plain else 0
+        if not plain or self.model.config._attn_implementation != "sdpa":
+            return 0
+        self.model.set_attn_implementation(tree_attention.NAME)
+        return len(past.layers)
 
     def _generate(
         self, prompts: Sequence[Sequence[int]], part: range, choose_tokens: TokenChooser, is_finished: IsFinished

@@ -4,7 +4,7 @@ Buffers hold tokens side by side, `(..., tokens, heads, size)`; attention gets v
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -17,27 +17,13 @@ States = tuple[torch.Tensor, ...]
 """Keys and values."""
 
 
-class Reading(NamedTuple):
-    """Segments that are read together.
-
-    Attributes:
-        before: Places of the tokens before each segment, `(rows, width)`; padded on the left with place 0.
-        places: Places of the segments' tokens, row by row, `(tokens,)`.
-        is_token: Which tokens of the input are no padding, `(rows, longest)`.
-    """
-
-    before: torch.Tensor
-    places: torch.Tensor
-    is_token: torch.Tensor
-
-
 class SegmentLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer, one of each per token that was read, however many prompts go through it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.buffers: States = ()
-        self.reading: Reading | None = None
+        self.places = torch.empty(0, dtype=torch.long)
         self._size = 0
 
     def reserve(self, places: torch.Tensor, size: int) -> None:
@@ -53,23 +39,17 @@ class SegmentLayer(DynamicLayer):  # type: ignore[misc]
         return like.new_zeros(self._size, *like.shape[-2:])
 
     def get_seq_length(self) -> int:
-        """Return the number of tokens before those that are read next, padding included."""
-        return self.reading.before.shape[1] if self.reading else 0
+        """Return 0: tokens have their positions and attention its own masks."""
+        return 0
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> States:
-        """Store keys and values, `(rows, heads, tokens, size)`, at their places; return them behind those before them."""
-        assert self.reading
-        states = tuple(state.transpose(1, 2) for state in (key_states, value_states))
+        """Store keys and values, `(1, heads, tokens, size)`, at their places; return those of all places."""
+        states = tuple(state[0].transpose(0, 1) for state in (key_states, value_states))
         if not self.buffers:
             self.buffers = tuple(map(self._empty, states))
         for buffer, state in zip(self.buffers, states, strict=True):
-            buffer[self.reading.places] = state[self.reading.is_token]
-        if not self.get_seq_length():
-            return key_states, value_states
-        joined = (
-            torch.cat([buffer[self.reading.before], state], 1) for buffer, state in zip(self.buffers, states, strict=True)
-        )
-        return tuple(state.transpose(1, 2) for state in joined)
+            buffer[self.places] = state
+        return self.buffers
 
 
 class SegmentCache(DynamicCache):  # type: ignore[misc]
@@ -88,10 +68,10 @@ class SegmentCache(DynamicCache):  # type: ignore[misc]
         for layer in self.layers:
             layer.reserve(places, size)
 
-    def begin(self, reading: Reading) -> None:
-        """Take the next keys and values as those of some segments."""
+    def begin(self, places: torch.Tensor) -> None:
+        """Store the next keys and values at some places."""
         for layer in self.layers:
-            layer.reading = reading
+            layer.places = places
 
 
 class RowLayer(DynamicLayer):  # type: ignore[misc]

@@ -1,18 +1,19 @@
-"""Reads prompts with a model: each segment of their prefix tree once, together with others of similar length.
+"""Reads prompts with a model: each segment of their prefix tree once, all segments of a level side by side, without padding.
 
 A pass takes some time whatever it reads. Segments are cut, and read apart, only where that saves more.
 
 Children attend to the keys and values of their ancestors, which are kept for as long as a prompt through them is waiting.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from toolkit.engines.kv_cache import Reading, SegmentCache
+from toolkit.engines.kv_cache import SegmentCache
 from toolkit.engines.prefix_tree import Segment, groups_of_similar_length, prefix_tree
+from toolkit.engines.tree_attention import Group, Reading
 
 PASS_TOKENS = {"cpu": 64}
 """Tokens that a device reads in the time that a pass takes for itself: for reading the weights, or launching kernels."""
@@ -21,8 +22,8 @@ PASS_TOKENS_GPU = 2048
 MAX_TOKENS = 2**13
 """Tokens that are read at once, unless a single segment is longer."""
 
-Forward = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Any], torch.Tensor]
-"""Returns the logits of the last tokens, `(rows, vocabulary)`, given tokens, mask, positions, and keys and values."""
+Forward = Callable[..., torch.Tensor]
+"""Returns logits, given tokens, mask, positions, keys and values, and the tokens whose logits are needed."""
 
 
 class Prefilled(NamedTuple):
@@ -69,8 +70,9 @@ class PromptReader:
         logits: dict[Segment, torch.Tensor] = {}
         for height in sorted({segment.height for segment in unread}, reverse=True):
             level = [segment for segment in unread if segment.height == height]
-            for group in groups_of_similar_length(level, self._pass_tokens, MAX_TOKENS):
-                logits |= zip(group, self._read_together(group), strict=True)
+            groups = groups_of_similar_length(level, self._pass_tokens, MAX_TOKENS)
+            for together in _passes(groups):
+                logits |= zip([segment for group in together for segment in group], self._read_together(together), strict=True)
         places = _left_padded([self._places(self._last[index]) for index in indices]).to(self._device)
         last = torch.stack([logits[self._last[index]] for index in indices])
         self._forget(indices)
@@ -86,22 +88,32 @@ class PromptReader:
             size += len(segment.tokens)
         self.cache.reserve(torch.cat([torch.empty(0, dtype=torch.long), *old_places]).to(self._device), size)
 
-    def _read_together(self, group: Sequence[Segment]) -> torch.Tensor:
-        """Read segments whose ancestors are read; return the logits of their last tokens."""
-        parents = [segment.parent for segment in group]
-        before = _left_padded([self._places(parent) if parent else torch.empty(0, dtype=torch.long) for parent in parents])
-        ids = _left_padded([torch.tensor(segment.tokens) for segment in group])
-        starts = torch.tensor([segment.start for segment in group])[:, None]
-        lengths = torch.tensor([len(segment.tokens) for segment in group])[:, None]
-        offsets = torch.arange(ids.shape[1]) - (ids.shape[1] - lengths)
-        is_token = offsets >= 0
-        mask = torch.cat([torch.arange(before.shape[1]) >= before.shape[1] - starts, is_token], 1)
-        places = torch.cat([self._own_places(segment) for segment in group])
-        before, ids, positions, is_token, mask, places = (
-            tensor.to(self._device) for tensor in (before, ids, (starts + offsets).clamp(min=0), is_token, mask, places)
+    def _read_together(self, groups: Sequence[Sequence[Segment]]) -> torch.Tensor:
+        """Read segments whose ancestors are read; return the logits of their last tokens, `(segments, vocabulary)`."""
+        segments = [segment for group in groups for segment in group]
+        lengths = torch.tensor([len(segment.tokens) for segment in segments])
+        ends = lengths.cumsum(0)
+        first_tokens = iter((ends - lengths).tolist())
+        ids = torch.tensor([token for segment in segments for token in segment.tokens])
+        positions = torch.cat([torch.arange(len(segment.tokens)) + segment.start for segment in segments])
+        places = torch.cat([self._own_places(segment) for segment in segments])
+        reading = Reading([self._group(group, first_tokens) for group in groups])
+        unused_mask = torch.ones(1, 1, 1, 1, dtype=torch.bool)  # of four dimensions, so that no other one is made
+        ids, unused_mask, positions, places, last = (
+            tensor.to(self._device) for tensor in (ids[None], unused_mask, positions[None], places, ends - 1)
         )
-        self.cache.begin(Reading(before=before, places=places, is_token=is_token))
-        return self._forward(ids, mask.long(), positions, self.cache)
+        self.cache.begin(places)
+        with reading:
+            return self._forward(ids, unused_mask, positions, self.cache, last)
+
+    def _group(self, segments: Sequence[Segment], first_tokens: Iterator[int]) -> Group:
+        """Return what some segments attend to, given the first token of each in the pass."""
+        lengths = [len(segment.tokens) for segment in segments]
+        tokens = [torch.arange(first, first + length) for length, first in zip(lengths, first_tokens, strict=False)]
+        keys = [self._places(segment) for segment in segments]
+        return Group.of(_left_padded(tokens), torch.tensor(lengths), _left_padded(keys), torch.tensor([*map(len, keys)])).to(
+            self._device
+        )
 
     def _own_places(self, segment: Segment) -> torch.Tensor:
         first = self._first_place[segment]
@@ -118,6 +130,21 @@ class PromptReader:
                 segment.waiting -= 1
                 if not segment.waiting:
                     del self._first_place[segment]
+
+
+def _passes(groups: Iterator[list[Segment]]) -> Iterator[list[list[Segment]]]:
+    """Put groups together that are read in one pass."""
+    together: list[list[Segment]] = []
+    n_tokens = 0
+    for group in groups:
+        size = sum(len(segment.tokens) for segment in group)
+        if together and n_tokens + size > MAX_TOKENS:
+            yield together
+            together, n_tokens = [], 0
+        together.append(group)
+        n_tokens += size
+    if together:
+        yield together
 
 
 def _left_padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:

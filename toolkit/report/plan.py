@@ -9,6 +9,9 @@ from toolkit.report.tables import aligned, format_bytes
 from toolkit.suites.suite import Suite
 from toolkit.suites.tree import ruled_out
 
+LONG_RUN = 3600.0
+"""Seconds from which on another engine may be worth its installation."""
+
 
 def render(plan: Plan, suite: Suite, profile: str, path: Path) -> str:
     """Lay out a plan: nodes by hop and model, what the missing ones take, and the memory of each model.
@@ -83,6 +86,8 @@ def _estimates(plan: Plan) -> list[str]:
         usd = [f"{estimate.usd:.2f}"] if estimate.usd is not None else []
         rows.append([estimate.engine, estimate.source, format_amount(estimate.seconds, "seconds"), *usd])
     lines = [aligned(["engine", "measured by", "time", *(["usd"] if has_prices else [])], rows)]
+    if plan.estimates and all(row.engine.startswith("transformers ") and row.seconds > LONG_RUN for row in plan.estimates):
+        lines.append('The engine vllm takes less time for a run of hours: docs/engines.md, "Which engine".')
     if not has_prices:
         lines.append("Money: the suite has no usd_per_hour or usd_per_million_tokens under [engine].")
     return lines
