@@ -51,19 +51,17 @@ class Toolkit:
         order = list(range(len(prompts)))
         if request.get("by_length"):
             order.sort(key=lambda index: -prompts[index].tokens)
-            prompts = [prompts[index] for index in order]
         self.guard.token_budget.tokens = request.get("batch_tokens") or self.config.token_budget
         if request.get("profile"):
             from tests.benchmarks.operations import seconds_by_kind
 
             return {"seconds": seconds_by_kind(lambda: self.guard.generate(prompts), self.engine.device)}
-        outcomes = self.guard.generate(prompts)
-        completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
+        outcomes = dict(zip(order, self.guard.generate([prompts[index] for index in order]), strict=True))
+        completions = [outcome for _, outcome in sorted(outcomes.items()) if isinstance(outcome, Completion)]
         if len(completions) < len(outcomes):
-            raise RuntimeError(f"some prompts have no response: {set(outcomes) - set(completions)}")
-        in_request = [completion for _, completion in sorted(zip(order, completions, strict=True), key=lambda pair: pair[0])]
+            raise RuntimeError(f"some prompts have no response: {set(outcomes.values()) - set(completions)}")
         cached_tokens = sum(getattr(completion, "cached_tokens", None) or 0 for completion in completions)
-        return {"completions": in_request, "cached_tokens": cached_tokens}
+        return {"completions": completions, "cached_tokens": cached_tokens}
 
     def _model_generate(self, prompts: Sequence[list[int]], rows: int) -> Reply:
         """Respond by `model.generate`, with the same kernels of attention, to `rows` prompts at a time, longest first."""

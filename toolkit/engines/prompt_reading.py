@@ -6,14 +6,14 @@ Children attend to the keys and values of their ancestors, which are kept for as
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from toolkit.engines.kv_cache import SegmentCache
 from toolkit.engines.prefix_tree import Segment, groups_of_similar_length, prefix_tree
-from toolkit.engines.tree_attention import Group, Reading
+from toolkit.engines.tree_attention import Group, left_padded, reading
 
 PASS_TOKENS = {"cpu": 64}
 """Tokens that a device reads in the time that a pass takes for itself: for reading the weights, or launching kernels."""
@@ -73,7 +73,7 @@ class PromptReader:
             groups = groups_of_similar_length(level, self._pass_tokens, MAX_TOKENS)
             for together in _passes(groups):
                 logits |= zip([segment for group in together for segment in group], self._read_together(together), strict=True)
-        places = _left_padded([self._places(self._last[index]) for index in indices]).to(self._device)
+        places = left_padded([self._places(self._last[index]) for index in indices]).to(self._device)
         last = torch.stack([logits[self._last[index]] for index in indices])
         self._forget(indices)
         return Prefilled(logits=last, places=places, n_read=n_read)
@@ -91,29 +91,24 @@ class PromptReader:
     def _read_together(self, groups: Sequence[Sequence[Segment]]) -> torch.Tensor:
         """Read segments whose ancestors are read; return the logits of their last tokens, `(segments, vocabulary)`."""
         segments = [segment for group in groups for segment in group]
-        lengths = torch.tensor([len(segment.tokens) for segment in segments])
-        ends = lengths.cumsum(0)
-        first_tokens = iter((ends - lengths).tolist())
+        lengths = [len(segment.tokens) for segment in segments]
         ids = torch.tensor([token for segment in segments for token in segment.tokens])
         positions = torch.cat([torch.arange(len(segment.tokens)) + segment.start for segment in segments])
         places = torch.cat([self._own_places(segment) for segment in segments])
-        reading = Reading([self._group(group, first_tokens) for group in groups])
+        last = torch.tensor(lengths).cumsum(0) - 1
         unused_mask = torch.ones(1, 1, 1, 1, dtype=torch.bool)  # of four dimensions, so that no other one is made
         ids, unused_mask, positions, places, last = (
-            tensor.to(self._device) for tensor in (ids[None], unused_mask, positions[None], places, ends - 1)
+            tensor.to(self._device) for tensor in (ids[None], unused_mask, positions[None], places, last)
         )
+        queries = iter(torch.split(torch.arange(sum(lengths)), lengths))
         self.cache.begin(places)
-        with reading:
+        with reading(
+            [
+                Group.of(list(islice(queries, len(group))), [self._places(segment) for segment in group]).to(self._device)
+                for group in groups
+            ]
+        ):
             return self._forward(ids, unused_mask, positions, self.cache, last)
-
-    def _group(self, segments: Sequence[Segment], first_tokens: Iterator[int]) -> Group:
-        """Return what some segments attend to, given the first token of each in the pass."""
-        lengths = [len(segment.tokens) for segment in segments]
-        tokens = [torch.arange(first, first + length) for length, first in zip(lengths, first_tokens, strict=False)]
-        keys = [self._places(segment) for segment in segments]
-        return Group.of(_left_padded(tokens), torch.tensor(lengths), _left_padded(keys), torch.tensor([*map(len, keys)])).to(
-            self._device
-        )
 
     def _own_places(self, segment: Segment) -> torch.Tensor:
         first = self._first_place[segment]
@@ -145,8 +140,3 @@ def _passes(groups: Iterator[list[Segment]]) -> Iterator[list[list[Segment]]]:
         n_tokens += size
     if together:
         yield together
-
-
-def _left_padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return rows of numbers as one tensor, padded on the left with 0."""
-    return pad_sequence(list(rows), batch_first=True, padding_side="left")

@@ -3,11 +3,13 @@
 An attention function of transformers, which models choose by its name. Elsewhere than in a reading, it is their own.
 """
 
-from collections.abc import Sequence
-from contextvars import ContextVar, Token
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -34,40 +36,37 @@ class Group(NamedTuple):
     mask: torch.Tensor
 
     @classmethod
-    def of(cls, queries: torch.Tensor, lengths: torch.Tensor, keys: torch.Tensor, widths: torch.Tensor) -> Self:
-        """Return a group, given how many of each row's queries and keys are no padding, `(rows,)` each."""
-        before_end = torch.arange(queries.shape[1] - 1, -1, -1)
-        is_token = before_end < lengths[:, None]
-        key_before_end = torch.arange(keys.shape[1] - 1, -1, -1)
-        is_key = key_before_end < widths[:, None]
-        mask = is_key[:, None] & (key_before_end >= before_end[:, None])
-        return cls(queries=queries, is_token=is_token, targets=queries[is_token], keys=keys, mask=mask[:, None])
+    def of(cls, queries: Sequence[torch.Tensor], keys: Sequence[torch.Tensor]) -> Self:
+        """Return a group, given each segment's tokens in the pass, and its places and those before it."""
+        padded_queries, padded_keys = left_padded(queries), left_padded(keys)
+        query_before_end, key_before_end = (torch.arange(rows.shape[1] - 1, -1, -1) for rows in (padded_queries, padded_keys))
+        is_token = query_before_end < torch.tensor([*map(len, queries)])[:, None]
+        is_key = key_before_end < torch.tensor([*map(len, keys)])[:, None]
+        mask = is_key[:, None] & (key_before_end >= query_before_end[:, None])
+        return cls(
+            queries=padded_queries,
+            is_token=is_token,
+            targets=padded_queries[is_token],
+            keys=padded_keys,
+            mask=mask[:, None],
+        )
 
     def to(self, device: torch.device) -> Self:
         """Return the group on a device."""
         return type(self)(*(tensor.to(device) for tensor in self))
 
 
-class Reading:
-    """A pass in which segments are read side by side, for as long as the object is entered.
-
-    Args:
-        groups: All segments of the pass.
-    """
-
-    def __init__(self, groups: Sequence[Group]) -> None:
-        self.groups = groups
-        self._entered: Token[Reading | None] | None = None
-
-    def __enter__(self) -> None:
-        self._entered = _now.set(self)
-
-    def __exit__(self, *_: object) -> None:
-        assert self._entered
-        _now.reset(self._entered)
+_groups: ContextVar[Sequence[Group] | None] = ContextVar("groups", default=None)
 
 
-_now: ContextVar[Reading | None] = ContextVar("reading", default=None)
+@contextmanager
+def reading(groups: Sequence[Group]) -> Iterator[None]:
+    """Let the model read segments side by side meanwhile; `groups` has all of the pass."""
+    before = _groups.set(groups)
+    try:
+        yield
+    finally:
+        _groups.reset(before)
 
 
 def attend(
@@ -83,16 +82,21 @@ def attend(
         mask: Not used in a reading.
         kwargs: Further arguments of sdpa.
     """
-    if (reading := _now.get()) is None:
+    if (groups := _groups.get()) is None:
         outside: tuple[torch.Tensor, None] = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
         return outside
     queries = query[0].transpose(0, 1)
     output = queries.new_empty(*queries.shape[:2], value.shape[-1])
-    for group in reading.groups:
+    for group in groups:
         states = (queries[group.queries], key[group.keys], value[group.keys])
         attended, _ = sdpa_attention_forward(module, *(state.transpose(1, 2) for state in states), group.mask, **kwargs)
         output[group.targets] = attended[group.is_token]
     return output[None], None
+
+
+def left_padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return rows of numbers as one tensor, padded on the left with 0."""
+    return pad_sequence(list(rows), batch_first=True, padding_side="left")
 
 
 AttentionInterface.register(NAME, attend)
