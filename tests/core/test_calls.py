@@ -96,6 +96,18 @@ def test_an_exception_without_a_text_is_an_outcome() -> None:
     assert one(speechless).kind == "raised"
 
 
+def test_calls_are_made_in_the_callers_folder_even_if_an_earlier_one_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    monkeypatch.chdir(earlier)
+    assert one(os.getcwd).value == str(earlier)
+    monkeypatch.chdir(tmp_path)
+    earlier.rmdir()
+    assert one(os.getcwd).value == str(tmp_path)
+
+
 def test_what_cannot_travel_is_refused_here() -> None:
     lock = threading.Lock()
     with pytest.raises(TypeError, match="lock"):

@@ -144,7 +144,7 @@ class _Server:
 
     def call(self, calls: Sequence[_SentCall], cpu: float, wall: float) -> Iterator[Outcome]:
         """Make calls until one of them ends the process, as one does that exceeds its time; yields how each ended."""
-        message = pickle.dumps((calls, cpu))
+        message = pickle.dumps((calls, cpu, os.getcwd()))
         limit = _TimeLimit(self.process, wall)
         try:
             self.calls.write(message)
@@ -216,9 +216,10 @@ def serve() -> None:
         score.write("1000")  # if memory runs out, this is the process to end
     while True:
         try:
-            sent, cpu = pickle.load(calls)
+            sent, cpu, folder = pickle.load(calls)
         except EOFError:
             os._exit(0)
+        os.chdir(folder)  # the caller may have moved since this process began, and that folder may be gone
         for code, arguments in sent:
             pickle.dump(_outcome(functions, code, arguments, cpu), outcomes)
             outcomes.flush()
