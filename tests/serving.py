@@ -105,7 +105,11 @@ def server_process(command: list[str], log: Path) -> Iterator[tuple[str, subproc
         yield f"http://127.0.0.1:{port}/v1", process
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:  # as llama.cpp's server does now and then
+            process.kill()
+            process.wait()
 
 
 @contextmanager

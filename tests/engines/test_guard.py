@@ -125,7 +125,7 @@ def test_the_advised_installation_is_that_of_the_package(module: Any, extra: str
 def test_the_token_budget_is_the_suite_s_or_the_engine_s_default() -> None:
     assert EngineConfig(name="openai").token_budget == 2**16
     assert EngineConfig(name="vllm").token_budget == 2**18
-    assert EngineConfig(name="transformers").token_budget == 2**14
+    assert EngineConfig(name="transformers").token_budget == 24_576
     assert EngineConfig(name="scripted").token_budget == 2**13
     assert EngineConfig(name="openai", batch_tokens=100).token_budget == 100
 

@@ -234,7 +234,7 @@ def test_settings_that_were_not_validated_are_refused_when_they_are_used() -> No
 
 def test_the_token_budget_is_the_engines_own_unless_the_suite_sets_it() -> None:
     assert {name: EngineConfig(name=name).token_budget for name in ("transformers", "vllm", "openai")} == {
-        "transformers": 16384,
+        "transformers": 24576,
         "vllm": 262144,
         "openai": 65536,
     }

@@ -35,8 +35,10 @@ class SegmentLayer(DynamicLayer):  # type: ignore[misc]
         self.buffers = moved
 
     def _empty(self, like: torch.Tensor) -> torch.Tensor:
-        """Return a buffer of zeros: what is not written yet must be finite, for it pads what attention sees."""
-        return like.new_zeros(self._size, *like.shape[-2:])
+        """Return a buffer whose first token, which pads what attention sees, is finite before it is written."""
+        buffer = like.new_empty(self._size, *like.shape[-2:])
+        buffer[:1] = 0
+        return buffer
 
     def get_seq_length(self) -> int:
         """Return 0: tokens have their positions and attention its own masks."""

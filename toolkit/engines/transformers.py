@@ -34,7 +34,7 @@ class TransformersEngine:
         EngineError: The device is not available.
     """
 
-    default_batch_tokens = 2**14
+    default_batch_tokens = 24_576
     rounds = 4
     needs_weights = True
     in_process = True
