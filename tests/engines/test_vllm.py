@@ -79,7 +79,8 @@ def test_every_call_fits_the_signatures_of_the_installed_package(
     (_, arguments) = opener.call_args
     assert arguments.keys() <= {*inspect.signature(vllm.EngineArgs).parameters}
     assert arguments["enable_prefix_caching"] is True
-    assert (arguments["dtype"], arguments["max_model_len"], arguments["max_lora_rank"]) == ("float32", 256, 8)
+    assert (arguments["dtype"], arguments["max_model_len"]) == ("float32", 256)
+    assert Path(arguments["model"]).parent == tmp_path / "merged"
     sent, sampling = llm.generate.call_args.args
     assert [prompt["prompt_token_ids"] for prompt in sent] == [
         engine.chat.tokenizer(prompt.text, add_special_tokens=False)["input_ids"] for prompt in batch[:3]

@@ -7,13 +7,21 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM
 
+from tests import tiny
 from toolkit.core.errors import CheckpointError
 from toolkit.core.files import content_sha256
 from toolkit.core.workspace import Workspace
-from toolkit.suites import weights as checkpoints
-from toolkit.suites.models import Weights
-from toolkit.suites.weights import fetch, hash_local, identify
+from toolkit.engines import Prompt
+from toolkit.engines.memory import memory
+from toolkit.engines.transformers import TransformersEngine
+from toolkit.suites import hashing
+from toolkit.suites.config import EngineConfig
+from toolkit.suites.hashing import hash_local
+from toolkit.suites.keys import model_identity
+from toolkit.suites.models import ModelConfig, Weights
+from toolkit.suites.weights import fetch, identify, local_weights
 
 
 @pytest.fixture
@@ -108,7 +116,7 @@ def test_documents_and_what_training_leaves_behind_are_not_part_of_a_checkpoint(
 
 def test_unchanged_content_is_hashed_once(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = hash_local(package, tmp_path)
-    monkeypatch.setattr(checkpoints, "content_sha256", lambda path: "hashed again")
+    monkeypatch.setattr(hashing, "content_sha256", lambda path: "hashed again")
     assert hash_local(package, tmp_path) == first
     os.utime(package / "weights.bin", (1, 1))
     assert hash_local(package, tmp_path) == "hashed again"
@@ -117,3 +125,27 @@ def test_unchanged_content_is_hashed_once(package: Path, tmp_path: Path, monkeyp
 def test_a_hub_checkpoint_is_its_commit() -> None:
     weights = Weights(checkpoint="org/model", revision="a" * 40)
     assert identify(weights, Workspace(Path(), Path())) == {"hub": "org/model", "revision": "a" * 40}
+
+
+def test_a_model_of_fewer_layers_is_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+    whole = tiny.make_llama(tmp_path / "whole")
+    (whole / "model.safetensors.index.json").write_text("{}")  # as of a checkpoint of several files
+    config = ModelConfig(name="m", checkpoint=str(whole), dtype="float32", base_rate=1)
+    half = config.model_copy(update={"layers": 1})
+    workspace = Workspace(tmp_path, tmp_path / "downloads")
+    assert model_identity(half, workspace) == {**model_identity(config, workspace), "layers": 1}
+    assert local_weights(half, workspace) is None
+    assert fetch(half, workspace, tokenizer_only=True) == whole
+    folder = fetch(half, workspace)
+    assert fetch(half, workspace) == folder == local_weights(half, workspace)
+    all_weights, first = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (whole, folder))
+    assert {name for name in all_weights if ".layers.1." not in name} == first.keys() < all_weights.keys()
+    assert all(weight.equal(all_weights[name]) for name, weight in first.items())
+    assert memory(half, workspace).token * 2 == memory(config, workspace).token  # type: ignore[union-attr]
+    engine = TransformersEngine(EngineConfig(device="cpu"), half, workspace)
+    assert len(engine.generate([Prompt("Words: sun", 20, 0)])) == 1
+    with pytest.raises(CheckpointError, match="has 2 layers, not 3"):
+        fetch(config.model_copy(update={"layers": 3}), workspace)
+    (whole / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match="cannot read"):
+        fetch(half, workspace)

@@ -1,4 +1,4 @@
-"""vLLM through its offline class LLM: continuous batching, automatic prefix caching, LoRA adapters beside the weights.
+"""vLLM through its offline class LLM: continuous batching, automatic prefix caching, LoRA adapters merged into the weights.
 
 A batch is one call, which vLLM schedules. Generated tokens are decoded by the toolkit's own tokenizer, so that text, token
 counts and finish reasons are those of the engine transformers.
@@ -6,7 +6,6 @@ counts and finish reasons are those of the engine transformers.
 
 import gc
 import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,10 @@ from toolkit.suites.config import EngineConfig
 from toolkit.suites.models import ModelConfig
 from toolkit.suites.prompts import Message
 from toolkit.suites.section import Section
-from toolkit.suites.weights import fetch, local_path
+from toolkit.suites.weights import fetch, local_path, unreadable
 
 REQUIREMENT = "vllm>=0.32"
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM accepts as the highest rank of an adapter (vllm.config.lora.MaxLoRARanks)."""
 MAX_QUOTED = 500
 """Longest quotation of vLLM's error message, in characters."""
 
@@ -70,7 +67,7 @@ class VllmSettings(Section):
 
 
 class VllmEngine:
-    """Runs checkpoints with vLLM in this process: continuous batching, prefix caching, adapters beside the weights.
+    """Runs checkpoints with vLLM in this process: continuous batching, prefix caching, adapters merged into the weights.
 
     Args:
         config: The suite's `[engine]` table; `[engine.vllm]` holds `VllmSettings`.
@@ -97,7 +94,6 @@ class VllmEngine:
     def __init__(self, config: EngineConfig, model: ModelConfig, workspace: Workspace) -> None:
         with library_required("The engine vllm", REQUIREMENT):
             import vllm
-            from vllm.lora.request import LoRARequest
             from vllm.platforms import current_platform
         from toolkit.engines.tokenizer import ChatTokenizer
 
@@ -108,12 +104,12 @@ class VllmEngine:
                 f"The installed vLLM runs on {current_platform.device_type!r}; the suite asks for {config.device!r}. "
                 'Use device = "auto" under [engine]; CUDA_VISIBLE_DEVICES chooses the GPUs.'
             )
-        adapter = local_path(model.adapter, workspace) if model.adapter else None
+        self.adapter = local_path(model.adapter, workspace) if model.adapter else None
+        self.downloads = workspace.downloads
         self.path = fetch(model, workspace)
         self.chat = ChatTokenizer(model, self.path)
         self.context_length = self.chat.context_length
-        self._adapter = LoRARequest(model.name, 1, str(adapter)) if adapter else None
-        self._arguments = self._suite_arguments(adapter)
+        self._arguments = self._suite_arguments()
         self._arguments |= self._further_arguments(config)
         self._llm: Any = None
 
@@ -142,7 +138,6 @@ class VllmEngine:
                 [TokensPrompt(prompt_token_ids=ids) for ids in tokens],
                 [self._sampling(prompt) for prompt in prompts],
                 use_tqdm=False,
-                lora_request=self._adapter,
             )
         except EngineDeadError as error:
             self.close()
@@ -156,21 +151,16 @@ class VllmEngine:
             self._llm = None
             gc.collect()
 
-    def _suite_arguments(self, adapter: Path | None) -> dict[str, Any]:
+    def _suite_arguments(self) -> dict[str, Any]:
         """Return the arguments of LLM that follow from the suite."""
-        arguments: dict[str, Any] = {
+        return {
             "model": str(self.path),
             "dtype": self.model.dtype,
             "max_model_len": self.context_length,
             "enable_prefix_caching": True,
             "trust_remote_code": False,
             "generation_config": "vllm",  # the suite's settings apply, and none of the checkpoint's own
-            "enable_lora": adapter is not None,
         }
-        if adapter:
-            rank = int(json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"])
-            arguments |= {"max_lora_rank": next((r for r in LORA_RANKS if r >= rank), rank), "max_loras": 1}
-        return arguments
 
     def _further_arguments(self, config: EngineConfig) -> dict[str, Any]:
         """Return the arguments of LLM in `[engine.vllm]`.
@@ -217,7 +207,7 @@ class VllmEngine:
 
         if self._llm is None:
             try:
-                self._llm = vllm.LLM(**self._arguments)
+                self._llm = vllm.LLM(**self._arguments | {"model": str(self._merged())})
             except OSError as error:
                 raise CheckpointError(f"The weights of model {self.model.name!r} cannot be loaded: {error}") from None
             except (ValueError, RuntimeError) as error:
@@ -227,3 +217,15 @@ class VllmEngine:
                     "[engine.vllm], or a shorter context_length for the model."
                 ) from None
         return self._llm
+
+    def _merged(self) -> Path:
+        """Return the checkpoint with the adapter merged: on a CPU, adapters beside the weights are many times slower."""
+        if not self.adapter:
+            return self.path
+        from toolkit.engines.merging import merged
+
+        assert self.model.dtype
+        try:
+            return merged(self.path, self.adapter, self.model.dtype, self.downloads)
+        except Exception as error:  # libraries raise errors of their own for files that are damaged or hold pickles
+            raise unreadable(self.model, error) from None

@@ -7,8 +7,9 @@ from toolkit.core.packages import PACKAGE_REFERENCE, fetch_package
 from toolkit.core.text import printable
 from toolkit.core.workspace import Workspace
 from toolkit.suites.config import FeatureConfig
+from toolkit.suites.hashing import hash_local
 from toolkit.suites.models import COMMIT, NO_ENCODER, Encoder
-from toolkit.suites.weights import hash_local, local_path
+from toolkit.suites.weights import local_path
 
 DEFAULT = FeatureConfig().encoder
 

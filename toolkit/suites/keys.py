@@ -10,8 +10,9 @@ from uuid import UUID
 from toolkit.core.hashing import canonical_json, key
 from toolkit.core.workspace import Workspace
 from toolkit.suites.config import SuiteConfig
+from toolkit.suites.hashing import hash_weights
 from toolkit.suites.models import ModelConfig
-from toolkit.suites.weights import hash_weights, identify, local_path
+from toolkit.suites.weights import identify, local_path
 from toolkit.tasks import Reference
 
 
@@ -58,6 +59,8 @@ def model_identity(config: ModelConfig, workspace: Workspace) -> dict[str, Any]:
     }
     if config.temperature > 0:
         identity |= {"top_p": config.top_p, "seed": config.seed}
+    if config.layers:
+        identity["layers"] = config.layers
     if config.fingerprint:
         identity["fingerprint"] = config.fingerprint
     return identity

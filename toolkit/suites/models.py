@@ -149,6 +149,10 @@ class ModelConfig(Weights):
 
     name: FreeName = Field(description="Name of the model in this suite; shown in every table.")
     adapter: LocalPath | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
+    layers: Count | None = Field(
+        None,
+        description="Number of the checkpoint's layers to keep, from the first; default: all. Fewer need an adapter.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
         description="Precision of the weights; required except for served models. Greedy responses in float32 do not depend on "
@@ -193,8 +197,8 @@ class ModelConfig(Weights):
     def _check_served(self) -> Self:
         if self.dtype is None and not self.is_served:
             raise ValueError('dtype is missing: "float32", "bfloat16" or "float16"')
-        if self.is_served and (self.adapter or self.chat_template or self.dtype):
-            raise ValueError("a served model takes no adapter, chat_template or dtype: its server sets them")
+        if self.is_served and (self.adapter or self.layers or self.chat_template or self.dtype):
+            raise ValueError("a served model takes no adapter, layers, chat_template or dtype: its server sets them")
         if self.fingerprint and not self.is_served:
             raise ValueError("fingerprint pins a served model; these weights are identified by their content")
         return self

