@@ -1,14 +1,12 @@
 """Merges a LoRA adapter into the weights of a checkpoint, once, for engines that would apply it anew at every token."""
 
 import logging
-import shutil
 from pathlib import Path
 
 import torch
 
-from toolkit.core.files import atomic_path
 from toolkit.engines.decoding import load_model
-from toolkit.suites.converted import all_but_weights
+from toolkit.suites.converted import write_variant
 from toolkit.suites.hashing import hash_weights
 
 logger = logging.getLogger("toolkit")
@@ -28,9 +26,5 @@ def merged(checkpoint: Path, adapter: Path, dtype: str, downloads: Path) -> Path
     if target.exists():
         return target
     logger.info("merging %s into %s, once", adapter.name, checkpoint.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    model = load_model(checkpoint, adapter, dtype, torch.device("cpu"))
-    with atomic_path(target, overwrite=False) as draft:
-        shutil.copytree(checkpoint, draft, ignore=all_but_weights)
-        model.save_pretrained(draft)
+    write_variant(load_model(checkpoint, adapter, dtype, torch.device("cpu")), checkpoint, target)
     return target

@@ -5,6 +5,7 @@ import io
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from toolkit.core.errors import CheckpointError
 from toolkit.core.files import atomic_path
@@ -12,8 +13,8 @@ from toolkit.suites.hashing import hash_local, hash_weights
 
 logger = logging.getLogger("toolkit")
 
-all_but_weights = shutil.ignore_patterns("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.index.json")
-"""Leaves out the weights when `shutil.copytree` copies a checkpoint."""
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.index.json")
+"""Files of a checkpoint that another model's weights replace."""
 
 
 def dequantised_path(gguf: Path, downloads: Path) -> Path:
@@ -89,8 +90,19 @@ def trimmed(checkpoint: Path, layers: int, downloads: Path) -> Path:
         raise CheckpointError(f"transformers cannot read the checkpoint {checkpoint}: {error}") from None
     if layers > depth:
         raise CheckpointError(f"The checkpoint {checkpoint} has {depth} layers, not {layers}. Correct `layers` in the suite.")
+    write_variant(model, checkpoint, target)
+    return target
+
+
+def write_variant(model: Any, checkpoint: Path, target: Path) -> None:
+    """Write a model that was made from a checkpoint, with all that the checkpoint has besides weights.
+
+    Args:
+        model: A model of transformers.
+        checkpoint: Folder of the checkpoint.
+        target: Folder to write; other processes see it whole or not at all.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target, overwrite=False) as draft:
-        shutil.copytree(checkpoint, draft, ignore=all_but_weights)
+        shutil.copytree(checkpoint, draft, ignore=shutil.ignore_patterns(*_WEIGHTS))
         model.save_pretrained(draft)
-    return target
