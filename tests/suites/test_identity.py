@@ -28,7 +28,7 @@ GREEDY: dict[str, dict[str, Any]] = {
     "checkpoint": {"checkpoint": "made/other"},
     "revision": {"revision": "1" * 40},
     "adapter": {"adapter": "adapter"},
-    "layers": {"layers": 2},
+    "layers": {"layers": (0, 2)},
     "dtype": {"dtype": "bfloat16"},
     "system_prompt": {"system_prompt": "Be brief."},
     "few_shot": {"few_shot": [{"user": "1 + 1?", "assistant": "2"}]},

@@ -131,21 +131,21 @@ def test_a_model_of_fewer_layers_is_a_checkpoint_of_its_own(tmp_path: Path) -> N
     whole = tiny.make_llama(tmp_path / "whole")
     (whole / "model.safetensors.index.json").write_text("{}")  # as of a checkpoint of several files
     config = ModelConfig(name="m", checkpoint=str(whole), dtype="float32", base_rate=1)
-    half = config.model_copy(update={"layers": 1})
+    half = config.model_copy(update={"layers": (1,)})
     workspace = Workspace(tmp_path, tmp_path / "downloads")
-    assert model_identity(half, workspace) == {**model_identity(config, workspace), "layers": 1}
+    assert model_identity(half, workspace) == {**model_identity(config, workspace), "layers": [1]}
     assert local_weights(half, workspace) is None
     assert fetch(half, workspace, tokenizer_only=True) == whole
     folder = fetch(half, workspace)
     assert fetch(half, workspace) == folder == local_weights(half, workspace)
-    all_weights, first = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (whole, folder))
-    assert {name for name in all_weights if ".layers.1." not in name} == first.keys() < all_weights.keys()
-    assert all(weight.equal(all_weights[name]) for name, weight in first.items())
+    all_weights, second = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (whole, folder))
+    assert {name for name in all_weights if ".layers.1." not in name} == second.keys() < all_weights.keys()
+    assert all(weight.equal(all_weights[name.replace(".layers.0.", ".layers.1.")]) for name, weight in second.items())
     assert memory(half, workspace).token * 2 == memory(config, workspace).token  # type: ignore[union-attr]
     engine = TransformersEngine(EngineConfig(device="cpu"), half, workspace)
     assert len(engine.generate([Prompt("Words: sun", 20, 0)])) == 1
-    with pytest.raises(CheckpointError, match="has 2 layers, not 3"):
-        fetch(config.model_copy(update={"layers": 3}), workspace)
+    with pytest.raises(CheckpointError, match="has the layers 0 to 1, but not 2"):
+        fetch(config.model_copy(update={"layers": (0, 2)}), workspace)
     (whole / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match="cannot read"):
         fetch(half, workspace)

@@ -1,9 +1,11 @@
 """Checkpoints in another form, written once into the folder of downloads: GGUF files as safetensors, and fewer layers."""
 
 import contextlib
+import hashlib
 import io
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,38 +60,45 @@ def dequantised(gguf: Path, downloads: Path) -> Path:
     return target
 
 
-def trimmed_path(checkpoint: Path, layers: int, downloads: Path) -> Path:
-    """Return the folder of a checkpoint's first layers, which may not exist yet."""
-    return downloads / "trimmed" / f"{hash_weights(checkpoint, downloads)[:32]}-{layers}"
+def trimmed_path(checkpoint: Path, layers: Sequence[int], downloads: Path) -> Path:
+    """Return the folder of some of a checkpoint's layers, which may not exist yet."""
+    kept = hashlib.sha256(repr(list(layers)).encode()).hexdigest()[:12]
+    return downloads / "trimmed" / f"{hash_weights(checkpoint, downloads)[:32]}-{len(layers)}-{kept}"
 
 
-def trimmed(checkpoint: Path, layers: int, downloads: Path) -> Path:
-    """Return a folder with the first layers of a checkpoint and all else that it has, written once.
+def trimmed(checkpoint: Path, layers: Sequence[int], downloads: Path) -> Path:
+    """Return a folder with some of a checkpoint's layers and all else that it has, written once.
 
     Raises:
-        CheckpointError: It has fewer layers, or transformers cannot read it.
+        CheckpointError: It has no such layers, or transformers cannot read it.
     """
     target = trimmed_path(checkpoint, layers, downloads)
     if target.exists():
         return target
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from torch import nn
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
-        text = config.get_text_config()
-        depth, text.num_hidden_layers = text.num_hidden_layers, layers
-        if kinds := getattr(text, "layer_types", None):
-            text.layer_types = kinds[:layers]
-        logger.info("keeping %s of %s layers of %s, once", layers, depth, checkpoint.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            checkpoint, config=config, dtype="auto", trust_remote_code=False, weights_only=True
-        )
+        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto", trust_remote_code=False, weights_only=True)
     except Exception as error:  # libraries raise errors of their own for files that are damaged
         raise CheckpointError(f"transformers cannot read the checkpoint {checkpoint}: {error}") from None
-    if layers > depth:
-        raise CheckpointError(f"The checkpoint {checkpoint} has {depth} layers, not {layers}. Correct `layers` in the suite.")
+    text = model.config.get_text_config()
+    depth = text.num_hidden_layers
+    if layers[-1] >= depth:
+        raise CheckpointError(
+            f"The checkpoint {checkpoint} has the layers 0 to {depth - 1}, but not {layers[-1]}. Correct `layers` in the suite."
+        )
+    logger.info("keeping %s of %s layers of %s, once", len(layers), depth, checkpoint.name)
+    name, stack = next(
+        (name, part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth
+    )
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, nn.ModuleList(stack[layer] for layer in layers))
+    text.num_hidden_layers = len(layers)
+    if kinds := getattr(text, "layer_types", None):
+        text.layer_types = [kinds[layer] for layer in layers]
     write_variant(model, checkpoint, target)
     return target
 

@@ -60,7 +60,7 @@ def model_identity(config: ModelConfig, workspace: Workspace) -> dict[str, Any]:
     if config.temperature > 0:
         identity |= {"top_p": config.top_p, "seed": config.seed}
     if config.layers:
-        identity["layers"] = config.layers
+        identity["layers"] = list(config.layers)
     if config.fingerprint:
         identity["fingerprint"] = config.fingerprint
     return identity

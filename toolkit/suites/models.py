@@ -1,6 +1,7 @@
 """The models of a suite file: references to weights, prompts and decoding settings, as the user wrote them."""
 
 import re
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -149,9 +150,9 @@ class ModelConfig(Weights):
 
     name: FreeName = Field(description="Name of the model in this suite; shown in every table.")
     adapter: LocalPath | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
-    layers: Count | None = Field(
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = Field(
         None,
-        description="Number of the checkpoint's layers to keep, from the first; default: all. Fewer need an adapter.",
+        description="The checkpoint's layers to keep, counted from 0: [0, 1, 2, 29]; default: all. Fewer need an adapter.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
@@ -180,6 +181,13 @@ class ModelConfig(Weights):
     base_rate: Price | None = Field(None, description="Price of a token, prompt and completion alike.")
     rate_in: Price | None = Field(None, description="Price of a prompt token, if the two differ.")
     rate_out: Price | None = Field(None, description="Price of a completion token, if the two differ.")
+
+    @field_validator("layers")
+    @classmethod
+    def _check_layers(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if layers and any(first >= second for first, second in pairwise(layers)):
+            raise ValueError("the layers to keep are listed in order, each once: [0, 1, 2, 29]")
+        return layers
 
     @field_validator("chat_template")
     @classmethod

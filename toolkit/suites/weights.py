@@ -82,8 +82,8 @@ def fetch(weights: Weights, workspace: Workspace, tokenizer_only: bool = False) 
     return trimmed(path, layers, workspace.downloads) if layers else path
 
 
-def layers_of(weights: Weights) -> int | None:
-    """Return how many layers of a checkpoint a model keeps; None: all."""
+def layers_of(weights: Weights) -> tuple[int, ...] | None:
+    """Return which layers of a checkpoint a model keeps; None: all."""
     return weights.layers if isinstance(weights, ModelConfig) else None
 
 
