@@ -16,7 +16,7 @@ from toolkit.replay.observations import Observer
 from toolkit.replay.table import TransitionTable
 from toolkit.routing.dense import Dense, tree_segments
 from toolkit.routing.networks import RouterFeatures, features_kwargs, node_features, node_groups
-from toolkit.routing.train import fit_router, observed_terms
+from toolkit.routing.train import fit_router, observed_response_terms, observed_terms
 from toolkit.suites.config import TrainConfig
 
 
@@ -81,15 +81,19 @@ def test_logits_of_all_nodes_are_those_of_their_observations(
 ) -> None:
     whole = synthetic_table(90, dimensions=8)
     questions = tuple(f"{'add' if row % 2 else 'sort'} these" for row in range(90))
-    table = replace(whole, texts=np.ascontiguousarray(whole.texts[:, :, 2 - parts :]), questions=questions)
+    responses = tuple(f"{'right' if text % 3 else 'wrong'} {text}" for text in range(len(whole.vectors))) if parts == 2 else ()
+    texts = np.ascontiguousarray(whole.texts[:, :, 2 - parts :])
+    table = replace(whole, texts=texts, questions=questions, responses=responses)
     config = TrainConfig(algorithm="exact", alphas=alphas, exact={"n_epochs": 1}).changed(
         {"projection": projection, "first_layer": first_layer, "blind": blind}
     )
     policy = fit_router(table, config, 0).policy
     assert isinstance(policy, ActorCriticPolicy)
     extractor = policy.pi_features_extractor
-    observer = Observer(table, observed_terms(table, config), blind, with_alpha=bool(alphas))
+    response_terms = observed_response_terms(table, config)
+    observer = Observer(table, observed_terms(table, config), blind, bool(alphas), response_terms=response_terms)
     assert observer.layout.terms == 5  # add, sort, these, add these, sort these
+    assert response_terms == (() if blind or parts == 1 else ("right", "wrong"))
     rows = np.array([3, 0, 80, 41])
     observations = torch.from_numpy(observer.all_nodes(rows, 0.1))
     with torch.no_grad():

@@ -68,6 +68,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         alphas: Sequence[float] = (),
         terms: Sequence[str] = (),
         blind: bool = False,
+        response_terms: Sequence[str] = (),
         *,
         cache: str | None = None,
         suite: str | None = None,
@@ -76,7 +77,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         self.alpha = alpha
         self.alphas = tuple(alphas)
         self.rows = _rows(self.table, split)
-        self.observer = Observer(self.table, terms, blind, with_alpha=bool(self.alphas))
+        self.observer = Observer(self.table, terms, blind, bool(self.alphas), response_terms=response_terms)
         self.observation_space: spaces.Space[Observations] = self.observer.space
         self.action_space = spaces.Discrete(self.table.n_models + allow_stop)
         self._n_actions = self.table.n_models + allow_stop
@@ -152,6 +153,7 @@ class RoutingVecEnv(VecEnv):
         alphas: If there are any, each episode draws its alpha from them and observes it.
         terms: Terms of which a policy observes whether the question contains them.
         blind: Whether responses, and what they have cost, are hidden.
+        response_terms: Terms of which a policy observes whether the newest response contains them.
     """
 
     def __init__(
@@ -165,13 +167,14 @@ class RoutingVecEnv(VecEnv):
         alphas: Sequence[float] = (),
         terms: Sequence[str] = (),
         blind: bool = False,
+        response_terms: Sequence[str] = (),
     ) -> None:
         self.table = table
         self.allow_stop = allow_stop
         self.alphas: Floats = np.array(alphas, dtype=np.float64)
         self.alpha = alpha
         self.rows = _rows(table, split)
-        self.observer = Observer(table, terms, blind, with_alpha=bool(len(self.alphas)))
+        self.observer = Observer(table, terms, blind, bool(len(self.alphas)), response_terms=response_terms)
         self.render_mode = None
         super().__init__(n_envs, self.observer.space, spaces.Discrete(table.n_models + allow_stop))
         self._rng = np.random.default_rng(seed)

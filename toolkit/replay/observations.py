@@ -22,6 +22,7 @@ class Layout(NamedTuple):
         parts: Number of embeddings.
         dimensions: Size of each.
         terms: Number of terms, each 1 if the question contains it.
+        response_terms: Number of terms, each 1 if the newest response contains it.
         horizon: Number of hops L: one-hot, how many models have responded.
         models: Size of the pool M: for each of the first L - 1 hops, one-hot, which model responded; zeros if none has. The
             cost so far follows.
@@ -34,11 +35,17 @@ class Layout(NamedTuple):
     horizon: int
     models: int
     allowed: int = 0
+    response_terms: int = 0
 
     @property
     def embeddings(self) -> int:
         """Size of all embeddings together."""
         return self.parts * self.dimensions
+
+    @property
+    def texts(self) -> int:
+        """Size of what describes texts: embeddings and terms."""
+        return self.embeddings + self.terms + self.response_terms
 
     @property
     def path(self) -> int:
@@ -48,7 +55,7 @@ class Layout(NamedTuple):
     @property
     def features(self) -> int:
         """Size of what describes the question and the path: all but which models may be chosen, and alpha."""
-        return self.embeddings + self.terms + self.path + 1
+        return self.texts + self.path + 1
 
     @property
     def size(self) -> int:
@@ -69,6 +76,7 @@ class Observer:
             them is worth.
         with_alpha: Whether alpha is observed too, as the last feature.
         masked: Whether the policy observes which models may be chosen; None if it does where some responses are missing.
+        response_terms: Terms of which the policy observes whether the newest response contains them; none if it is blind.
     """
 
     def __init__(
@@ -78,15 +86,18 @@ class Observer:
         blind: bool = False,
         with_alpha: bool = False,
         masked: bool | None = None,
+        response_terms: Sequence[str] = (),
     ) -> None:
         self.table = table
         self.terms = tuple(terms)
+        self.response_terms = () if blind else tuple(response_terms)
         self.blind = blind
         self.with_alpha = with_alpha
         parts, dimensions = table.texts.shape[2], table.vectors.shape[1]
         masked = table.available is not None if masked is None else masked
         allowed = table.n_models if masked else 0
-        self.layout = Layout(parts, dimensions, len(self.terms), table.horizon, table.n_models, allowed)
+        sizes = (parts, dimensions, len(self.terms), table.horizon, table.n_models, allowed, len(self.response_terms))
+        self.layout = Layout(*sizes)
         self.path = _paths(table)
         nodes = table.n_decision_nodes
         self.cost = np.zeros((len(table.split), nodes), np.float32) if blind else table.cost[:, :nodes].astype(np.float32)
@@ -104,6 +115,11 @@ class Observer:
         questions = self.table.questions or ("",) * len(self.table.split)
         return contained_terms(self.terms, questions)
 
+    @cached_property
+    def contained_in_responses(self) -> npt.NDArray[np.float32]:
+        """Which response terms each of the table's texts contains if it is a response, `(texts, response terms)`."""
+        return contained_terms(self.response_terms, self.table.responses or ("",) * len(self.table.vectors))
+
     @property
     def space(self) -> "spaces.Box[np.floating[Any]]":
         """The observation space."""
@@ -120,9 +136,11 @@ class Observer:
         for part in range(layout.parts):
             embedding = observations[:, part * layout.dimensions : (part + 1) * layout.dimensions]
             np.take(self.table.vectors, texts[:, part], axis=0, out=embedding, mode="clip")  # other modes copy once more
-        path = layout.embeddings + layout.terms
+        path, responses = layout.texts, layout.embeddings + layout.terms
         if layout.terms:
-            observations[:, layout.embeddings : path] = self.contained[rows]
+            observations[:, layout.embeddings : responses] = self.contained[rows]
+        if layout.response_terms:
+            observations[:, responses:path] = self.contained_in_responses[texts[:, -1]]
         observations[:, path : path + layout.path] = self.path[nodes]
         observations[:, layout.features - 1] = self.cost[rows, nodes]
         if layout.allowed:

@@ -66,6 +66,8 @@ class TransitionTable:
         texts: Rows of `vectors` that each decision node observes, `(rows, D, parts)`; the parts are the question and the
             newest response, or the whole context alone.
         questions: The text of each row's question, `(rows,)`; empty if the table was made without texts.
+        responses: The response that each row of `vectors` embeds, `(texts,)`, and an empty text where it embeds none; no texts
+            at all if no decision node observes a response alone, or if the table was made without texts.
         available: Whether a complete path of responses leads through each node, `(rows, N)`; None if one does everywhere. A
             node that is not available has quality and cost 0, and no policy may choose it.
         exists: Whether the suite's `[tree]` has each node, `(N,)`; None if it has all. The others are available on no row.
@@ -81,6 +83,7 @@ class TransitionTable:
     vectors: npt.NDArray[np.float32]
     texts: npt.NDArray[np.int32]
     questions: tuple[str, ...] = ()
+    responses: tuple[str, ...] = ()
     available: npt.NDArray[np.bool_] | None = None
     exists: npt.NDArray[np.bool_] | None = None
 
@@ -169,6 +172,7 @@ class TransitionTable:
             vectors=self.vectors[texts],
             texts=index[1:].reshape(len(rows), *self.texts.shape[1:]).astype(np.int32),
             questions=tuple(self.questions[row] for row in rows) if self.questions else (),
+            responses=tuple(self.responses[text] for text in texts) if self.responses else (),
             available=None if self.available is None else self.available[rows],
         )
 
@@ -231,7 +235,7 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
     if available is not None:
         np.copyto(quality, 0, where=~available)
         np.copyto(hop_costs, 0, where=~available)
-    vectors, texts = _features(cache, suite, shape[0])
+    vectors, texts, responses = _features(cache, suite, shape[0])
     benchmarks = tuple(benchmark.name for benchmark in suite.config.benchmarks)
     table = TransitionTable(
         models=tuple(model.name for model in suite.models),
@@ -244,6 +248,7 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
         vectors=vectors,
         texts=texts,
         questions=tuple(trees["prompt"].to_pylist()),
+        responses=responses,
         available=available,
         exists=None if is_complete else exists,
     )
@@ -352,8 +357,8 @@ def _hop_costs(cache: Cache, suite: Suite, transitions: "pa.Table", split: npt.N
     return in_cost_units(np.where(np.isnan(imported), raw, imported), unit)
 
 
-def _features(cache: Cache, suite: Suite, rows: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Load the distinct embeddings, `(texts, dimensions)`, and which of them a node observes, `(rows, D, parts)`."""
+def _features(cache: Cache, suite: Suite, rows: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], tuple[str, ...]]:
+    """Load the distinct embeddings, `(texts, dimensions)`, which of them a node observes, `(rows, D, parts)`, and responses."""
     observed = cache.embeddings.observed(suite)
     if observed.n_missing:
         raise _incomplete(cache, suite, observed.n_texts, observed.n_missing, "embeddings")
@@ -364,7 +369,7 @@ def _features(cache: Cache, suite: Suite, rows: int) -> tuple[npt.NDArray[np.flo
         root = observed.number == 0
         texts[:, 0, 1] = 0
         texts[observed.position[root], :, 0] = observed.vector[root, None]
-    return observed.vectors, texts
+    return observed.vectors, texts, observed.responses
 
 
 def _incomplete(cache: Cache, suite: Suite, total: int, missing: int, what: str) -> IncompleteCacheError:

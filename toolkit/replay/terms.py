@@ -1,7 +1,8 @@
-"""Lexical features of a question: which frequent words and pairs of words it contains.
+"""Lexical features: which frequent words and pairs of words a question and the newest response contain.
 
-An embedding blurs the wording of a task, which often says more about the right path than the topic. The terms are chosen on the
-training split and kept with a router, so that it reads new questions alike.
+An embedding blurs the wording of a task, which often says more about the right path than the topic, and the words by which a
+response says what is left to do. The terms are chosen on the training split and kept with a router, so that it reads new texts
+alike.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from toolkit.replay.table import TransitionTable, cached_on_table
 
 MIN_SHARE = 0.05
 """Share of the training questions that contain a term, at least."""
+MIN_RESPONSE_SHARE = 0.02
+"""Share of the distinct responses to training questions that contain a term, at least: responses are of more kinds."""
 MAX_TERMS = 512
 """The most frequent terms are kept, up to this number."""
 WORD = r"(?u)\b\w+\b"
@@ -26,25 +29,42 @@ def frequent_terms(table: TransitionTable) -> tuple[str, ...]:
     Returns:
         The terms; none if the table has no texts or no term is frequent.
     """
+    return _frequent([table.questions[row] for row in table.rows("train")] if table.questions else [], MIN_SHARE)
+
+
+@cached_on_table
+def frequent_response_terms(table: TransitionTable) -> tuple[str, ...]:
+    """Return the words and pairs of neighbouring words that many responses to training questions contain, alphabetically.
+
+    Each distinct response counts once.
+
+    Returns:
+        The terms; none if no decision node observes a response alone, the table has no texts, or no term is frequent.
+    """
+    if not table.responses:
+        return ()
+    return _frequent([table.responses[text] for text in np.unique(table.texts[table.rows("train"), 1:, 1])], MIN_RESPONSE_SHARE)
+
+
+def _frequent(texts: Sequence[str], min_share: float) -> tuple[str, ...]:
     from sklearn.feature_extraction.text import CountVectorizer
 
-    questions = [table.questions[row] for row in table.rows("train")] if table.questions else []
-    counter = CountVectorizer(ngram_range=(1, 2), min_df=MIN_SHARE, max_features=MAX_TERMS, binary=True, token_pattern=WORD)
+    counter = CountVectorizer(ngram_range=(1, 2), min_df=min_share, max_features=MAX_TERMS, binary=True, token_pattern=WORD)
     try:
-        counter.fit(questions)
-    except ValueError:  # there is no question, no word, or no frequent term
+        counter.fit(texts)
+    except ValueError:  # there is no text, no word, or no frequent term
         return ()
     return tuple(counter.get_feature_names_out().tolist())
 
 
-def contained_terms(terms: Sequence[str], questions: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return which terms each question contains, as 1 and 0, `(questions, terms)`."""
+def contained_terms(terms: Sequence[str], texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return which terms each text contains, as 1 and 0, `(texts, terms)`."""
     if not terms:
-        return np.zeros((len(questions), 0), dtype=np.float32)
+        return np.zeros((len(texts), 0), dtype=np.float32)
     from sklearn.feature_extraction.text import CountVectorizer
 
     counter = CountVectorizer(ngram_range=(1, 2), vocabulary=list(terms), binary=True, token_pattern=WORD)
-    contained: npt.NDArray[np.float32] = counter.transform(questions).toarray().astype(np.float32)
+    contained: npt.NDArray[np.float32] = counter.transform(texts).toarray().astype(np.float32)
     return contained
 
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from toolkit.core import tree
-from toolkit.replay.observations import Layout, Observer
+from toolkit.replay.observations import Layout, Observations, Observer
 from toolkit.replay.table import Ints
 from toolkit.routing.statistics import evenly_spread
 
@@ -31,6 +31,8 @@ MAX_FITTED_TEXTS = 4096
 """Texts that components are fitted on: more do not change the axes, and would take longer than learning."""
 MAX_FITTED_ROWS = 256
 """Rows whose decision nodes the first layer is scaled by."""
+RESPONSE_TERMS_WEIGHT = 3
+"""Standard deviation of all terms of responses together; that of one component is 1 on average."""
 MAX_NODE_GROUPS = 64
 """Decision nodes up to which each has weights of its own; in larger trees, each hop with each last model has."""
 
@@ -57,6 +59,7 @@ class RouterFeatures(BaseFeaturesExtractor):
             nodes, or that of hops and last models.
         knots: Alphas, ascending, for a policy that observes alpha.
         allowed: As in `Layout`.
+        response_terms: See `Layout`.
     """
 
     def __init__(
@@ -71,12 +74,13 @@ class RouterFeatures(BaseFeaturesExtractor):
         groups: int = 0,
         knots: Sequence[float] = (),
         allowed: int = 0,
+        response_terms: int = 0,
     ) -> None:
-        layout = Layout(parts, dimensions, terms, horizon, models, allowed)
+        layout = Layout(parts, dimensions, terms, horizon, models, allowed, response_terms)
         (size,) = observation_space.shape
         if size != layout.size + bool(len(knots)):
             raise ValueError(f"observations have {size} numbers, and the features are of {layout.size + bool(len(knots))}")
-        base_size = parts * (rank or dimensions) + terms + layout.path + 1
+        base_size = parts * (rank or dimensions) + terms + response_terms + layout.path + 1
         super().__init__(observation_space, (1 + groups) * max(1, len(knots)) * base_size)
         self.layout, self.rank, self.groups, self.base_size = layout, rank, groups, base_size
         self.components: torch.Tensor
@@ -106,7 +110,7 @@ class RouterFeatures(BaseFeaturesExtractor):
         features = self.at((base - self.offset) * self.scale, observations[:, -1])
         if not self.groups:
             return features
-        path = observations[:, self.layout.embeddings + self.layout.terms : self.layout.features - 1]
+        path = observations[:, self.layout.texts : self.layout.features - 1]
         one_hot = nn.functional.one_hot(self.group_of(path), self.groups).to(features.dtype)
         return torch.cat([features, torch.einsum("ng,nf->ngf", one_hot, features).flatten(1)], 1)
 
@@ -160,9 +164,13 @@ class RouterFeatures(BaseFeaturesExtractor):
             vectors = torch.from_numpy(table.vectors[texts.ravel()]).to(device)
             features[..., part * width : (part + 1) * width] = self._project(vectors, part).view(*texts.shape, width)
         terms = layout.parts * width
-        path = terms + layout.terms
+        responses = terms + layout.terms
+        path = responses + layout.response_terms
         if layout.terms:
-            features[..., terms:path] = torch.from_numpy(observer.contained[rows]).to(device)
+            features[..., terms:responses] = torch.from_numpy(observer.contained[rows]).to(device)
+        if layout.response_terms:
+            contained = observer.contained_in_responses[observer.texts[rows, :, -1].T]
+            features[..., responses:path] = torch.from_numpy(contained).to(device)
         features[..., path:-1] = torch.from_numpy(observer.path).to(device)[:, None]
         features[..., -1] = torch.from_numpy(observer.cost[rows].T).to(device)
         return features.sub_(self.offset).mul_(self.scale)
@@ -186,12 +194,20 @@ class RouterFeatures(BaseFeaturesExtractor):
             components = torch.from_numpy(axes[:, top] / np.sqrt(max(variances[top].mean(), 1e-12)))
             self.components[part] = components
             self.offset[part * width : (part + 1) * width] = torch.from_numpy(mean) @ components
+        first = layout.parts * width
         if layout.terms:
-            contained, terms = observer.contained[train], slice(layout.parts * width, layout.parts * width + layout.terms)
-            self.offset[terms] = torch.from_numpy(contained.mean(0))
-            norm = np.sqrt(contained.var(0).sum())  # all terms together weigh as much as one component
-            self.scale[terms] = 1 / max(float(norm), 1e-6)
+            self._fit_terms(slice(first, first + layout.terms), observer.contained[train], weight=1)
+        if layout.response_terms:
+            first += layout.terms
+            texts = np.unique(observer.texts[train, 1:, -1])
+            weight = RESPONSE_TERMS_WEIGHT
+            self._fit_terms(slice(first, first + layout.response_terms), observer.contained_in_responses[texts], weight)
         self.scale[-1] = 1 / max(float(observer.cost[train].std()), 1e-6)
+
+    def _fit_terms(self, place: slice, contained: Observations, weight: float) -> None:
+        """Scale terms such that all of them together have the variance of `weight ** 2` components."""
+        self.offset[place] = torch.from_numpy(contained.mean(0))
+        self.scale[place] = weight / max(float(np.sqrt(contained.var(0).sum())), 1e-6)
 
 
 def node_groups(extractor: BaseFeaturesExtractor, observer: Observer) -> torch.Tensor:
@@ -243,8 +259,9 @@ def features_kwargs(observer: Observer, rank: int, first_layer: FirstLayer, alph
     """
     layout, table = observer.layout, observer.table
     kwargs: dict[str, Any] = layout._asdict()
-    if not layout.allowed:
-        del kwargs["allowed"]
+    for name in ("allowed", "response_terms"):
+        if not kwargs[name]:
+            del kwargs[name]
     kwargs["rank"] = min(rank, layout.dimensions, len(table.vectors) - 1)
     by_last_model = 1 + (table.horizon - 1) * table.n_models
     by_node = table.n_decision_nodes if table.n_decision_nodes <= MAX_NODE_GROUPS else by_last_model

@@ -104,7 +104,8 @@ class Router:
         A router that was trained where responses are missing observes which models may be chosen: all, in a complete table.
         """
         blind, masked = bool(self.card.get("settings", {}).get("blind")), bool(self.card.get("masked"))
-        return Observer(table, self.card.get("terms", ()), blind, with_alpha=self.conditioned, masked=masked)
+        terms, response_terms = (self.card.get(name, ()) for name in ("terms", "response_terms"))
+        return Observer(table, terms, blind, self.conditioned, masked, response_terms)
 
     def check_table(self, table: TransitionTable) -> None:
         """Check that the router decides between a table's models, from what the table lets it observe.

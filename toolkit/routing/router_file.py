@@ -61,6 +61,7 @@ class Card(Section):
     models: tuple[str, ...] = Field(min_length=1)
     settings: TrainedWith
     terms: tuple[str, ...] = Field((), max_length=2**16)
+    response_terms: tuple[str, ...] = Field((), max_length=2**16)
     fixed_path: tuple[str, ...] | None = None
     masked: bool = False
 

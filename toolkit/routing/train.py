@@ -27,7 +27,7 @@ from toolkit.core.hashing import canonical_json
 from toolkit.core.registry import ALGORITHMS
 from toolkit.replay.environments import RoutingVecEnv
 from toolkit.replay.table import TransitionTable, load_table
-from toolkit.replay.terms import frequent_terms
+from toolkit.replay.terms import frequent_response_terms, frequent_terms
 from toolkit.routing.algorithms import Algorithm, find_algorithm, policy_of
 from toolkit.routing.architecture import check_storable
 from toolkit.routing.checks import check_training, fitted_settings
@@ -146,6 +146,11 @@ def observed_terms(table: TransitionTable, config: TrainConfig) -> tuple[str, ..
     return frequent_terms(table) if config.terms else ()
 
 
+def observed_response_terms(table: TransitionTable, config: TrainConfig) -> tuple[str, ...]:
+    """Return the terms of responses that a router observes; none if the settings say so, or if it is blind to responses."""
+    return frequent_response_terms(table) if config.terms and not config.blind else ()
+
+
 def _build(table: TransitionTable, algorithm: Algorithm, config: TrainConfig, seed: int, log: Path | None) -> BaseAlgorithm:
     """Build an algorithm, and check that its policy can be stored.
 
@@ -162,6 +167,7 @@ def _build(table: TransitionTable, algorithm: Algorithm, config: TrainConfig, se
         config.allow_stop,
         config.alphas,
         terms=observed_terms(table, config),
+        response_terms=observed_response_terms(table, config),
         blind=config.blind,
     )
     policy = policy_of(algorithm, config.policy, masked=table.available is not None)
@@ -257,6 +263,7 @@ def card(suite: Suite, table: TransitionTable, unit: float | None, config: Train
         "seed": seed,
         "settings": settings_of(table, config),
         "terms": list(observed_terms(table, config)),
+        "response_terms": list(observed_response_terms(table, config)),
         **({"masked": True} if table.available is not None else {}),
         "versions": versions(),
         "suite": suite.name,

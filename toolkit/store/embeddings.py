@@ -39,6 +39,8 @@ class ObservedTexts(NamedTuple):
             context), `(nodes,)`.
         vectors: A row of zeros, then the embeddings of the distinct texts, `(1 + texts, dimensions)`; `(1, 0)`, with no node in
             the other arrays, if the suite has no encoder.
+        responses: The response that each row of `vectors` embeds, an empty text where it embeds none; no texts at all if
+            decision nodes observe no response alone.
         n_texts: Number of distinct texts.
         n_missing: Distinct texts without an embedding; if there are any, the arrays are empty.
     """
@@ -49,6 +51,7 @@ class ObservedTexts(NamedTuple):
     vectors: Vectors
     n_texts: int
     n_missing: int
+    responses: tuple[str, ...] = ()
 
 
 class CheckedEmbedding(NamedTuple):
@@ -135,6 +138,7 @@ class Embeddings:
             if (row_id < 0).any():
                 return _incomplete(con, suite)
             row_ids, vector = np.unique(row_id, return_inverse=True)
+            responses = _responses(con, suite, row_ids) if suite.config.features.text == "newest" else ()
             [(threads,)] = con.execute("SELECT current_setting('threads')").fetchall()
             # it already holds more, or a user's query has locked the settings: then without the limit
             with suppress(duckdb.OutOfMemoryException, duckdb.InvalidInputException):
@@ -144,7 +148,7 @@ class Embeddings:
             finally:  # the limit holds for all connections of this process
                 with suppress(duckdb.InvalidInputException):
                     con.execute("RESET memory_limit")
-        return ObservedTexts(position, number, 1 + vector, vectors, n_texts=len(row_ids), n_missing=0)
+        return ObservedTexts(position, number, 1 + vector, vectors, len(row_ids), n_missing=0, responses=responses)
 
     def sample(self, suite: Suite, seed: int, limit: int) -> list[CheckedEmbedding]:
         """Draw a seeded sample of a suite's embedded texts."""
@@ -213,6 +217,20 @@ def _incomplete(con: duckdb.DuckDBPyConnection, suite: Suite) -> ObservedTexts:
     ).fetchall()
     empty = np.empty(0, np.int64)
     return ObservedTexts(empty, empty, empty, np.empty((0, 0), np.float32), n_texts, n_missing)
+
+
+def _responses(con: duckdb.DuckDBPyConnection, suite: Suite, row_ids: Ints) -> tuple[str, ...]:
+    """Return an empty text, then the responses among the texts with the given row ids, which ascend; nothing without any."""
+    responses = con.sql(
+        f"WITH {_decision_texts(suite)} SELECT DISTINCT e.rowid AS row_id, d.text FROM decision_texts AS d"
+        " JOIN embeddings AS e ON e.text = d.key AND e.encoder = $encoder WHERE d.number > 0",
+        params=_parameters(suite),
+    ).to_arrow_table()
+    if not len(responses):
+        return ()
+    texts = np.full(1 + len(row_ids), "", dtype=object)
+    texts[1 + np.searchsorted(row_ids, responses["row_id"].to_numpy())] = responses["text"].to_pylist()
+    return tuple(texts.tolist())
 
 
 def _fetch_vectors(con: duckdb.DuckDBPyConnection, encoder: str, row_ids: Ints) -> Vectors:

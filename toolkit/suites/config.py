@@ -196,7 +196,8 @@ class TrainConfig(ExtensibleSection):
     )
     terms: bool = Field(
         True,
-        description="The policy observes which words and pairs of words, frequent in training questions, the question has.",
+        description="The policy observes which words and pairs of words, frequent in training, the question and the newest "
+        "response have.",
     )
     blind: bool = Field(
         False, description="Hides the responses, and what they have cost, from the policy: what is reading them worth?"

@@ -62,8 +62,8 @@ def dequantised(gguf: Path, downloads: Path) -> Path:
 
 def trimmed_path(checkpoint: Path, layers: Sequence[int], downloads: Path) -> Path:
     """Return the folder of some of a checkpoint's layers, which may not exist yet."""
-    kept = hashlib.sha256(repr(list(layers)).encode()).hexdigest()[:12]
-    return downloads / "trimmed" / f"{hash_weights(checkpoint, downloads)[:32]}-{len(layers)}-{kept}"
+    digest = hashlib.sha256(repr(list(layers)).encode()).hexdigest()[:12]
+    return downloads / "trimmed" / f"{hash_weights(checkpoint, downloads)[:32]}-{len(layers)}-{digest}"
 
 
 def trimmed(checkpoint: Path, layers: Sequence[int], downloads: Path) -> Path:
