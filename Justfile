@@ -10,21 +10,18 @@ bin := if os_family() == "windows" { ".venv/Scripts" } else { ".venv/bin" }
 default:
     @{{just}} --list --unsorted
 
-# Generate a few responses with real specialists, then train, evaluate and sweep routers on the reference cache
+# Generate a few responses with real models, then train routers on the reference cache and say what reading responses is worth
 demo: _venv
-    {{bin}}/toolkit generate quickstart --limit 2 --cache "${TOOLKIT_CACHE:-cache}/live/quickstart.duckdb"
-    {{bin}}/toolkit import reference
-    {{bin}}/toolkit train quickstart
-    {{bin}}/toolkit evaluate quickstart
+    {{bin}}/toolkit generate quickstart --limit 1 --cache "${TOOLKIT_CACHE:-cache}/live/quickstart.duckdb"
     @{{just}} headline
     @echo
     @echo 'Try next:  . {{bin}}/activate'
     @echo '           toolkit sql "SELECT benchmark, model, round(avg(quality), 2) AS quality FROM transitions WHERE depth = 1 GROUP BY ALL ORDER BY ALL"'
 
-# Compare PPO routers of five seeds with every baseline at four alphas on the reference cache (docs/headline.md)
-headline: _venv
+# Compare PPO routers that read responses with blind ones and with baselines on the reference cache (docs/headline.md)
+headline *args: _venv
     {{bin}}/toolkit import reference
-    {{bin}}/toolkit sweep quickstart --algorithm ppo --alphas 0,0.02,0.05,0.1 --seeds 5 --by-benchmark
+    {{bin}}/python -m benchmarks.headline {{args}}
 
 # Run the tests, one process per file on up to four cores; arguments go to pytest
 test *args: _venv
@@ -101,11 +98,11 @@ older version="1.2.2": _venv
 docs: _venv
     {{bin}}/python docs/generate.py
 
-# Train one specialist of the pool again: mathematics, words or relations (half an hour or more on one core)
-specialists skill *args: _venv
-    OMP_NUM_THREADS=1 {{bin}}/python -m benchmarks.specialists.train {{skill}} {{args}}
+# Train one model of the pool again: mathematics, words, relations or quick (minutes on a GPU, hours on a CPU)
+specialists model *args: _venv
+    {{bin}}/python -m benchmarks.specialists.train {{model}} {{args}}
 
-# Generate the reference cache again and export it to cache/reference (two hours on one core)
+# Generate the reference cache again and export it to cache/reference (hours on two cores, minutes on a GPU)
 reference: _venv
     {{bin}}/toolkit generate quickstart --cache cache/reference.duckdb
     rm -rf cache/reference

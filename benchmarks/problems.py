@@ -1,7 +1,7 @@
-"""Synthetic problems of one or two steps, each of which needs one skill: what the benchmarks of the quickstart share.
+"""Synthetic problems of one to three steps, each of which needs one skill: what the benchmarks of the quickstart share.
 
-A problem of two steps is built such that no skill solves both: the first result is looked up in the premises or calculated, and
-the second step needs it. Half of all problems, selected by a hash of the prompt, are reserved for training and never asked.
+A problem of several steps is built such that a step needs the result of the one before: it is looked up in the premises or
+calculated. Half of all problems, selected by a hash of the prompt, are reserved for training and never asked.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import islice, pairwise
 from typing import Literal
 
 from toolkit.tasks import Benchmark, Item
@@ -64,9 +65,9 @@ class Problem:
 
     @property
     def trivial(self) -> bool:
-        """Whether the second step leaves the result as it is, so that the first alone suffices."""
+        """Whether a step leaves the result as it is, so that the one before suffices."""
         results = [result_of(work) for work in self.worked()]
-        return len(results) == 2 and results[0] == results[1]
+        return any(first == second for first, second in pairwise(results))
 
     @property
     def for_training(self) -> bool:
@@ -76,6 +77,8 @@ class Problem:
 
 Draw = Callable[[random.Random, int], Problem]
 """Draws one problem of a level."""
+DRAWN: dict[str, Callable[[], Iterator[Problem]]] = {}
+"""The problems behind the questions of each benchmark that has been loaded, in order."""
 
 
 def result_of(work: str) -> str:
@@ -136,11 +139,14 @@ def benchmark(
 ) -> Benchmark:
     """Make a benchmark of the problems that are not for training."""
 
+    def drawn() -> Iterator[Problem]:
+        return islice(problems(draw, levels, seed, training=False), size)
+
     def load() -> Iterator[Item]:
-        drawn = problems(draw, levels, seed, training=False)
-        for number, problem in zip(range(size), drawn, strict=False):
+        for number, problem in enumerate(drawn()):
             yield Item(str(number), problem.prompt, (problem.answer,), stratum=f"level {problem.level}")
 
+    DRAWN[name] = drawn
     return Benchmark(
         name=name,
         version="1",

@@ -10,12 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.headline import policy_of, without
 from benchmarks.problems import Skill
 from benchmarks.reference import SUITE, reference_folder
-from benchmarks.specialists.chains import SKILLS, examples
+from benchmarks.specialists.chains import MODELS, SKILLS, examples, words_of
 from benchmarks.specialists.train import HERE
 from toolkit.cli.common import app
 from toolkit.core.errors import CacheError, CheckpointError
@@ -23,11 +25,16 @@ from toolkit.core.workspace import Workspace
 from toolkit.engines import Completion, Prompt
 from toolkit.engines.transformers import TransformersEngine
 from toolkit.generation.verify import verify
+from toolkit.replay.table import load_table
+from toolkit.routing.baselines import registered_baselines
+from toolkit.routing.comparison import OVERALL_QUESTIONS
+from toolkit.routing.evaluate import evaluate
+from toolkit.routing.train import build_router, fit_router
 from toolkit.store import Cache
+from toolkit.suites.benchmarks import synthetic_benchmarks
 from toolkit.suites.loading import find_suite, load_config
 from toolkit.suites.weights import fetch
 
-ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 25_000_000
 """Bytes that the exported folder may take."""
 
@@ -50,8 +57,8 @@ def test_it_is_whole_compact_and_everything_in_it_holds(reference: Cache) -> Non
     rows = reference.suites.progress(SUITE)
     assert not sum(row.missing + row.failed for row in rows)
     per_question = sum(len(config.models) ** depth for depth in range(1, config.horizon + 1))
-    assert sum(row.nodes for row in rows) == len(config.benchmarks) * 200 * per_question
-    assert all(one.limit and one.limit >= 200 for one in config.benchmarks)
+    assert sum(row.nodes for row in rows) == sum(one.limit or 0 for one in config.benchmarks) * per_question
+    assert {one.name for one in config.benchmarks} == {*SKILLS, "errands", "chores"}
     assert not [finding for finding in verify(reference) if finding.wrong]
     assert sum(file.stat().st_size for file in reference_folder().iterdir()) <= LARGEST
 
@@ -109,15 +116,15 @@ def test_the_specialists_give_the_same_answers_again(reference: Cache, tmp_path:
     assert same >= 0.99 * len(drawn)
 
 
-@pytest.mark.parametrize("skill", get_args(Skill))
-def test_no_specialist_has_seen_a_question(skill: Skill, reference: Cache) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_no_model_has_seen_a_question_or_a_permuted_copy(model: str, reference: Cache) -> None:
     """Every example that it was trained on is drawn again, from the seed that its training recorded."""
-    facts = json.loads((HERE / skill / "trainer_state.json").read_text("utf-8"))
-    drawn = examples(skill, facts["seed"], facts["own_share"])
-    seen = {example.prompt for example in islice(drawn, facts["steps"] * facts["batch"])}
-    asked = set(reference.arrow("SELECT prompt FROM questions")["prompt"].to_pylist())
-    assert len(asked) >= 1200
-    assert len(seen) > 1000
+    facts = json.loads((HERE / model / "trainer_state.json").read_text("utf-8"))
+    drawn = examples(model, facts["seed"], facts["own_share"])
+    seen = {words_of(example.prompt) for example in islice(drawn, facts["steps"] * facts["batch"])}
+    asked = {words_of(prompt) for prompt in reference.arrow("SELECT prompt FROM questions")["prompt"].to_pylist()}
+    assert len(asked) >= 700
+    assert len(seen) > 5000
     assert not seen & asked
 
 
@@ -130,6 +137,7 @@ def test_each_specialist_is_the_best_of_the_pool_on_its_own_field_alone(referenc
         if len(skills) == 1:
             for other in set(get_args(Skill)) - set(skills):
                 assert quality[benchmark, skills[0]] > quality[benchmark, other] + 0.3
+            assert quality[benchmark, skills[0]] > quality[benchmark, "quick"]
 
 
 def test_on_a_shared_benchmark_hops_and_their_order_matter(reference: Cache) -> None:
@@ -149,38 +157,30 @@ def test_on_a_shared_benchmark_hops_and_their_order_matter(reference: Cache) -> 
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "ppo"])
-def test_a_router_with_default_settings_is_level_with_one_path_for_each_wording(
-    algorithm: str, reference: Cache, tmp_path: Path
+def test_a_router_that_reads_responses_is_ahead_of_its_blind_twin_and_of_every_question_only_baseline(
+    algorithm: str, reference: Cache
 ) -> None:
-    """The rule needs to know how the benchmarks are worded, and the router only reads questions."""
-    cache = tmp_path / "quickstart.duckdb"
-    shutil.copy(reference.path, cache)
-    rule = ROOT / "docs/examples/wording.py"
-    words = ["quickstart", "--cache", str(cache), "--runs-dir", str(tmp_path / "runs")]
-    trained = CliRunner().invoke(app, ["train", *words, "--algorithm", algorithm])
-    assert trained.exit_code == 0, trained.output
-    assert "its R is ahead of the best fixed path" in trained.output
-    evaluated = CliRunner().invoke(app, ["evaluate", *words, "--router", f"{rule}:Wording"])
-    assert evaluated.exit_code == 0, evaluated.output
-    rewards = {
-        row["algorithm"].rpartition(":")[2]: row["reward"]
-        for row in Cache(cache)
-        .arrow(
-            "SELECT r.algorithm, e.reward FROM evaluations AS e JOIN runs AS r USING (run)"
-            " WHERE e.policy = 'router' AND e.benchmark = 'overall'"
-        )
-        .to_pylist()
-    }
-    assert rewards["Wording"] == pytest.approx(0.663, abs=0.001)
-    run = next((tmp_path / "runs").iterdir())
-    compared = CliRunner().invoke(app, ["evaluate", str(run), "--cache", str(cache), "--router", f"{rule}:Wording"])
-    assert compared.exit_code == 0, compared.output
-    (learned,) = (
-        Cache(cache)
-        .arrow(
-            "SELECT reward FROM evaluations WHERE policy = 'router' AND benchmark = 'overall'"
-            " AND run LIKE 'quickstart-%-seed0-%'"
-        )["reward"]
-        .to_pylist()
-    )
-    assert learned > 0.663 - 0.010
+    suite = reference.suites.get(SUITE)
+    assert suite
+    table, synthetic = load_table(reference, suite), synthetic_benchmarks(suite.config.benchmarks)
+    routers = {}
+    for blind in (False, True):
+        config = suite.config.train.changed({"algorithm": algorithm, "blind": blind})
+        routers[blind] = build_router(suite, table, None, config, 0, fit_router(table, config, 0))[0]
+    twin = policy_of(table, [routers[True]], config.alpha)
+    evaluation, _ = evaluate(table, routers[False], "test", synthetic, others={"blind twin": twin})
+    rivals = ["blind twin", *(baseline.name for baseline in registered_baselines() if baseline.question_only)]
+    for rival in rivals:
+        assert evaluation.result(rival).lead.low > 0.03, rival
+        assert evaluation.result(rival, OVERALL_QUESTIONS).lead.low > 0.05, rival
+
+
+def test_a_model_is_left_out_of_every_path(reference: Cache) -> None:
+    suite = reference.suites.get(SUITE)
+    assert suite
+    table = load_table(reference, suite)
+    smaller = without(table, "quick")
+    assert smaller.available is not None
+    paths = {table.path(node) for node in np.flatnonzero(smaller.available[0]).tolist()}
+    assert len(paths) == 1 + 3 + 9 + 27
+    assert not any("quick" in path for path in paths)

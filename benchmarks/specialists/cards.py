@@ -1,4 +1,4 @@
-"""Write the specialists' model cards from what training recorded and the quality that a cache holds.
+"""Write the model cards of the quickstart's pool from what training recorded and the quality that a cache holds.
 
 python -m benchmarks.specialists.cards cache/quickstart.duckdb
 """
@@ -6,17 +6,21 @@ python -m benchmarks.specialists.cards cache/quickstart.duckdb
 import argparse
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from benchmarks.problems import Skill
-from benchmarks.specialists.chains import SKILLS
-from benchmarks.specialists.train import BASE, HERE, RANK
+from benchmarks.specialists.chains import MODELS, SKILLS
+from benchmarks.specialists.train import BASE, HERE
 from toolkit import Cache
 
 MEASURED = """
 SELECT benchmark, model, avg(quality) AS quality, count(*) AS questions
 FROM transitions WHERE suite = $suite AND depth = 1 AND status = 'ok' GROUP BY ALL
 """
+
+TAUGHT_ONE = """It works out the steps that need its skill, and repeats the newest answer if the next step is not its own."""
+TAUGHT_ALL = (
+    """It is the cheap one: it works out any step, makes more mistakes, and is cut off before the answer of longer work."""
+)
 
 CARD = """---
 base_model: {base}
@@ -26,25 +30,24 @@ language: en
 tags: [lora, hierrouter]
 ---
 
-# {skill}
+# {name}
 
-A LoRA adapter (rank {rank}) on [{base}](https://huggingface.co/{base}), one of the
-three specialists that the suite `{suite}` routes between. It was trained on synthetic problems of its own skill and \
-on its own step of
-problems that two specialists share, with and without earlier responses, correct or wrong \
-(`benchmarks/specialists/chains.py`). Its purpose is
-the study of routing; it is of no use beyond these problems.
+A LoRA adapter (rank {rank}) on {layers} [{base}](https://huggingface.co/{base}), one of the four models that the suite
+`{suite}` routes between. {taught} It was trained on synthetic problems with and without earlier responses, correct, wrong or \
+cut off
+(`benchmarks/specialists/chains.py`). Its purpose is the study of routing; it is of no use beyond these problems.
 
-- Command: `just specialists {skill} --steps {steps} --batch {batch} --seed {seed} --own-share {own_share}`
-- Data: {examples:,} examples, {tokens:,} tokens, drawn with seed {seed} from the half of all problems that no benchmark uses
-- Time: {minutes:.0f} minutes on one core of a shared processor, in bfloat16 with float32 weights
+- Command: `just specialists {name} --steps {steps} --batch {batch} --seed {seed} --own-share {own_share}`{stopped}
+- Data: {examples:,} examples, {tokens:,} tokens, drawn with seed {seed} from the half of all problems that no benchmark uses, \
+without permuted copies of a benchmark's question
+- Time: {minutes:.0f} minutes on {device}, in bfloat16 with float32 weights
 - Licence: Apache-2.0, as its base model
 
 ## Quality of a single model
 
-Mean quality at the first hop, as cached by `toolkit generate {suite}`, over {questions} questions per benchmark. \
-This specialist's own
-benchmark is {own}; it shares {shared} with other specialists. No specialist was trained on `errands` or `chores`.
+Mean quality at the first hop, as cached by `toolkit generate {suite}`, over {questions} questions or more per \
+benchmark.
+{fields} No model was trained on `errands` or `chores`.
 
 | benchmark | {models} |
 |---|{rules}|
@@ -65,43 +68,50 @@ def main() -> None:
     parser.add_argument("--suite", default="quickstart")
     arguments = parser.parse_args()
     rows = Cache(arguments.cache).arrow(MEASURED, {"suite": arguments.suite}).to_pylist()
-    for skill in get_args(Skill):
-        facts = json.loads((HERE / skill / "trainer_state.json").read_text("utf-8"))
-        (HERE / skill / "README.md").write_text(card(skill, arguments.suite, facts, rows), "utf-8")
+    for name in MODELS:
+        facts = json.loads((HERE / name / "trainer_state.json").read_text("utf-8"))
+        (HERE / name / "README.md").write_text(card(name, arguments.suite, facts, rows), "utf-8")
 
 
-def card(skill: Skill, suite: str, facts: dict[str, Any], measured: list[dict[str, Any]]) -> str:
-    """Write the card of one specialist.
+def card(name: str, suite: str, facts: dict[str, Any], measured: list[dict[str, Any]]) -> str:
+    """Write the card of one model.
 
     Args:
-        skill: Its skill.
+        name: Its name.
         suite: Name of the measured suite.
         facts: What its training recorded.
         measured: Mean quality at the first hop by benchmark and model.
     """
     quality = {(row["benchmark"], row["model"]): row["quality"] for row in measured}
-    models = get_args(Skill)
-    names = [*SKILLS, *sorted({name for name, _ in quality} - SKILLS.keys())]
-    lines = [" | ".join([f"| `{name}`", *(f"{quality[name, model]:.2f}" for model in models)]) + " |" for name in names]
+    benchmarks = [*SKILLS, *sorted({benchmark for benchmark, _ in quality} - SKILLS.keys())]
+    lines = [
+        " | ".join([f"| `{benchmark}`", *(f"{quality[benchmark, model]:.2f}" for model in MODELS)]) + " |"
+        for benchmark in benchmarks
+    ]
     stride = max(1, len(facts["loss"]) // 10)
     curve = facts["loss"][::stride]
+    own = ", ".join(f"`{benchmark}`" for benchmark, skills in SKILLS.items() if skills == MODELS[name])
+    shared = ", ".join(f"`{benchmark}`" for benchmark, skills in SKILLS.items() if name in skills and len(skills) > 1)
     return CARD.format(
         base=BASE,
-        skill=skill,
+        name=name,
+        layers=f"{len(facts['layers'])} layers of" if facts["layers"] else "all layers of",
+        taught=TAUGHT_ALL if name == "quick" else TAUGHT_ONE,
+        fields="It has no benchmark of its own." if name == "quick" else f"Its own: {own}. Shared with others: {shared}.",
         suite=suite,
-        rank=RANK,
+        rank=facts["rank"],
         steps=facts["steps"],
+        stopped=f", stopped after {facts['trained']} steps" if facts["trained"] < facts["steps"] else "",
         batch=facts["batch"],
         seed=facts["seed"],
         own_share=facts["own_share"],
         tokens=facts["tokens"],
         examples=facts["steps"] * facts["batch"],
         minutes=facts["seconds"] / 60,
+        device=facts["device"],
         questions=min(row["questions"] for row in measured),
-        own=", ".join(f"`{name}`" for name, skills in SKILLS.items() if skills == (skill,)),
-        shared=" and ".join(f"`{name}`" for name, skills in SKILLS.items() if skill in skills and len(skills) == 2),
-        models=" | ".join(models),
-        rules="|".join("---:" for _ in models),
+        models=" | ".join(MODELS),
+        rules="|".join("---:" for _ in MODELS),
         rows="\n".join(lines),
         steps_shown=" | ".join(str(point["step"]) for point in curve),
         loss_rules="|".join("---:" for _ in curve),

@@ -1,15 +1,29 @@
-"""What a specialist is trained on: problems of its skill, with and without the earlier responses that a path may bring.
+"""What a model is trained on: problems of its skills, with and without the earlier responses that a path may bring.
 
-A specialist works out its own step and no other: it corrects a wrong earlier result of its own skill, builds on the result of
-another specialist, and repeats the newest response if nothing is left for it to do. It is not trained for contexts in which
-another specialist's first step is still missing.
+A specialist works out its own steps and no other: it corrects a wrong earlier result of its own, builds on the result of
+another specialist, and repeats the newest answer if the next step is not its own or nothing is left to do. A response that was
+cut off does not count. It is not trained for contexts in which another specialist's first step is still missing. The model
+`quick` works out whatever comes next.
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import NamedTuple, get_args
 
-from benchmarks import arithmetic, belongings, coins, places, relations, word_lists
+from benchmarks import (
+    BENCHMARKS,
+    agendas,
+    arithmetic,
+    belongings,
+    chiefs,
+    coins,
+    delegations,
+    places,
+    projects,
+    relations,
+    word_lists,
+)
 from benchmarks.problems import MARK, NAMES, Draw, Problem, Skill, problems, result_of
 
 SOURCES: dict[str, tuple[Draw, Sequence[int]]] = {
@@ -19,6 +33,10 @@ SOURCES: dict[str, tuple[Draw, Sequence[int]]] = {
     "places": (places.draw, places.LEVELS),
     "coins": (coins.draw, coins.LEVELS),
     "belongings": (belongings.draw, belongings.LEVELS),
+    "delegations": (delegations.draw, delegations.LEVELS),
+    "agendas": (agendas.draw, agendas.LEVELS),
+    "projects": (projects.draw, projects.LEVELS),
+    "chiefs": (chiefs.draw, chiefs.LEVELS),
 }
 SKILLS: dict[str, tuple[Skill, ...]] = {
     "arithmetic": ("mathematics",),
@@ -27,88 +45,119 @@ SKILLS: dict[str, tuple[Skill, ...]] = {
     "places": ("mathematics", "words"),
     "coins": ("mathematics", "relations"),
     "belongings": ("words", "relations"),
+    "delegations": ("mathematics", "words", "relations"),
+    "agendas": ("mathematics", "words", "relations"),
+    "projects": ("mathematics", "words", "relations"),
+    "chiefs": ("relations",),
 }
+MODELS: dict[str, tuple[Skill, ...]] = {skill: (skill,) for skill in get_args(Skill)} | {"quick": get_args(Skill)}
+"""The skills that each model is taught."""
+MOST_EARLIER = 2
+"""Number of responses before the last hop."""
+CUT_SHARE = 0.15
+"""Share of examples with a response that was cut off."""
 
 
 class Example(NamedTuple):
-    """A question, the responses along a path, and the response that the specialist should give then."""
+    """A question, the responses along a path, and the response that the model should give then."""
 
     prompt: str
     responses: tuple[str, ...]
     target: str
 
 
-def examples(skill: Skill, seed: int, own_share: float = 0.3) -> Iterator[Example]:
-    """Draw training examples of a specialist without end.
+class Context(NamedTuple):
+    """How often a path brings these responses, and what should follow them."""
+
+    weight: float
+    responses: tuple[str, ...]
+    target: str
+
+
+def examples(model: str, seed: int, own_share: float = 0.3) -> Iterator[Example]:
+    """Draw training examples of a model without end, none of them with the words of a benchmark's question.
 
     Args:
-        skill: The specialist's skill.
+        model: The model, one of `MODELS`.
         seed: Seed of everything that is drawn.
-        own_share: Share of problems that need its skill alone; a tenth are problems that do not need it, the rest need two.
+        own_share: Share of problems of its skills alone; a tenth need none of its skills, the rest need others, too.
     """
-    rng = random.Random(f"{skill} {seed}")
+    skills = MODELS[model]
+    rng = random.Random(f"{model} {seed}")
     streams = {name: problems(*source, rng.getrandbits(32), training=True) for name, source in SOURCES.items()}
-    own = [name for name, skills in SKILLS.items() if skills == (skill,)]
-    shared = [name for name, skills in SKILLS.items() if skill in skills and len(skills) == 2]
-    others = [name for name, skills in SKILLS.items() if skill not in skills]
+    own = [name for name, needed in SKILLS.items() if set(needed) <= set(skills)]
+    others = [name for name, needed in SKILLS.items() if not set(needed) & set(skills)] or own
+    shared = [name for name in SKILLS if name not in own and name not in others] or own
     while True:
         (kind,) = rng.choices((own, shared, others), weights=(own_share, 0.9 - own_share, 0.1))
-        yield lesson(rng, next(streams[rng.choice(kind)]), skill, next(streams[rng.choice(list(streams))]))
+        stream = streams[rng.choice(kind)]
+        problem = next(stream)
+        while kind is shared and not set(problem.skills) & set(skills) and rng.random() < 0.7:
+            problem = next(stream)
+        if words_of(problem.prompt) not in asked_words():
+            yield lesson(rng, problem, skills, next(streams[rng.choice(list(streams))]))
 
 
-def lesson(rng: random.Random, problem: Problem, skill: Skill, unrelated: Problem) -> Example:
-    """Put a problem into a context: earlier responses, correct or wrong, and what a specialist of the skill responds to them.
+def lesson(rng: random.Random, problem: Problem, skills: Sequence[Skill], unrelated: Problem) -> Example:
+    """Put a problem into a context: earlier responses, correct or wrong, and what a model of these skills responds to them.
 
     Args:
         rng: Source of randomness.
         problem: The question.
-        skill: The specialist's skill.
+        skills: The model's skills.
         unrelated: Another problem, whose work serves as a response that has nothing to do with the question.
     """
-    steps = problem.worked()
-    first, last = steps[0], steps[-1]
-    wrong = corrupted(rng, first, problem)
     stray = rng.choice(
-        (unrelated.worked()[-1], problem.worked(rng.choice(problem.mistakes))[-1] if problem.mistakes else wrong)
+        (
+            unrelated.worked()[-1],
+            problem.worked(rng.choice(problem.mistakes))[-1]
+            if problem.mistakes
+            else corrupted(rng, problem.worked()[0], problem),
+        )
     )
-    if skill not in problem.skills:
-        earlier: list[tuple[str, ...]] = [(last,), (stray,), (wrong,)]
-        if problem.skills[1:]:
-            earlier = [(last,), (stray,), (first, last), (stray, first)]
-        responses = rng.choice(earlier)
-        return Example(problem.prompt, responses, responses[-1])
-    contexts: list[tuple[float, tuple[str, ...], str]]
-    if not problem.skills[1:]:
-        contexts = [
-            (6, (), first),
-            (1, (first,), first),
-            (1, (wrong,), first),
-            (1, (stray,), first),
-            (0.5, (stray, wrong), first),
-            (0.5, (first, first), first),
-        ]
-    elif skill == problem.skills[0]:
-        contexts = [
-            (5, (), first),
-            (1.5, (stray,), first),
-            (1, (first,), first),
-            (1, (wrong,), first),
-            (0.5, (stray, stray), first),
-            (1.5, (first, last), last),
-        ]
-    else:
-        misled = problem.worked(result_of(wrong))[-1] if result_of(wrong) in problem.mistakes else last
-        premise = wrong if misled != last else first
-        contexts = [
-            (5, (first,), last),
-            (1, (premise,), misled),
-            (1.5, (stray, first), last),
-            (0.5, (first, first), last),
-            (1, (first, last), last),
-            (0.5, (first, corrupted(rng, last, problem)), last),
-        ]
-    ((_, responses, target),) = rng.choices(contexts, weights=[weight for weight, _, _ in contexts])
+    contexts = list(_contexts(rng, problem, skills, stray))
+    ((_, responses, target),) = rng.choices(contexts, weights=[context.weight for context in contexts])
+    if len(responses) < MOST_EARLIER and (responses or problem.skills[0] in skills) and rng.random() < CUT_SHARE:
+        place = rng.randint(0, len(responses))
+        responses = (*responses[:place], cut_off(rng, stray), *responses[place:])
     return Example(problem.prompt, responses, target)
+
+
+def _contexts(rng: random.Random, problem: Problem, skills: Sequence[Skill], stray: str) -> Iterator[Context]:
+    """Yield the contexts that a path may bring to a model of these skills."""
+    steps = tuple(problem.worked())
+    own = [place for place, skill in enumerate(problem.skills) if skill in skills]
+    for done in range(len(steps) + 1):
+        before = steps[max(0, done - MOST_EARLIER) : done]
+        if done in own:
+            yield Context(5, before, steps[done])
+            if done < MOST_EARLIER:
+                yield Context(1.5, (stray, *before), steps[done])
+            yield from _wrong(rng, problem, done)
+        elif done > 0:
+            yield Context(1 if own else 4, before, steps[done - 1])
+            if done == 1:
+                yield Context(0.5, (steps[0], steps[0]), steps[0])
+                yield Context(0.5, (stray, steps[0]), steps[0])
+    if not own:
+        yield Context(2, (stray,), stray)
+        yield Context(2, (wrong := corrupted(rng, steps[0], problem),), wrong)
+
+
+def _wrong(rng: random.Random, problem: Problem, place: int) -> Iterator[Context]:
+    """Yield contexts in which a model finds its own step done wrong, done twice, or built on a wrong result."""
+    steps = tuple(problem.worked())
+    before = steps[max(0, place - MOST_EARLIER + 1) : place]
+    wrong = corrupted(rng, steps[place], problem)
+    yield Context(1 if place == 0 else 0.5, (*before, wrong), steps[place])
+    if place == 0 and len(steps) == 1:
+        yield Context(0.5, (wrong, wrong), steps[0])
+    if place == 1:
+        yield Context(0.5, (steps[0], steps[0]), steps[1])
+        premise = corrupted(rng, steps[0], problem)
+        misled = problem.worked(result_of(premise))[1] if result_of(premise) in problem.mistakes else steps[1]
+        if misled != steps[1]:
+            yield Context(1, (premise,), misled)
 
 
 def corrupted(rng: random.Random, work: str, problem: Problem) -> str:
@@ -127,3 +176,20 @@ def corrupted(rng: random.Random, work: str, problem: Problem) -> str:
         mentioned = [name for name in NAMES if name in problem.prompt and name != result]
         other = rng.choice(mentioned or NAMES)
     return head.replace(f"= {result}. ", f"= {other}. ").replace(f"has {result}. ", f"has {other}. ") + MARK + other
+
+
+def cut_off(rng: random.Random, work: str) -> str:
+    """Return the beginning of a step's work, without its result."""
+    words = work.rpartition(MARK)[0].split()
+    return " ".join(words[: rng.randint(min(3, len(words)), len(words))])
+
+
+def words_of(prompt: str) -> str:
+    """Return the words of a prompt without their order and punctuation."""
+    return " ".join(sorted(prompt.replace(",", " ").replace(".", " ").replace(";", " ").replace(":", " ").split()))
+
+
+@cache
+def asked_words() -> frozenset[str]:
+    """Return the words of every question of the benchmarks, so that no permuted copy of one is learnt from."""
+    return frozenset(words_of(item.prompt) for name in SOURCES for item in BENCHMARKS[name].items())

@@ -1,8 +1,9 @@
-"""Train one specialist: a LoRA adapter on SmolLM2-135M-Instruct, with the trainers of transformers and peft.
+"""Train one model of the quickstart: a LoRA adapter on SmolLM2-135M-Instruct, with the trainers of transformers and peft.
 
     just specialists mathematics
 
-It sees only problems that are reserved for training (`benchmarks/problems.py`). The adapter is written beside this file.
+It sees only problems that are reserved for training (`benchmarks/problems.py`). The adapter is written beside this file. A
+GPU is used if there is one.
 """
 
 import argparse
@@ -11,15 +12,14 @@ import logging
 import time
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
-from benchmarks.problems import Skill
-from benchmarks.specialists.chains import Example, examples
+from benchmarks.specialists.chains import MODELS, Example, examples
 from toolkit.core.workspace import Workspace
 from toolkit.suites.loading import load_config
 from toolkit.suites.prompts import messages
@@ -29,47 +29,48 @@ HERE = Path(__file__).parent
 SUITE = HERE.parent / "suites/quickstart.toml"
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RANK = 16
+"""Rank of an adapter; a network that was cut to its first layers gets twice as much."""
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def main() -> None:
-    """Train the specialist named on the command line and write its adapter."""
+    """Train the model named on the command line and write its adapter."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("skill", choices=get_args(Skill))
+    parser.add_argument("model", choices=MODELS)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--own-share", type=float, default=0.3, help="share of problems of the skill alone")
+    parser.add_argument("--own-share", type=float, default=0.3, help="share of problems that need its skill alone")
     parser.add_argument("--downloads", type=Path, default=Path("cache/weights"), help="folder for fetched weights")
     parser.add_argument("--out", type=Path, default=None, help="folder for the adapter")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     train(
-        arguments.skill,
+        arguments.model,
         arguments.steps,
         arguments.batch,
         arguments.seed,
         arguments.own_share,
         arguments.downloads,
-        arguments.out or HERE / arguments.skill,
+        arguments.out or HERE / arguments.model,
     )
 
 
-def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, downloads: Path, out: Path) -> None:
-    """Train one specialist.
+def train(name: str, steps: int, batch: int, seed: int, own_share: float, downloads: Path, out: Path) -> None:
+    """Train one model.
 
     Args:
-        skill: Its skill.
+        name: Its name in the suite.
         steps: Optimiser steps.
         batch: Examples per step.
         seed: Seed of the examples and of the adapter's initial values.
-        own_share: Share of problems that need this skill alone.
+        own_share: Share of problems that need its skill alone.
         downloads: Folder for fetched weights.
         out: Folder for the adapter, with the loss curve as `trainer_state.json`.
     """
     transformers.set_seed(seed)
     config = load_config(SUITE)
-    model_config = next(model for model in config.models if model.name == skill)
+    model_config = next(model for model in config.models if model.name == name)
     path = fetch(model_config, Workspace(SUITE.parent, downloads))
     tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
 
@@ -80,11 +81,13 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, dow
         target = [*target, tokenizer.eos_token_id]
         return {"input_ids": prompt + target, "labels": [-100] * len(prompt) + target}
 
-    training_set = [encode(example) for example in islice(examples(skill, seed, own_share), steps * batch)]
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, trust_remote_code=False)
-    depth = model.config.num_hidden_layers
-    layers = list(range(depth // 3, depth))  # so that gradients need not reach the lowest third
-    lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=LINEAR, layers_to_transform=layers, task_type="CAUSAL_LM")
+    training_set = [encode(example) for example in islice(examples(name, seed, own_share), steps * batch)]
+    # Padding on the left leaves rows that attend to nothing; the gradients of a GPU's fused kernels are not numbers there.
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+    )
+    rank, layers = adapted_layers(model.config.num_hidden_layers, cut=model_config.layers is not None)
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR, layers_to_transform=layers, task_type="CAUSAL_LM")
     adapted = get_peft_model(model, lora)
     started = time.monotonic()
     trainer = Trainer(
@@ -98,7 +101,7 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, dow
             warmup_steps=min(20, steps // 10),
             weight_decay=0.0,
             bf16=True,
-            use_cpu=True,
+            use_cpu=not torch.cuda.is_available(),
             train_sampling_strategy="group_by_length",
             logging_steps=10,
             save_strategy="no",
@@ -110,11 +113,31 @@ def train(skill: Skill, steps: int, batch: int, seed: int, own_share: float, dow
         data_collator=lambda rows: _padded(rows, tokenizer.pad_token_id),
     )
     trainer.train()
+    if not all(bool(weight.isfinite().all()) for weight in adapted.parameters()):
+        raise FloatingPointError(f"The training of {name} diverged; nothing was written. Lower the learning rate.")
     _save(adapted, out)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "one core of a shared processor"
     curve = [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in trainer.state.log_history if "loss" in entry]
-    facts = {"seconds": round(time.monotonic() - started), "steps": steps, "batch": batch, "seed": seed, "own_share": own_share}
+    facts: dict[str, Any] = {
+        "seconds": round(time.monotonic() - started),
+        "device": device,
+        "rank": rank,
+        "layers": model_config.layers,
+    }
+    facts |= {"steps": steps, "trained": trainer.state.global_step, "batch": batch, "seed": seed, "own_share": own_share}
     facts["tokens"] = sum(len(row["input_ids"]) for row in training_set)
     (out / "trainer_state.json").write_text(json.dumps(facts | {"loss": curve}, indent=1) + "\n")
+
+
+def adapted_layers(depth: int, cut: bool) -> tuple[int, list[int]]:
+    """Return the rank of an adapter and the layers that it changes.
+
+    Args:
+        depth: Number of layers of the network.
+        cut: Whether these are the first layers of a deeper network: all of them have to change then. Otherwise the lowest third
+            stays, so that gradients need not reach it.
+    """
+    return (2 * RANK, list(range(depth))) if cut else (RANK, list(range(depth // 3, depth)))
 
 
 def _padded(rows: list[dict[str, list[int]]], pad: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One fixed path for each wording of the task: what a router of the reference cache has to reach.
+"""One fixed path for each wording of the task: how far the question alone leads.
 
 toolkit sweep quickstart --alphas 0,0.02,0.05,0.1 --seeds 1 --router docs/examples/wording.py:Wording
 """
