@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.report.test_plots import random_table
@@ -50,6 +50,7 @@ def test_a_range_without_width_has_no_aiq() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8))
+@example([(0.0, 0.0), (2.225073858507e-311, 1.0)])
 def test_aiq_lies_between_the_worst_and_the_best_quality(points: Points) -> None:
     cost, quality = np.array(points).T
     area = aiq(cost, quality, 0, 1)

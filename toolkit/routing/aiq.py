@@ -95,7 +95,9 @@ def aiq(cost: Floats, quality: Floats, low: float | Floats, high: float | Floats
     """
     x, y = hull(Outcome(quality=quality, cost=cost))[::-1]
     left, right = np.clip(x[:-1], low, high), np.clip(x[1:], low, high)
-    slope = np.divide(np.diff(y, axis=0), np.diff(x, axis=0), out=np.zeros_like(x[1:]), where=np.diff(x, axis=0) > 0)
+    steps = np.diff(x, axis=0)
+    is_wide = steps >= np.finfo(np.float64).tiny  # over a narrower one, a slope would overflow
+    slope = np.divide(np.diff(y, axis=0), steps, out=np.zeros_like(x[1:]), where=is_wide)
     area = ((right - left) * (y[:-1] + slope * ((left + right) / 2 - x[:-1]))).sum(0)
     area += (np.clip(x[0], low, high) - low) * y[0] + (high - np.clip(x[-1], low, high)) * y[-1]
     width = np.asarray(high - low, dtype=np.float64)
