@@ -16,7 +16,8 @@ demo: _venv
     @{{just}} headline
     @echo
     @echo 'Try next:  . {{bin}}/activate'
-    @echo '           toolkit sql "SELECT benchmark, model, round(avg(quality), 2) AS quality FROM transitions WHERE depth = 1 GROUP BY ALL ORDER BY ALL"'
+    @echo '           toolkit show delegations/7'
+    @echo '           toolkit sql "SELECT model, depth, avg(quality) FROM transitions GROUP BY ALL ORDER BY ALL"'
 
 # Compare PPO routers that read responses with blind ones and with baselines on the reference cache (docs/headline.md)
 headline *args: _venv
