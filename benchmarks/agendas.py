@@ -12,7 +12,7 @@ the first step says which skill comes next.
 import random
 
 from benchmarks.jobs import arrangement, calculation, draw_relations, enquiry, relation_sentences
-from benchmarks.problems import MARK, NAMES, Problem, benchmark, calculate, draw_calculation_of, expression
+from benchmarks.problems import MARK, NAMES, Problem, benchmark, calculate, draw_calculation_of, expression, working_of
 
 LEVELS = (1, 1, 2)
 
@@ -24,7 +24,7 @@ def draw(rng: random.Random, level: int) -> Problem:
     rng.shuffle(items)
     place = rng.randrange(len(items))
     start, operations = draw_calculation_of(rng, level, place + 1)
-    steps = calculate(str(start), operations).rpartition(MARK)[0]
+    steps = working_of(calculate(str(start), operations))
     listed = "; ".join(f"{number}: {item.text}" for number, item in enumerate(items, 1))
     return Problem(
         prompt=f"{relation_sentences(relations)} Agenda: {listed}. Task: item {expression(start, operations)}",

@@ -7,7 +7,7 @@ the first alone.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from benchmarks import BENCHMARKS
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from toolkit.replay.table import TransitionTable
     from toolkit.routing.custom import Observation
 
-NAMES = (
-    *("arithmetic", "word_lists", "relations", "places", "coins", "belongings", "errands", "chores"),
-    *("delegations", "agendas", "projects", "chiefs"),
-)
 RIGHT = 0.5
 """A response of at least this quality is right."""
 
@@ -30,9 +26,9 @@ State = tuple[str, tuple[Skill, ...], Path, bool]
 """Benchmark, order of skills, path so far, and whether the newest response is right."""
 
 
-def problems() -> dict[str, tuple[str, Problem]]:
-    """Return the benchmark and the problem behind every question."""
-    loaded = [name for name in NAMES if BENCHMARKS[name]]  # looking one up loads it
+def problems(names: Iterable[str]) -> dict[str, tuple[str, Problem]]:
+    """Return the benchmark and the problem behind every question of these benchmarks."""
+    loaded = [name for name in names if BENCHMARKS[name]]  # looking one up loads it
     return {problem.prompt: (name, problem) for name in loaded for problem in DRAWN[name]()}
 
 
@@ -44,7 +40,7 @@ class Ceiling:
 
     def fit(self, table: "TransitionTable", alpha: float) -> None:
         """Compute the best action in each state."""
-        self.problems = problems()
+        self.problems = problems(table.benchmarks)
         self.best: dict[State, str] = {}
         nodes: dict[Path, int] = {table.path(node): node for node in range(table.quality.shape[1])}
         returns: dict[tuple[int, Path], float] = {}  # of the best action, by row and path

@@ -92,22 +92,18 @@ def main() -> None:
     setting = Setting(suite, cache, study.table, synthetic, "test", alphas[0], suite.config.train.allow_stop)
     file = Path(__file__).with_name("ceiling.py")
     tables = {name: sweep_routed(setting, [CustomRouter(f"{file}:{cls}")], alphas) for name, cls in TABLES.items()}
-    for algorithm in arguments.algorithms.split(","):
+    algorithms = arguments.algorithms.split(",")
+    for algorithm in algorithms:
         reading, blind = (study.routers(algorithm, is_blind, alphas, arguments.seeds) for is_blind in (False, True))
+        twins = {alpha: {BLIND: policy_of(study.table, blind[alpha], alpha)} for alpha in alphas}
         for alpha in alphas:
-            others = {name: next(iter(table[alpha].values())) for name, table in tables.items()}
-            others[BLIND] = policy_of(study.table, blind[alpha], alpha)
+            others = twins[alpha] | {name: next(iter(table[alpha].values())) for name, table in tables.items()}
             evaluation = evaluate_together(study.table, reading[alpha], "test", synthetic, alpha=alpha, others=others)[0]
             print(report(evaluation, algorithm, arguments.seeds), end="\n\n")
             if arguments.pools:
                 print(pools(study, algorithm, reading[alpha], alpha, arguments.seeds), end="\n\n")
-        if algorithm == arguments.algorithms.split(",")[0]:
-            draw(
-                study,
-                reading,
-                {alpha: {BLIND: policy_of(study.table, blind[alpha], alpha)} for alpha in alphas},
-                plot,
-            )
+        if algorithm == algorithms[0]:
+            draw(study, reading, twins, plot)
     print(f"Cost and quality: {plot}")
 
 

@@ -14,8 +14,10 @@ from functools import partial
 
 from benchmarks.problems import (
     MARK,
+    Problem,
     Skill,
     Work,
+    boss_sentences,
     calculate,
     draw_calculation_of,
     draw_operations,
@@ -23,6 +25,7 @@ from benchmarks.problems import (
     expression,
     numbered,
     result_of,
+    working_of,
 )
 from benchmarks.word_lists import manipulate
 
@@ -102,7 +105,7 @@ def choice(rng: random.Random, level: int, _: Mapping[tuple[str, str], str]) -> 
     place = rng.randint(2, len(words))
     start, operations = draw_calculation_of(rng, level, place)
     listed = ", ".join(words)
-    steps = calculate(str(start), operations).rpartition(MARK)[0]
+    steps = working_of(calculate(str(start), operations))
     return Job(
         f"take word {expression(start, operations)} of {listed}",
         ("mathematics", "words"),
@@ -110,6 +113,33 @@ def choice(rng: random.Random, level: int, _: Mapping[tuple[str, str], str]) -> 
             lambda _: f"{steps}{MARK}take word {place} of {listed}",
             lambda _: f"{numbered(words[:place])}. {MARK}{words[place - 1]}",
         ),
+    )
+
+
+def job_of_boss(rng: random.Random, level: int, people: Sequence[str], jobs: Sequence[Job], kind: str, facts: str) -> Problem:
+    """Give each of the people a job and a boss, and ask for the job of somebody's boss.
+
+    Args:
+        rng: Source of randomness.
+        level: Level of the problem.
+        people: As many as there are jobs.
+        jobs: Jobs of different kinds, which are shuffled.
+        kind: What a job is called: `job` or `project`.
+        facts: Premises that the jobs need, ending with a space; may be empty.
+    """
+    shuffled = list(jobs)
+    rng.shuffle(shuffled)
+    jobs_of = dict(zip(people, shuffled, strict=True))
+    bosses = {person: rng.choice([other for other in people if other != person]) for person in people}
+    employee = rng.choice(people)
+    boss = bosses[employee]
+    listed = "; ".join(f"{person}: {job.text}" for person, job in jobs_of.items())
+    return Problem(
+        prompt=f"{facts}{kind.capitalize()}s: {listed}. {boss_sentences(bosses)} Task: {kind} of {employee}'s boss",
+        level=level,
+        skills=("relations", *jobs_of[boss].skills),
+        work=(lambda _: f"{employee}'s boss is {boss}. {MARK}{jobs_of[boss].text}", *jobs_of[boss].work),
+        mistakes=tuple(job.text for person, job in jobs_of.items() if person != boss),
     )
 
 

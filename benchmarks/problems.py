@@ -86,6 +86,11 @@ def result_of(work: str) -> str:
     return work.rpartition(MARK)[2]
 
 
+def working_of(work: str) -> str:
+    """Return what precedes the last `Answer: `."""
+    return work.rpartition(MARK)[0]
+
+
 def problems(draw: Draw, levels: Sequence[int], seed: int, training: bool) -> Iterator[Problem]:
     """Draw problems without end, cycling through the levels.
 

@@ -12,8 +12,8 @@ next and when the project is finished.
 
 import random
 
-from benchmarks.jobs import calculation, choice, counting
-from benchmarks.problems import MARK, NAMES, Problem, benchmark, boss_sentences
+from benchmarks.jobs import calculation, choice, counting, job_of_boss
+from benchmarks.problems import NAMES, Problem, benchmark
 
 LEVELS = (1, 1, 2)
 
@@ -22,19 +22,7 @@ def draw(rng: random.Random, level: int) -> Problem:
     """Draw three people with a project and a boss each."""
     people = rng.sample(NAMES, 3)
     projects = [draw_job(rng, level, {}) for draw_job in (calculation, counting, choice)]
-    rng.shuffle(projects)
-    projects_of = dict(zip(people, projects, strict=True))
-    bosses = {person: rng.choice([other for other in people if other != person]) for person in people}
-    employee = rng.choice(people)
-    boss = bosses[employee]
-    listed = "; ".join(f"{person}: {project.text}" for person, project in projects_of.items())
-    return Problem(
-        prompt=f"Projects: {listed}. {boss_sentences(bosses)} Task: project of {employee}'s boss",
-        level=level,
-        skills=("relations", *projects_of[boss].skills),
-        work=(lambda _: f"{employee}'s boss is {boss}. {MARK}{projects_of[boss].text}", *projects_of[boss].work),
-        mistakes=tuple(project.text for person, project in projects_of.items() if person != boss),
-    )
+    return job_of_boss(rng, level, people, projects, "project", "")
 
 
 PROJECTS = benchmark("projects", "mathematics", "exact_match", draw, levels=LEVELS, seed=21)

@@ -24,7 +24,7 @@ from benchmarks import (
     relations,
     word_lists,
 )
-from benchmarks.problems import MARK, NAMES, Draw, Problem, Skill, problems, result_of
+from benchmarks.problems import MARK, NAMES, Draw, Problem, Skill, problems, result_of, working_of
 
 SOURCES: dict[str, tuple[Draw, Sequence[int]]] = {
     "arithmetic": (arithmetic.draw, arithmetic.LEVELS),
@@ -163,7 +163,7 @@ def _wrong(rng: random.Random, problem: Problem, place: int) -> Iterator[Context
 def corrupted(rng: random.Random, work: str, problem: Problem) -> str:
     """Return the work of a step with a wrong result, as a model might write it."""
     result = result_of(work)
-    head = work.rpartition(MARK)[0]
+    head = working_of(work)
     if problem.mistakes and work == problem.worked()[0]:
         other = rng.choice(problem.mistakes)
     elif result.lstrip("-").isdigit():
@@ -180,7 +180,7 @@ def corrupted(rng: random.Random, work: str, problem: Problem) -> str:
 
 def cut_off(rng: random.Random, work: str) -> str:
     """Return the beginning of a step's work, without its result."""
-    words = work.rpartition(MARK)[0].split()
+    words = working_of(work).split()
     return " ".join(words[: rng.randint(min(3, len(words)), len(words))])
 
 

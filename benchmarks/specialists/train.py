@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 SUITE = HERE.parent / "suites/quickstart.toml"
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RANK = 16
-"""Rank of an adapter; a network that was cut to its first layers gets twice as much."""
+"""Rank of an adapter; a network that was cut to some of its layers gets twice as much."""
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -134,7 +134,7 @@ def adapted_layers(depth: int, cut: bool) -> tuple[int, list[int]]:
 
     Args:
         depth: Number of layers of the network.
-        cut: Whether these are the first layers of a deeper network: all of them have to change then. Otherwise the lowest third
+        cut: Whether these are some layers of a deeper network: all of them have to change then. Otherwise the lowest third
             stays, so that gradients need not reach it.
     """
     return (2 * RANK, list(range(depth))) if cut else (RANK, list(range(depth // 3, depth)))

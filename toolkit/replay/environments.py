@@ -37,7 +37,8 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
 
     ## Observation Space
     `Box` of float32: the embeddings of the question and of the newest response (zeros at the first hop) or, with
-    `features.text = "context"`, of the whole context; which of `terms` the question contains; the hop as one-hot, `(L,)`; the
+    `features.text = "context"`, of the whole context; which of `terms` the question contains, and which of
+    `response_terms` the newest response; the hop as one-hot, `(L,)`; the
     path so far as one-hot, `((L - 1) * M,)`; the cost so far in cost units; where responses are missing, which models may be
     chosen, `(M,)`; with `alphas`, the alpha of the episode. See `toolkit.replay.observations.Layout`.
 

@@ -138,7 +138,8 @@ class Embeddings:
             if (row_id < 0).any():
                 return _incomplete(con, suite)
             row_ids, vector = np.unique(row_id, return_inverse=True)
-            responses = _responses(con, suite, row_ids) if suite.config.features.text == "newest" else ()
+            has_responses = suite.config.features.text == "newest" and suite.horizon > 1
+            responses = _responses(con, suite, row_ids) if has_responses else ()
             [(threads,)] = con.execute("SELECT current_setting('threads')").fetchall()
             # it already holds more, or a user's query has locked the settings: then without the limit
             with suppress(duckdb.OutOfMemoryException, duckdb.InvalidInputException):
