@@ -15,6 +15,7 @@ PACKAGES = [
     "core",
     "engines",
     "generation",
+    "live",
     "outcomes",
     "replay",
     "report",

@@ -118,7 +118,7 @@ def test_runs_that_cannot_be_opened_do_not_block_the_others(pair: Path, suite: S
     assert f"Skipped {trained[3].run}: The file of run" in result.stderr
     assert f"Skipped {trained[2].run}: " in result.stderr
     assert "'not_installed.MyPPO', which is neither registered" in result.stderr
-    assert f"Evaluating {trained[1].run}, the newest of 2 runs that can be opened; others: " in result.stderr
+    assert f"Using {trained[1].run}, the newest of 2 runs that can be opened; others: " in result.stderr
     assert run_of(pair).name in result.stderr
     assert "No module named 'not_installed'" in refusal("evaluate", trained[2].path, "--trust")
 

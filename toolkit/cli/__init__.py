@@ -24,6 +24,8 @@ from toolkit.cli import (  # noqa: F401 - each module registers its command; hel
     train,
     evaluate,
     sweep,
+    route,
+    serve,
     show,
     sql,
     schema,

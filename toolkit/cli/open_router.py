@@ -1,4 +1,4 @@
-"""Finds the router that `toolkit evaluate` is to evaluate: by its file, the folder or name of its run, or its suite."""
+"""Finds the router that a command is to use: by its file, the folder or name of its run, or its suite."""
 
 import contextlib
 from pathlib import Path
@@ -25,8 +25,17 @@ MAX_LISTED_RUNS = 5
 """A note lists other runs, or skipped ones, up to this number of them."""
 
 
-def open_router(target: str, cache: Path | None, runs_dir: Path, split: "Split", trust: bool) -> "tuple[Router, Suite, Cache]":
+def open_router(
+    target: str, cache: Path | None, runs_dir: Path, split: "Split | None", trust: bool
+) -> "tuple[Router, Suite, Cache]":
     """Open a router's file, a run, or the newest run of a suite, with its suite and cache.
+
+    Args:
+        target: The file, folder, run or suite.
+        cache: The cache, if the user names one.
+        runs_dir: Folder of runs.
+        split: The split that the router is evaluated on; None if it is not evaluated.
+        trust: Whether files may be opened that run code.
 
     Raises:
         PolicyError: There is no such file, run or suite; or it has no run that can be evaluated.
@@ -160,12 +169,12 @@ def _newest(suite: "Suite", cache: "Cache", open_run: "Callable[[RecordedRun], R
         more = (
             f" and {len(others) - MAX_LISTED_RUNS} more (toolkit status {suite.name})" if len(others) > MAX_LISTED_RUNS else ""
         )
-        typer.echo(f"Evaluating {run}, the newest of {len(others) + 1} runs{opened}; others: {shown}{more}.", err=True)
+        typer.echo(f"Using {run}, the newest of {len(others) + 1} runs{opened}; others: {shown}{more}.", err=True)
     return router
 
 
-def _check_split(router: "Router", suite: "Suite", cache: "Cache", split: "Split") -> None:
-    """Check that a router has not learned from the questions of the split.
+def _check_split(router: "Router", suite: "Suite", cache: "Cache", split: "Split | None") -> None:
+    """Check that a router has not learned from the questions of the split that it is evaluated on.
 
     Raises:
         PolicyError: It has learned from some of them.
@@ -185,6 +194,6 @@ def _note_change(router: "Router", suite: "Suite") -> None:
     if UUID(router.card["suite_key"]) != suite.key:
         typer.echo(
             f"The suite {suite.name} has changed since {router.card['run']} was trained (rates, metrics, splits or questions); "
-            "the router is evaluated on the suite as it is now.",
+            "the router is used on the suite as it is now.",
             err=True,
         )

@@ -39,6 +39,20 @@ class EngineError(ToolkitError):
     """An engine cannot be started, or failed as a whole."""
 
 
+class NoResponseError(EngineError):
+    """A model did not respond to a prompt.
+
+    Attributes:
+        transient: Whether it may respond if it is prompted again.
+        overlength: Whether the prompt is too long for the model.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False, overlength: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+        self.overlength = overlength
+
+
 class PolicyError(ToolkitError):
     """A policy file is missing, is not a policy, or does not fit the suite it is used with."""
 

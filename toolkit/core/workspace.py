@@ -23,6 +23,11 @@ class Workspace:
         """Return the workspace of a cache file: downloads beside it, and a folder, by default the current one."""
         return cls(folder or Path.cwd(), cache.parent / "weights")
 
+    @classmethod
+    def usual(cls) -> Self:
+        """Return the workspace of a program that names no cache: downloads in `$TOOLKIT_CACHE`, or else in `cache`."""
+        return cls(Path.cwd(), Path(os.environ.get("TOOLKIT_CACHE") or "cache") / "weights")
+
     def absolute(self) -> Self:
         """Return the same folders, independent of the current directory."""
         return type(self)(self.folder.absolute(), self.downloads.absolute())

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from toolkit.core.errors import CheckpointError, PolicyError
 from toolkit.core.progress import Progress
 from toolkit.core.workspace import Workspace
+from toolkit.suites.keys import encoder_identity
 from toolkit.suites.models import Weights
 from toolkit.suites.suite import Suite
 from toolkit.suites.weights import fetch, unreadable
@@ -45,6 +46,7 @@ class SuiteEncoder:
 
     def __init__(self, suite: Suite, workspace: Workspace) -> None:
         self._config = suite.config
+        self._identity = suite.encoder
         self._workspace = workspace
         self._encode: Encode | None = None
 
@@ -65,6 +67,12 @@ class SuiteEncoder:
                 "results with an encoder (toolkit import --encoder) and train again."
             )
         if self._encode is None:
+            if (identity := encoder_identity(self._config, self._workspace)) != self._identity:
+                raise CheckpointError(
+                    f"The encoder {encoder.checkpoint} has changed since it embedded texts of suite {self._config.name}: it "
+                    f"was {self._identity} and is {identity}, and embeddings of both do not mix. Put the former files back, or "
+                    "name the encoder anew in the suite file and generate again; what is cached already takes no time."
+                )
             self._encode = load_encoder(encoder, self._workspace, self._config.engine.device)
         return self._encode(texts)
 

@@ -18,6 +18,7 @@ from toolkit.core.commands import command
 from toolkit.core.errors import IncompleteCacheError, SuiteError
 from toolkit.replay.costs import hop_cost, in_cost_units
 from toolkit.store import Cache
+from toolkit.suites.config import SuiteConfig
 from toolkit.suites.suite import Split, Suite
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ UNUSED = "unused"
 """Split of the test questions of other benchmarks when one benchmark is held out."""
 ABSTAINED = "abstained"
 """Name of the empty path."""
+STOP = "stop"
+"""Name of the action that ends an episode with the current response."""
 
 LEAVE_OUT = (
     "leave questions with missing responses out: toolkit import --missing drop-question, or "
@@ -222,7 +225,7 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
     trees, transitions = cache.query("trees", suite=suite.key), cache.query("scored_transitions", suite=suite.key)
     shape = (trees.num_rows, tree.n_nodes(len(suite.models), suite.horizon))
     position, number = transitions["position"].to_numpy(), transitions["number"].to_numpy()
-    exists = _existing(suite)
+    exists = existing_nodes(suite.config)
     is_complete = bool(exists.all())
     scored = np.zeros(shape, dtype=np.bool_)
     scored[:, 0] = scored[position, number] = True
@@ -255,10 +258,11 @@ def load_table(cache: Cache, suite: Suite, holdout: str | None = None) -> Transi
     return table.hold_out(holdout) if holdout else table
 
 
-def _existing(suite: Suite) -> npt.NDArray[np.bool_]:
+def existing_nodes(config: SuiteConfig) -> npt.NDArray[np.bool_]:
     """Return which nodes a suite's tree has, `(N,)`."""
-    exists = np.zeros(suite.tree.n_complete + 1, dtype=np.bool_)
-    exists[slice(None) if suite.tree.numbers is None else list(suite.tree.numbers)] = True
+    path_tree = config.path_tree()
+    exists = np.zeros(path_tree.n_complete + 1, dtype=np.bool_)
+    exists[slice(None) if path_tree.numbers is None else list(path_tree.numbers)] = True
     return exists
 
 
@@ -286,14 +290,14 @@ def _split(
         failed = cache.query("failed_nodes", suite=suite.key)
         lacking = np.zeros_like(scored)
         lacking[failed["position"].to_numpy(), failed["number"].to_numpy()] = True
-        lacking = exists & _with_descendants(lacking, models)
+        lacking = exists & with_descendants(lacking, models)
     available = None
     if setting == "exclude question":
         questions = trees["question"].to_numpy(zero_copy_only=False)
         split[np.isin(questions, questions[lacking.any(1)])] = EXCLUDED
         reason = "a response is missing" if is_imported else "a generation failed"
     elif setting == "mask" and lacking.any():
-        available = _on_complete_paths(exists & ~lacking, models, suite.horizon)
+        available = on_complete_paths(exists & ~lacking, models, suite.horizon)
         split[~available[:, 0]] = EXCLUDED
         reason = "no complete path has all its responses"
     missing = unscored if setting == "refuse" else unscored & ~lacking
@@ -307,7 +311,7 @@ def _split(
     return split, available
 
 
-def _with_descendants(nodes: npt.NDArray[np.bool_], models: int) -> npt.NDArray[np.bool_]:
+def with_descendants(nodes: npt.NDArray[np.bool_], models: int) -> npt.NDArray[np.bool_]:
     """Return some nodes of each tree and all nodes below them, `(rows, N)`."""
     below = nodes.copy()
     for parent in range((nodes.shape[1] - 1) // models):
@@ -315,9 +319,9 @@ def _with_descendants(nodes: npt.NDArray[np.bool_], models: int) -> npt.NDArray[
     return below
 
 
-def _on_complete_paths(responded: npt.NDArray[np.bool_], models: int, horizon: int) -> npt.NDArray[np.bool_]:
+def on_complete_paths(responded: npt.NDArray[np.bool_], models: int, horizon: int) -> npt.NDArray[np.bool_]:
     """Return through which nodes a complete path of responses leads, `(rows, N)`, given which nodes have a response."""
-    available = ~_with_descendants(~responded, models)
+    available = ~with_descendants(~responded, models)
     for parent in reversed(range(tree.n_decision_nodes(models, horizon))):
         available[:, parent] &= available[:, parent * models + 1 : parent * models + 1 + models].any(1)
     return available

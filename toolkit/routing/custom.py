@@ -20,8 +20,7 @@ import numpy.typing as npt
 from toolkit.core.errors import PolicyError
 from toolkit.core.modules import execute_file
 from toolkit.core.text import printable
-from toolkit.replay.table import Ints, TransitionTable
-from toolkit.routing.policies import STOP
+from toolkit.replay.table import STOP, Ints, TransitionTable
 from toolkit.store import Cache
 from toolkit.suites.suite import Split, Suite
 

@@ -9,8 +9,7 @@ import numpy as np
 from toolkit.core import tree
 from toolkit.core.errors import PolicyError, did_you_mean
 from toolkit.core.text import printable
-from toolkit.replay.table import ABSTAINED, Ints, TransitionTable
-from toolkit.routing.policies import STOP
+from toolkit.replay.table import ABSTAINED, STOP, Ints, TransitionTable
 from toolkit.store import Cache
 from toolkit.suites.suite import Split, Suite
 

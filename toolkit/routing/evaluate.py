@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from toolkit.core.errors import SuiteError
-from toolkit.replay.table import ABSTAINED, Floats, TransitionTable
+from toolkit.replay.table import ABSTAINED, STOP, Floats, TransitionTable
 from toolkit.routing.baselines import registered_baselines
 from toolkit.routing.comparison import BEST_FIXED_PATH, MEASURES, OVERALL, OVERALL_QUESTIONS, Result, compare
 from toolkit.routing.coverage import COMPLETE, Coverage, coverage
 from toolkit.routing.overhead import Overhead
-from toolkit.routing.policies import ROUTER, SAMPLED, STOP, Policy, baseline_policies, joined, router_policies
+from toolkit.routing.policies import ROUTER, SAMPLED, Policy, baseline_policies, joined, router_policies
 from toolkit.store import Cache, now
 from toolkit.suites.suite import Split, Suite
 

@@ -20,8 +20,6 @@ ROUTER = "router"
 """The router of a run, which takes its most probable action."""
 SAMPLED = "router (sampled)"
 """The same router, if it samples its actions: a diagnostic."""
-STOP = "stop"
-"""Name of the action that ends an episode with the current response."""
 MAX_QUOTED = 60
 """Characters of a question that a message quotes."""
 

@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from toolkit.core import tree
 from toolkit.core.errors import PolicyError, ToolkitError
 from toolkit.core.files import atomic_path
 from toolkit.core.text import printable
+from toolkit.core.workspace import Workspace
+from toolkit.engines.encoder import Encode, SuiteEncoder
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.routing.algorithms import POLICY, Algorithm, find_algorithm, is_known_policy, known_algorithm
 from toolkit.routing.architecture import check_storable, rebuild
 from toolkit.routing.decide import action_probabilities
 from toolkit.routing.guard import along_path
+from toolkit.routing.route import Pool, Route, run
 from toolkit.routing.router_file import (
     CARD_MEMBER,
     OLD_FILE,
@@ -35,6 +39,10 @@ from toolkit.routing.router_file import (
     unusable,
     write_router,
 )
+from toolkit.routing.texts import Context, Decision, Response, decide
+from toolkit.suites.config import SuiteConfig
+from toolkit.suites.loading import recorded_config
+from toolkit.suites.suite import Suite
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,71 @@ class Router:
         """The path that is taken instead of the policy's decisions on every question that has it; None if there is none."""
         names, models = self.card.get("fixed_path"), list(self.card["models"])
         return None if names is None else tuple(models.index(name) for name in names)
+
+    @classmethod
+    def load(cls, path: Path | str, trust: bool = False) -> "Router":
+        """Read a router from its file, or from the folder of its run.
+
+        Args:
+            path: The file or folder.
+            trust: Whether code of whoever wrote the file may run: needed for zips of stable-baselines3, which hold pickles, and
+                for algorithms that are neither registered nor stable-baselines3's own, whose classes are imported.
+
+        Raises:
+            PolicyError: There is no such file, or `toolkit train` did not write it.
+            UntrustedError: It can only be opened with `trust`.
+        """
+        return load_router(path, trust)
+
+    @cached_property
+    def config(self) -> SuiteConfig:
+        """The suite that the router was trained on, as it was then."""
+        return recorded_config(json.dumps(self.card["config"]))
+
+    @cached_property
+    def _encode(self) -> Encode:
+        suite = Suite(config=self.config, models=(), questions=(), encoder=self.card["encoder"])
+        return SuiteEncoder(suite, Workspace.usual())
+
+    def decide(
+        self,
+        question: str,
+        responses: Sequence[Response | tuple[str, str] | tuple[str, str, float]] = (),
+        *,
+        alpha: float | None = None,
+        encode: Encode | None = None,
+    ) -> Decision:
+        """Decide from texts alone: return the most probable action, and the probability of each.
+
+        Args:
+            question: The question, as the models get it.
+            responses: The responses so far, oldest first: model, text, and cost of the hop in cost units.
+            alpha: The alpha that a conditioned policy observes; None for its run's.
+            encode: Embeds texts; default: the encoder of the suite, loaded when the first text is embedded.
+
+        Raises:
+            PolicyError: A response is of no model of the pool, or the last hop is over.
+            CheckpointError: The encoder is not available.
+        """
+        context = Context(question, tuple(Response(*response) for response in responses))
+        [decision] = decide(self, [context], self.config, encode or self._encode, alpha)
+        return decision
+
+    def run(self, question: str, pool: Pool, alpha: float | None = None) -> Route:
+        """Route a question: decide hop by hop, while the models of a pool respond (`toolkit.live.LivePool`).
+
+        Args:
+            question: The question, as the models get it.
+            pool: The models.
+            alpha: The alpha that a conditioned policy observes; None for its run's.
+
+        Raises:
+            ToolkitError: The router does not fit the pool, or a model does not respond.
+        """
+        [route] = run(self, [question], pool, alpha)
+        if isinstance(route, Exception):
+            raise route
+        return route
 
     def probabilities(self, table: TransitionTable, rows: Ints, alpha: float | None = None) -> Floats:
         """Return the action probabilities at every decision node of some rows, `(rows, D, actions)`; they sum to 1 in float64.

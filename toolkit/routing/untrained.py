@@ -16,11 +16,11 @@ from toolkit.core import tree
 from toolkit.core.errors import PolicyError
 from toolkit.core.hashing import canonical_json
 from toolkit.core.text import printable
-from toolkit.replay.table import TransitionTable
+from toolkit.replay.table import STOP, TransitionTable
 from toolkit.routing.comparison import BEST_FIXED_PATH
 from toolkit.routing.custom import CustomRouter, Routed, load_responses
 from toolkit.routing.evaluate import Evaluation, check_names, evaluate_policies, evaluation_rows
-from toolkit.routing.policies import ROUTER, STOP, Policy, baseline_policies, chosen
+from toolkit.routing.policies import ROUTER, Policy, baseline_policies, chosen
 from toolkit.store import Cache, Row, now
 from toolkit.suites.suite import Split, Suite
 

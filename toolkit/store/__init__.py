@@ -17,6 +17,7 @@ from toolkit.store.generations import (
 )
 from toolkit.store.housekeeping import Housekeeping, Overview, TableSize, Unused
 from toolkit.store.imported import ImportedRows
+from toolkit.store.live import CachedResponse, Live
 from toolkit.store.rows import KEYS, Row, iterate_rows
 from toolkit.store.runs import PathShares, RecordedRun, Runs
 from toolkit.store.schema import SCHEMA_VERSION, STORAGE_VERSION, schema_comments
@@ -34,6 +35,7 @@ __all__ = [
     "WAIT_SECONDS",
     "Batch",
     "Cache",
+    "CachedResponse",
     "CheckedEmbedding",
     "Frontier",
     "ImportedRows",
@@ -75,6 +77,7 @@ class Cache(CacheFile):
         generations: Generations and nodes; commits of finished batches.
         scores: Scores of responses.
         embeddings: Embeddings of the texts that a policy observes.
+        live: Single responses and embeddings by their keys, for live routing.
         runs: Trained routers, their evaluations and decisions.
         transfer: Export to Parquet, and merges.
         housekeeping: Overview, pruning and compacting.
@@ -86,6 +89,7 @@ class Cache(CacheFile):
         self.generations = Generations(self)
         self.scores = Scores(self)
         self.embeddings = Embeddings(self)
+        self.live = Live(self)
         self.runs = Runs(self)
         self.transfer = Transfer(self)
         self.housekeeping = Housekeeping(self, self.generations)

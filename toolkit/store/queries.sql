@@ -115,6 +115,16 @@ WHERE model = $model AND status = 'ok';
 SELECT generation, prompt, response, prompt_tokens, completion_tokens FROM generations
 WHERE generation IN (SELECT unnest($keys::UUID[]));
 
+-- name: responses_by_key
+-- The successful generations with the given keys, as a router's pool returns them.
+SELECT generation::VARCHAR AS key, response, prompt_tokens, completion_tokens, finish_reason, cost, true AS succeeded
+FROM generations WHERE generation IN (SELECT unnest($keys::UUID[])) AND status = 'ok';
+
+-- name: responses_by_node
+-- What has become of the given nodes: responses as above, and failures.
+SELECT n.node::VARCHAR AS key, g.response, g.prompt_tokens, g.completion_tokens, g.finish_reason, g.cost, g.status = 'ok' AS succeeded
+FROM nodes AS n JOIN generations AS g ON g.generation = n.generation WHERE n.node IN (SELECT unnest($keys::UUID[]));
+
 -- name: scored_nodes
 -- The nodes of a suite that share the given generations.
 SELECT n.generation, n.position, n.number, n.question, g.model, g.prompt_tokens, g.response, c.value AS quality

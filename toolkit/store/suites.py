@@ -296,7 +296,7 @@ def _has_suite(con: duckdb.DuckDBPyConnection, suite: Suite) -> bool:
 def _insert_suite(con: duckdb.DuckDBPyConnection, suite: Suite) -> None:
     """Insert the rows of a suite that the cache does not have, not yet as the current one of its name."""
     if not _has_suite(con, suite):
-        for table, rows in _content_rows(suite):
+        for table, rows in content_rows(suite):
             insert(con, table, rows)
         for table, rows in _suite_rows(suite):
             append(con, table, rows)
@@ -307,7 +307,7 @@ def _make_current(con: duckdb.DuckDBPyConnection, suite: Suite, config: str) -> 
     con.execute("UPDATE suites SET recorded = ?, config = ? WHERE suite = ?", [now(), config, suite.key])
 
 
-def _content_rows(suite: Suite) -> Iterator[tuple[str, list[Row]]]:
+def content_rows(suite: Suite) -> Iterator[tuple[str, list[Row]]]:
     """Yield the rows that suites share: models, questions and roots."""
     yield "models", [{"model": model.key, "identity": canonical_json(model.identity)} for model in suite.models]
     yield (
