@@ -261,20 +261,18 @@ def test_a_key_is_needed_if_there_is_one(serve: Serve) -> None:
             assert json.load(reply)["status"] == "ok"
 
 
-@pytest.mark.parametrize(
-    ("failure", "status"), [(ConnectionError("refused"), 503), (ValueError("a bug"), 502), (EngineError("no such server"), 502)]
-)
+@pytest.mark.parametrize(("failure", "status"), [(ConnectionError, 503), (ValueError, 502), (EngineError, 502)])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_dead_engine_is_an_error_and_the_server_lives_on(
-    serve: Serve, script: Script, failure: Exception, status: int, stream: bool
+    serve: Serve, script: Script, failure: type[Exception], status: int, stream: bool
 ) -> None:
     def die(prompt: object) -> None:
-        raise failure
+        raise failure("nobody is there")
 
     script.broken = die
     with serve() as served:
         for number in range(10):
-            with pytest.raises(openai.InternalServerError, match=str(failure)) as error:
+            with pytest.raises(openai.InternalServerError, match="nobody is there") as error:
                 served.ask(f"Why {number}?", stream=stream)
             assert error.value.status_code == status
             assert ("retry-after" in error.value.response.headers) == (status == 503)

@@ -78,6 +78,8 @@ def _questions(question: str | None, file: Path | None) -> list[str]:
         SuiteError: There is none, or a line of a file is none.
     """
     if question is None and not file:
+        if sys.stdin.isatty():
+            note("Type the question; end with Ctrl-D.")
         question = sys.stdin.read().removesuffix("\n")
     questions = list(_lines(file)) if file else [question or ""]
     if not questions or not all(text.strip() for text in questions):

@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from toolkit.core.errors import ToolkitError
+from toolkit.core.errors import NoResponseError, ToolkitError
 from toolkit.live.pool import LivePool
 from toolkit.routing.route import Hop, Ongoing, Route, advance
 from toolkit.routing.router import Router
@@ -95,7 +95,7 @@ class Worker:
                 self._advance(self._ongoing)
         finally:
             for job in (*self._ongoing, *self._waiting):
-                job.end(ToolkitError("The server is shutting down."))
+                job.end(NoResponseError("The server is shutting down.", transient=True))
             self._pool.close()
 
     def _admit(self) -> bool:
