@@ -228,7 +228,8 @@ class LivePool:
             self._spooled.clear()
         except CacheBusyError as error:
             logger.warning("%s New responses are spooled beside it until then.", error)
-            self.cache.generations.spool.put(replace(batch, nodes=[]))
+            if batch.generations or batch.embeddings:
+                self.cache.generations.spool.put(replace(batch, nodes=[]))
             responses = {row["generation"]: _cached_response(row) for row in batch.generations}
             self._spooled |= {
                 row["node"]: responses[row["generation"]] for row in batch.nodes if row["generation"] in responses
