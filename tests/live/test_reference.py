@@ -33,7 +33,7 @@ def test_every_cached_question_takes_the_path_of_the_environment(tmp_path: Path)
     cache = Cache(path)
     suite = cache.suites.get(SUITE)
     assert suite
-    config = suite.config.train.model_copy(update={"timesteps": 8000})
+    config = suite.config.train.model_copy(update={"timesteps": 3000})
     router, table = Router.load(train(suite, cache, config, 0, tmp_path).path), load_table(cache, suite)
     actions = most_probable(router.probabilities(table, table.rows("test")))
     replayed = {}
@@ -43,20 +43,24 @@ def test_every_cached_question_takes_the_path_of_the_environment(tmp_path: Path)
             models.append(table.models[action])
             node = node * table.n_models + 1 + action
         replayed[row] = (tuple(models), float(table.cost[row, node]))
+    replay = router.observer(table)
+    first = {int(table.benchmark[row]): row for row in reversed(list(replayed))}.values()  # of each benchmark
     with LivePool(suite, cache, engine=refuse, encode=refuse) as pool:
         routes = run(router, [table.questions[row] for row in replayed], pool)
-        for row, route in list(zip(replayed, routes, strict=True))[::10]:
+        for row, route in zip(replayed, routes, strict=True):
+            if row not in first:
+                continue
             assert isinstance(route, Route)
             for hop in range(min(len(route.hops) + 1, table.horizon)):
                 context = Context(route.question, tuple(hop.response for hop in route.hops[:hop]))
                 node = tree.node_of(tuple(map(table.models.index, route.path[:hop])), table.n_models)
                 texts, at = text_table([context], [node], suite.config, pool.encode), np.array([node])
-                live, replay = router.observer(texts)(np.array([0]), at), router.observer(table)(np.array([row]), at)
-                assert np.array_equal(live, replay)  # every number that the policy reads
+                observed = router.observer(texts)(np.array([0]), at)
+                assert np.array_equal(observed, replay(np.array([row]), at))  # every number that the policy reads
     for (row, (models_of_row, cost)), route in zip(replayed.items(), routes, strict=True):
         assert isinstance(route, Route)
         assert route.path == models_of_row, table.questions[row]
         assert route.cost == pytest.approx(cost)
         assert route.is_cached
-    assert {table.benchmark[row] for row in replayed} == set(range(len(table.benchmarks)))
+    assert len(first) == len(table.benchmarks)
     assert len({route.path for route in routes if isinstance(route, Route)}) > 1
