@@ -48,7 +48,8 @@ def serve(
     router, pool = open_live(run, cache, runs_dir, alpha, resident, trust)
     listening = listen(host, port)
     worker = Worker(router, pool, alpha, queue)
-    names = tuple(dict.fromkeys((router.card["run"], pool.suite.name)))
+    is_path = Path(run).name != run or run.endswith(".toml")
+    names = tuple(dict.fromkeys((router.card["run"], pool.suite.name, *([] if is_path else [run]))))
     server = build_app(worker, Settings(names, timeout, api_key))
     address, bound = listening.getsockname()[:2]
     if api_key is None and not _is_loopback(address):
