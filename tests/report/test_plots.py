@@ -101,11 +101,17 @@ def layers(node: Any) -> list[dict[str, Any]]:
     return [node] if "mark" in node else layers([node.get(name) for name in ("layer", "hconcat", "vconcat")])
 
 
+def rows_of(drawn: Figure, layer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows that a layer shows; Altair moves them to one place, under the names of their hashes."""
+    rows: list[dict[str, Any]] = drawn.chart.to_dict()["datasets"][layer["data"]["name"]]
+    return rows
+
+
 def texts(drawn: Figure) -> list[str]:
     """Return the texts of a figure: labels, notes, and names in the legend."""
     spec = drawn.chart.to_dict()
     shown = [layer for layer in layers(spec) if layer["mark"]["type"] == "text"]
-    return [row["text"] for layer in shown for row in layer["data"]["values"]]
+    return [row["text"] for layer in shown for row in rows_of(drawn, layer)]
 
 
 def legend_texts(drawn: Figure) -> list[str]:
@@ -113,7 +119,7 @@ def legend_texts(drawn: Figure) -> list[str]:
     spec = drawn.chart.to_dict()
     (_, legend) = spec.get("hconcat") or spec["vconcat"]
     shown = [layer for layer in layers(legend) if layer["mark"]["type"] == "text"]
-    return [row["text"] for row in shown[1]["data"]["values"]]
+    return [row["text"] for row in rows_of(drawn, shown[1])]
 
 
 @pytest.mark.parametrize("allow_stop", [False, True])
@@ -174,7 +180,7 @@ def test_routers_have_names_intervals_and_styles_of_their_own() -> None:
     greys = sorted(float(color @ [0.299, 0.587, 0.114]) for color in colors)
     assert min(np.diff(greys)) > 10
     bars = [layer for layer in plot if layer["mark"]["type"] == "rule"]
-    assert [len(layer["data"]["values"]) for layer in bars] == [12, 12, 12]
+    assert [len(rows_of(drawn, layer)) for layer in bars] == [12, 12, 12]
 
 
 def test_the_data_are_those_of_the_scores() -> None:

@@ -135,8 +135,7 @@ def sweep(
     routers = routers_by_alpha(runs)
     scores = _scores(resolved, opened, table, config, routers, sampled, others)
     choice = None if budget_cost is None else affordable_alpha(routers, table, budget_cost, sampled)
-    if figure:
-        _draw(scores, table, config, figure, columns)
+    _draw(scores, table, config, figure, columns)
     if format != Format.TABLE or output:
         write(rows(scores, budget_cost is not None, choice), format, output)
         return
@@ -192,7 +191,9 @@ def _show(scores: "Scores", suite: "Suite", cache: "Cache", runs: "Sequence[Swee
     typer.echo(render(scores, collapses(cache, names, scores.swept.router), len(runs), runs[0].config.algorithm))
 
 
-def _draw(scores: "Scores", table: "TransitionTable", config: "TrainConfig", path: Path, columns: int) -> None:
+def _draw(scores: "Scores", table: "TransitionTable", config: "TrainConfig", path: Path | None, columns: int) -> None:
+    if path is None:
+        return
     from toolkit.replay.exact import curve, frontier
     from toolkit.report.plots import cost_quality
 
