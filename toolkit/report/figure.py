@@ -41,7 +41,9 @@ MAX_LABELS = 8
 """Points of a series that are labelled with their alpha."""
 INTERPOLATED = 50
 """Places at which a segment of a line is looked at when labels are placed."""
-LABEL_SHIFTS = ((5, 8, 0), (-5, -8, 1), (5, 18, 0), (-5, -18, 1), (7, 0, 0), (-7, 0, 1))
+LABEL_SHIFTS = (
+    (5, 8, 0), (-5, -8, 1), (5, -8, 0), (-5, 8, 1), (0, -18, 0.5), (0, 18, 0.5), (5, 18, 0), (-5, -18, 1), (5, -18, 0),
+)  # fmt: skip
 """Where a label may be: points to the right of and below its point, and the share of its width that is left of there."""
 
 
@@ -249,12 +251,11 @@ def _labels(part: Series, series: Sequence[Series], frame: Frame) -> list[Label]
     """Label points with their alpha, from both ends of the range inwards, where a label covers no line, point or label."""
     covered, ordered = _covered(series, frame), sorted(part.points, key=lambda point: point.alpha)
     steps = {round(n) for n in np.linspace(0, len(ordered) - 1, 2 * MAX_LABELS)} if ordered else set()
+    places = frame.place(*np.array([[point.cost.mean for point in ordered], [point.quality.mean for point in ordered]]))
     labels: list[Label] = []
     for n in sorted(steps, key=lambda n: min(n, len(ordered) - 1 - n)):
-        point = ordered[n]
-        ((x, y),) = frame.place(np.array([point.cost.mean]), np.array([point.quality.mean]))
-        for label in _candidates(f"\u03b1 = {point.alpha:.3g}", float(x), float(y)):
-            if len(labels) < MAX_LABELS and _is_free(label, covered, labels, frame):
+        for label in _candidates(f"\u03b1 = {ordered[n].alpha:.3g}", *places[n].tolist()):
+            if len(labels) < MAX_LABELS and _is_free(label, covered, labels, frame) and _is_nearest(label, places, n):
                 labels.append(label)
                 break
     return labels
@@ -277,6 +278,14 @@ def _is_free(label: Label, covered: Floats, labels: Sequence[Label], frame: Fram
         return False
     boxes = (other.box for other in labels)
     return not any(left < box[2] and box[0] < right and top < box[3] and box[1] < bottom for box in boxes)
+
+
+def _is_nearest(label: Label, places: Floats, n: int) -> bool:
+    """Return whether no other point of its series is nearer to a label than its own, so that nobody takes it for another's."""
+    left, top, right, bottom = label.box
+    nearest = np.stack([places[:, 0].clip(left, right), places[:, 1].clip(top, bottom)], axis=-1)
+    distances = np.hypot(*(places - nearest).T)
+    return bool(distances[n] <= distances.min() + 1)
 
 
 def _covered(series: Sequence[Series], frame: Frame) -> Floats:
