@@ -96,8 +96,10 @@ def evaluated_runs(cache: Cache, suite: Suite, split: Split, names: Sequence[str
 
 
 def _named(runs: Sequence[EvaluatedRun], names: Sequence[str], suite: Suite, split: Split, cache: Cache) -> list[EvaluatedRun]:
-    """Return the runs of the given names, or of names that begin so."""
+    """Return the runs of the given names, or of names that begin so; of those, the ones that are blind to responses last."""
     selected: dict[str, EvaluatedRun] = {}
+    usual = suite.config.train.alpha
+    runs = sorted(runs, key=lambda run: (bool(run.settings.get("blind")), abs(run.alpha - usual)))
     for name in names:
         matching = [run for run in runs if run.run == name] or [run for run in runs if run.run.startswith(name)]
         if not matching:

@@ -92,12 +92,14 @@ def _frontier(routers: Sequence[str], zero_router: str, start: dict[str, Any], n
             x=alt.X("cost_low:Q", title=COST, axis=_axis()), x2="cost_high:Q", y=y, color=color),
         own.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, color=color, shape=shape, tooltip=names),
     ]  # fmt: skip
-    named = own.transform_filter("datum.policy == policy").transform_calculate(text="'\u03b1 ' + datum.alpha")
+    named = own.transform_filter("datum.policy == policy && datum.alpha == alpha").transform_calculate(
+        text="'\u03b1 ' + datum.alpha"
+    )
     marked = results.transform_filter(f"{now} && datum.policy == marked")
     parts += [
         named.mark_text(dy=16, fontSize=11).encode(x=x, y=y, text="text:N"),
         marked.mark_point(size=180, strokeWidth=2, opacity=1).encode(x=x, y=y),
-        marked.mark_text(dy=-16, fontSize=12, fontWeight="bold").encode(x=x, y=y, text="policy:N"),
+        marked.mark_text(dy=22, fontSize=12, fontWeight="bold").encode(x=x, y=y, text="policy:N"),
     ]
     return _menus(alt.layer(*parts), start, "alpha", "benchmark", "policy", "marked").properties(
         width="container", height=HEIGHT
