@@ -14,6 +14,7 @@ default:
 demo: _venv
     {{bin}}/toolkit generate quickstart --limit 1 --cache "${TOOLKIT_CACHE:-cache}/live/quickstart.duckdb"
     @{{just}} headline
+    {{bin}}/toolkit report quickstart -o "${TOOLKIT_CACHE:-cache}/report.html" | tail -n 1
     @echo
     @echo 'Try next:  . {{bin}}/activate'
     @echo '           toolkit show delegations/7'
@@ -23,6 +24,12 @@ demo: _venv
 headline *args: _venv
     {{bin}}/toolkit import reference
     {{bin}}/python -m benchmarks.headline {{args}}
+
+# Draw the picture of the README: routers at three prices on the reference cache (ten minutes the first time)
+picture: _venv
+    {{bin}}/toolkit import reference
+    mkdir -p docs/images
+    {{bin}}/python -m benchmarks.headline --alphas 0.02,0.05,0.1 --plot docs/images/frontier.svg
 
 # Run the tests, one process per file on up to four cores; arguments go to pytest
 test *args: _venv

@@ -317,7 +317,7 @@ def test_a_table_of_another_format_is_refused(cache: Cache, folder: Path) -> Non
 def test_a_sweep_has_a_line_of_the_users_router(cache: Cache, folder: Path) -> None:
     words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,0.3", "--seeds", "1", "--processes", "1"]
     words += ["--set", "exact.n_epochs=1", "--router", "my_router.py:first"]
-    shown = CliRunner().invoke(app, [*words, "--plot", "plot.svg"])
+    shown = CliRunner().invoke(app, [*words, "--figure", "plot.svg"])
     assert shown.exit_code == 0, shown.exception
     assert "my_router.py:first" in shown.output
     assert "my_router.py:first" in (folder / "plot.svg").read_text()

@@ -115,5 +115,5 @@ def test_the_plot_says_which_models_lack_questions(
     sweep: Swept, table: TransitionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_train = replace(table, split=np.where(table.split == "test", "train", "test"))
-    figure = draw(as_train, sweep, tmp_path / "plot.svg", False, monkeypatch)
+    figure = draw(as_train, sweep)
     assert f"a ({sweep.fixed['a'].questions} of {sweep.questions} questions)" in legend_texts(figure)

@@ -1,4 +1,4 @@
-"""The cost-quality plot: what its lines may claim, and what names, labels and formats it stands."""
+"""The figure of cost and quality: what its lines may claim, and what names, labels and formats it stands."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+import vl_convert
 
 from tests.toy import make_table
 from toolkit.core import tree
 from toolkit.core.errors import ToolkitError
 from toolkit.replay.exact import curve, fixed_paths, frontier, node_outcome, outcome, path_shares
 from toolkit.replay.table import Floats, Ints, TransitionTable
-from toolkit.report import plots
-from toolkit.report.plots import cost_quality
+from toolkit.report import figure, plots
+from toolkit.report.figure import Figure, write_figure
+from toolkit.report.plots import cost_quality, frontier_figure
 from toolkit.routing.aiq import fixed_range, zero_routers
 from toolkit.routing.lines import Averages, Outcomes, fixed
 from toolkit.routing.sweep_metrics import scores_of
@@ -85,114 +86,165 @@ def constant(table: TransitionTable, points: list[tuple[float, float]]) -> Outco
     return Outcomes(quality, cost, np.full(cost.shape, np.nan))
 
 
-def draw(table: TransitionTable, sweep: Swept, path: Path, allow_stop: bool, monkeypatch: pytest.MonkeyPatch) -> Figure:
-    """Write a plot, and return the figure that was saved."""
-    rows, saved = table.rows("train"), []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
-        saved.append(figure)
-        save(figure, *arguments, **options)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Figure, "savefig", keep)
-        oracle = curve(table, rows, frontier(table, rows, allow_stop))
-        cost_quality(scores_of(sweep), oracle, table.models, path, algorithm="exact")
-    (figure,) = saved
-    return figure
+def draw(table: TransitionTable, sweep: Swept, allow_stop: bool = False, columns: int = 2) -> Figure:
+    rows = table.rows("train")
+    oracle = curve(table, rows, frontier(table, rows, allow_stop))
+    return frontier_figure(scores_of(sweep), oracle, table.models, "exact", columns)
 
 
-def drawn_lines(figure: Figure, *, dots: bool = False) -> list[tuple[Floats, Floats]]:
-    """Return cost and quality of the lines, the oracle's first, or of the dots."""
-    lines = [line for line in figure.axes[0].lines if (line.get_linestyle() == "None") == dots]
-    return [(np.asarray(line.get_xdata(), np.float64), np.asarray(line.get_ydata(), np.float64)) for line in lines]
+def layers(node: Any) -> list[dict[str, Any]]:
+    """Return the layers of a chart: everything that has a mark."""
+    if isinstance(node, list):
+        return [layer for part in node for layer in layers(part)]
+    if not isinstance(node, dict):
+        return []
+    return [node] if "mark" in node else layers([node.get(name) for name in ("layer", "hconcat", "vconcat")])
 
 
-def legend_texts(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+def rows_of(drawn: Figure, layer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows that a layer shows; Altair moves them to one place, under the names of their hashes."""
+    rows: list[dict[str, Any]] = drawn.chart.to_dict()["datasets"][layer["data"]["name"]]
+    return rows
+
+
+def texts(drawn: Figure) -> list[str]:
+    """Return the texts of a figure: labels, notes, and names in the legend."""
+    spec = drawn.chart.to_dict()
+    shown = [layer for layer in layers(spec) if layer["mark"]["type"] == "text"]
+    return [row["text"] for layer in shown for row in rows_of(drawn, layer)]
+
+
+def legend_texts(drawn: Figure) -> list[str]:
+    """Return the names in the legend."""
+    spec = drawn.chart.to_dict()
+    (_, legend) = spec.get("hconcat") or spec["vconcat"]
+    shown = [layer for layer in layers(legend) if layer["mark"]["type"] == "text"]
+    return [row["text"] for row in rows_of(drawn, shown[1])]
 
 
 @pytest.mark.parametrize("allow_stop", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_router_is_drawn_above_the_oracle(
-    seed: int, allow_stop: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_router_is_drawn_above_the_oracle(seed: int, allow_stop: bool) -> None:
     table = random_table(seed)
-    figure = draw(table, random_sweep(table, seed, allow_stop), tmp_path / "plot.svg", allow_stop, monkeypatch)
-    (oracle_cost, oracle_quality), *routers = drawn_lines(figure)
+    data = draw(table, random_sweep(table, seed, allow_stop), allow_stop).data
+    lines = data.filter(pl.col("part") == "line").partition_by("series", maintain_order=True)
+    oracle, *routers = sorted(lines, key=lambda line: line["series"][0] != "oracle (hindsight)")
     assert len(routers) == 3 + 1  # the zero router, too
-    for cost, quality in routers:
+    oracle_cost, oracle_quality = oracle["cost"].to_numpy(), oracle["quality"].to_numpy()
+    for cost, quality in ((line["cost"].to_numpy(), line["quality"].to_numpy()) for line in routers):
         assert cost.min() >= oracle_cost.min() - 1e-9
         costs = np.union1d(cost, oracle_cost[oracle_cost >= cost.min()])
         assert (np.interp(costs, cost, quality) <= np.interp(costs, oracle_cost, oracle_quality) + 1e-9).all()
         assert cost.max() == pytest.approx(oracle_cost.max())
-    for cost, quality in drawn_lines(figure, dots=True):
-        assert (quality <= np.interp(cost, oracle_cost, oracle_quality) + 1e-9).all()
+    points = data.filter((pl.col("part") == "point") & (pl.col("kind") == "router"))
+    assert len(points) == 36
+    assert (points["quality"] <= np.interp(points["cost"].to_numpy(), oracle_cost, oracle_quality) + 1e-9).all()
 
 
+@pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0])
-def test_labels_cover_neither_each_other_nor_a_point(spread: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = random_table(1)
+def test_labels_cover_neither_each_other_nor_a_point(spread: float, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, placed = random_table(1), []
+    place = figure._labels
+
+    def keep(*arguments: Any) -> list[figure.Label]:
+        placed.append((place(*arguments), arguments[2]))
+        return placed[-1][0]
+
+    monkeypatch.setattr(figure, "_labels", keep)
     points = [(1 - spread * alpha / 50, 0.5 - spread * alpha / 50) for alpha in range(21)]
-    sweep = as_sweep(table, np.arange(21.0), {"router": constant(table, points)})
-    figure = draw(table, sweep, tmp_path / "plot.png", False, monkeypatch)
-    labels = [text for text in figure.axes[0].texts if text.get_text()]
-    assert 1 <= len(labels) <= plots.MAX_LABELS
-    boxes = [label.get_window_extent() for label in labels]
-    assert not any(left.overlaps(right) for left, right in combinations(boxes, 2))
-    places = figure.axes[0].transData.transform(points)
-    assert not any(box.count_contains(places) for box in boxes)
+    drawn = draw(table, as_sweep(table, np.arange(21.0), {"router": constant(table, points)}), columns=columns)
+    ((labels, frame),) = placed
+    assert 1 <= len(labels) <= figure.MAX_LABELS
+    assert {label.text for label in labels} <= set(texts(drawn))
+    boxes = np.array([label.box for label in labels])
+    for left, right in combinations(boxes, 2):
+        assert (left[:2] >= right[2:]).any() or (right[:2] >= left[2:]).any()
+    places = frame.place(*np.array(points).T)
+    assert not any(((box[:2] < places) & (places < box[2:])).all(1).any() for box in boxes)
+    np.testing.assert_allclose(frame.place(*frame.values(places).T), places)
 
 
-def test_routers_have_names_intervals_and_styles_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_routers_have_names_intervals_and_styles_of_their_own() -> None:
     table = random_table(2)
-    figure = draw(table, random_sweep(table, 2), tmp_path / "plot.pdf", False, monkeypatch)
-    assert legend_texts(figure) == [
-        "fixed paths", "weak", "strong", "slow", "oracle (hindsight)", "zero router (fixed paths)",
-        "exact", "kNN", "linear",
+    drawn = draw(table, random_sweep(table, 2))
+    assert legend_texts(drawn) == [
+        "exact", "kNN", "linear", "oracle (hindsight)", "zero router (fixed paths)", "weak", "strong", "slow", "fixed paths",
     ]  # fmt: skip
-    lines = [line for line in figure.axes[0].lines if line.get_linestyle() != "None"]
-    assert len({str(line.get_linestyle()) + str(line._unscaled_dash_pattern) for line in lines}) == 5  # type: ignore[attr-defined]
+    plot = layers(drawn.chart.to_dict()["hconcat"][0])
+    lines = [layer["mark"] for layer in plot if layer["mark"]["type"] == "line"]
+    assert len({tuple(mark["strokeDash"]) for mark in lines}) == len(lines) == 5
+    points = [layer["mark"] for layer in plot if layer["mark"]["type"] == "point"]
+    assert len({(mark["shape"], mark["filled"]) for mark in points}) == len(points) - 1 == 6  # dots are small circles
     colors = [np.array([int(style[0][n : n + 2], 16) for n in (1, 3, 5)]) for style in plots.ROUTER_STYLES[:3]]
     greys = sorted(float(color @ [0.299, 0.587, 0.114]) for color in colors)
     assert min(np.diff(greys)) > 10
-    assert len(figure.axes[0].collections) >= 3 + 3  # markers of models, and bars of routers
+    bars = [layer for layer in plot if layer["mark"]["type"] == "rule"]
+    assert [len(rows_of(drawn, layer)) for layer in bars] == [12, 12, 12]
 
 
-def test_points_without_an_interval_have_no_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_are_those_of_the_scores() -> None:
+    table = random_table(2)
+    scores = scores_of(random_sweep(table, 2))
+    data = draw(table, random_sweep(table, 2)).data.filter((pl.col("series") == "exact") & (pl.col("part") == "point"))
+    expected = [point for point in scores.points if point.policy == "router"]
+    assert data["alpha"].to_list() == [point.alpha for point in expected]
+    for measure in ("quality", "cost"):
+        columns = data.select(measure, f"{measure}_low", f"{measure}_high").to_numpy()
+        np.testing.assert_array_equal(columns, [getattr(point, measure) for point in expected])
+
+
+def test_points_without_an_interval_have_no_bar() -> None:
     """A single question has no interval."""
     table = random_table(3)
     table = replace(table, split=np.array(["train"] + ["test"] * (len(table.split) - 1)))
-    draw(table, random_sweep(table, 3, seeds=1), tmp_path / "plot.svg", False, monkeypatch)
-    assert (tmp_path / "plot.svg").stat().st_size
+    drawn = draw(table, random_sweep(table, 3, seeds=1))
+    assert "rule" not in [layer["mark"]["type"] for layer in layers(drawn.chart.to_dict())]
 
 
-def test_any_printable_name_is_drawn_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("_hidden", r"$\undefined{a", "百川 (7B)", "a|b <&> \\frac", "x\u202ey", "%s {0}", "e x2")
+def test_any_printable_name_is_drawn_as_it_is(tmp_path: Path) -> None:
+    names = ("_hidden", r"$\undefined{a", "\u767e\u5ddd (7B)", "a|b <&> \\frac", "x\u202ey", "%s {0}", "e x2")
     table = random_table(4, names, horizon=1)
-    for suffix in ("png", "svg", "pdf"):
-        figure = draw(table, random_sweep(table, 4), tmp_path / f"plot.{suffix}", False, monkeypatch)
-    shown = [text.strip() for text in legend_texts(figure)]
-    assert shown[:7] == [*names[:4], r"x\u202ey", *names[5:]]
+    drawn = draw(table, random_sweep(table, 4))
+    assert legend_texts(drawn)[-7:] == [*names[:4], r"x\u202ey", *names[5:]]
+    write_figure(drawn.chart, tmp_path / "plot.svg", "svg")
+    svg = (tmp_path / "plot.svg").read_text("utf-8")
+    assert all(text in svg for text in ("_hidden", "$\\undefined{a", "a|b &lt;&amp;&gt; \\frac", "%s {0}"))
 
 
-def test_many_models_leave_room_for_routers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = random_table(5, tuple(f"model number {n}" for n in range(60)), horizon=1)
-    figure = draw(table, random_sweep(table, 5), tmp_path / "plot.png", False, monkeypatch)
-    assert len(legend_texts(figure)) <= plots.MAX_MODELS + 5
-    heights = [legend.get_window_extent().height for legend in figure.legends]
-    assert max(heights) < figure.bbox.height
+def test_many_models_and_long_names_leave_room_for_routers() -> None:
+    table = random_table(5, tuple(f"model number {n} {'x' * 200}" for n in range(60)), horizon=1)
+    drawn = draw(table, random_sweep(table, 5))
+    names = legend_texts(drawn)
+    assert len(names) <= plots.MAX_MODELS + 5
+    assert max(map(len, names)) < 45
+    (_, legend) = drawn.chart.to_dict()["hconcat"]
+    assert legend["height"] < figure.HEIGHTS[2]
 
 
-@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("PDF", b"%PDF")])
-def test_equal_sweeps_give_equal_files(suffix: str, begins: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_figure_has_the_width_of_a_paper_and_embedded_fonts(columns: int, tmp_path: Path) -> None:
+    table, path = random_table(6), tmp_path / "plot.PDF"
+    rows, sweep = table.rows("train"), random_sweep(table, 6)
+    oracle = curve(table, rows, frontier(table, rows))
+    cost_quality(scores_of(sweep), oracle, table.models, path, columns=columns)
+    data = path.read_bytes()
+    assert data.startswith(b"%PDF")
+    assert b"/FontFile" in data
+    assert b"LiberationSans" in data
+    _, _, width, _ = map(float, data.partition(b"/MediaBox [")[2].partition(b"]")[0].split())
+    assert 0.9 * figure.WIDTHS[columns] < width <= figure.WIDTHS[columns]
+    assert [file.name for file in tmp_path.iterdir()] == ["plot.PDF"]
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("pdf", b"%PDF")])
+def test_equal_sweeps_give_equal_files(suffix: str, begins: bytes, tmp_path: Path) -> None:
     table = random_table(6)
     for name in ("a", "b"):
-        draw(table, random_sweep(table, 6), tmp_path / f"{name}.{suffix}", False, monkeypatch)
-    data = (tmp_path / f"a.{suffix}").read_bytes()
+        write_figure(draw(table, random_sweep(table, 6)).chart, tmp_path / name, suffix)
+    data = (tmp_path / "a").read_bytes()
     assert data.startswith(begins)
-    assert data == (tmp_path / f"b.{suffix}").read_bytes()
-    assert sorted(file.name for file in tmp_path.iterdir()) == [f"a.{suffix}", f"b.{suffix}"]
+    assert sorted(data.split(b"\n")) == sorted((tmp_path / "b").read_bytes().split(b"\n"))  # a PDF names its fonts in any order
 
 
 def test_a_plot_that_fails_leaves_the_previous_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +254,7 @@ def test_a_plot_that_fails_leaves_the_previous_one(tmp_path: Path, monkeypatch: 
     def fail(*arguments: object, **options: object) -> None:
         raise ToolkitError("the disk is full")
 
-    monkeypatch.setattr(Figure, "savefig", fail)
+    monkeypatch.setattr(vl_convert, "vegalite_to_png", fail)
     rows, sweep = table.rows("train"), random_sweep(table, 7)
     oracle = curve(table, rows, frontier(table, rows))
     with pytest.raises(ToolkitError):
@@ -211,8 +263,8 @@ def test_a_plot_that_fails_leaves_the_previous_one(tmp_path: Path, monkeypatch: 
     assert [file.name for file in tmp_path.iterdir()] == ["plot.png"]
 
 
-def test_axes_say_what_they_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_axes_say_what_they_measure() -> None:
     table = random_table(8)
-    axes = draw(table, random_sweep(table, 8), tmp_path / "plot.svg", False, monkeypatch).axes[0]
-    texts: list[Text] = [axes.xaxis.label, axes.yaxis.label]
-    assert [text.get_text() for text in texts] == ["mean cost C of a question, in cost units", "mean quality Q"]
+    (plot, _) = draw(table, random_sweep(table, 8)).chart.to_dict()["hconcat"]
+    titles = {name: layer["encoding"][name]["title"] for layer in layers(plot) for name in ("x", "y")}
+    assert titles == {"x": "mean cost C of a question, in cost units", "y": "mean quality Q"}

@@ -179,7 +179,7 @@ def test_routers_that_take_only_one_path_have_collapsed(
 def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: Cache, tmp_path: Path) -> None:
     words = ["sweep", "scripted", "--cache", str(cache.path), "--alphas", "0,0.2", "--seeds", "2", "--processes", "1"]
     words += ["--set", "exact.n_epochs=2", "--runs-dir", str(tmp_path)]
-    shown = CliRunner().invoke(app, [*words, "--plot", str(tmp_path / "plot.svg")])
+    shown = CliRunner().invoke(app, [*words, "--figure", str(tmp_path / "plot.svg")])
     assert shown.exit_code == 0, shown.output
     assert "4 routers (exact)" in shown.output
     assert "router's AIQ is ahead by" in shown.output
@@ -373,14 +373,14 @@ def test_a_setting_that_no_run_accepts_ends_the_sweep_at_once(
         (["--algorithm", "os.path"], "'os.path' is a module"),
         (["--runs-dir", "FOLDER/file"], "--runs-dir"),
         (["--runs-dir", "FOLDER/file/runs"], "--runs-dir"),
-        (["--plot", "FOLDER/nowhere/a.png"], "mkdir -p"),
-        (["--plot", "FOLDER/a.foo"], "known format"),
-        (["--plot", "FOLDER"], "known format"),
-        (["--plot", "FOLDER/notes.png"], "not a png picture"),
+        (["--figure", "FOLDER/nowhere/a.png"], "mkdir -p"),
+        (["--figure", "FOLDER/a.foo"], "known format"),
+        (["--figure", "FOLDER"], "known format"),
+        (["--figure", "FOLDER/notes.png"], "not a png picture"),
         (["--output", "FOLDER"], "is a folder"),
         (["--output", "FOLDER/nowhere/a.csv"], "mkdir -p"),
         (["--output", "FOLDER/scripted.duckdb"], "a cache"),
-        (["--output", "FOLDER/a.png", "--plot", "FOLDER/a.png"], "Name two files"),
+        (["--output", "FOLDER/a.png", "--figure", "FOLDER/a.png"], "Name two files"),
         (["--set", "exact"], "--set takes NAME=VALUE"),
         (["--set", "alpha=-1"], "train.alpha"),
         (["--set", "exact.n_epoch=3"], "n_epoch"),

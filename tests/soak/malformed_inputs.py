@@ -103,7 +103,7 @@ COMMANDS = {
         "train imported --timesteps 256 --set n_envs=8 --set ppo.n_steps=16",
         "evaluate whole --split test --format json",
         "evaluate imported --output out.csv --format csv",
-        "sweep whole --seeds 1 --alphas 0.1 --processes 1 --plot plot.svg",
+        "sweep whole --seeds 1 --alphas 0.1 --processes 1 --figure plot.svg",
         "show q3 --suite imported --cache cache/imported.duckdb",
         "sql SELECT+model,count(*)+FROM+transitions+GROUP+BY+ALL --cache cache/whole.duckdb --format csv",
         "schema",

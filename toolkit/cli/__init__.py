@@ -24,6 +24,7 @@ from toolkit.cli import (  # noqa: F401 - each module registers its command; hel
     train,
     evaluate,
     sweep,
+    report,
     route,
     serve,
     show,

@@ -76,8 +76,12 @@ ByBenchmarkOption = Annotated[
     bool,
     typer.Option("--by-benchmark", help="Also compare with every baseline by benchmark, with 95% intervals."),
 ]
-PlotOption = Annotated[
-    Path | None, typer.Option("--plot", help="File for a cost-quality plot: .pdf, .svg or .png.", show_default=False)
+FigureOption = Annotated[
+    Path | None,
+    typer.Option("--figure", help="File for a figure of cost and quality: .pdf, .svg or .png.", show_default=False),
+]
+ColumnsOption = Annotated[
+    int, typer.Option("--columns", help="Width of the figure, in columns of a paper: 1 or 2.", min=1, max=2)
 ]
 
 
@@ -98,13 +102,14 @@ def sweep(
     budget_cost: BudgetOption = None,
     router: RouterOption = None,
     by_benchmark: ByBenchmarkOption = False,
-    plot: PlotOption = None,
+    figure: FigureOption = None,
+    columns: ColumnsOption = 2,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
     """Train and evaluate a router for each alpha and seed. If repeated, the command trains only what is missing.
 
-    Example: toolkit sweep quickstart --alphas 0,0.05,0.1,0.2 --seeds 3 --plot frontier.png
+    Example: toolkit sweep quickstart --alphas 0,0.05,0.1,0.2 --seeds 3 --figure frontier.pdf
 
     Example: toolkit sweep quickstart --budget-cost 1.5
     """
@@ -116,7 +121,7 @@ def sweep(
     from toolkit.suites.benchmarks import synthetic_benchmarks
 
     prices = parse_alphas(alphas)
-    _check_files(runs_dir, plot, output, by_benchmark, format)
+    _check_files(runs_dir, figure, output, by_benchmark, format)
     n_processes = processes or available_cpus()
     if n_processes > 1:
         prepare()
@@ -130,8 +135,7 @@ def sweep(
     routers = routers_by_alpha(runs)
     scores = _scores(resolved, opened, table, config, routers, sampled, others)
     choice = None if budget_cost is None else affordable_alpha(routers, table, budget_cost, sampled)
-    if plot:
-        _plot(scores, table, config, plot)
+    _draw(scores, table, config, figure, columns)
     if format != Format.TABLE or output:
         write(rows(scores, budget_cost is not None, choice), format, output)
         return
@@ -140,8 +144,8 @@ def sweep(
         typer.echo("\n" + budget_sentence(scores, budget_cost, choice))
     if by_benchmark:
         typer.echo("\n" + render_by_benchmark(by_alpha(routers, table, synthetic, sampled)))
-    if plot:
-        typer.echo(f"Plot: {plot}")
+    if figure:
+        typer.echo(f"Figure: {figure}")
 
 
 def _scores(
@@ -187,26 +191,28 @@ def _show(scores: "Scores", suite: "Suite", cache: "Cache", runs: "Sequence[Swee
     typer.echo(render(scores, collapses(cache, names, scores.swept.router), len(runs), runs[0].config.algorithm))
 
 
-def _plot(scores: "Scores", table: "TransitionTable", config: "TrainConfig", path: Path) -> None:
+def _draw(scores: "Scores", table: "TransitionTable", config: "TrainConfig", path: Path | None, columns: int) -> None:
+    if path is None:
+        return
     from toolkit.replay.exact import curve, frontier
     from toolkit.report.plots import cost_quality
 
     rows = table.rows("test")
     oracle = curve(table, rows, frontier(table, rows, config.allow_stop))
-    cost_quality(scores, oracle, table.models, path, config.algorithm)
+    cost_quality(scores, oracle, table.models, path, config.algorithm, columns)
 
 
-def _check_files(runs_dir: Path, plot: Path | None, output: Path | None, by_benchmark: bool, format: Format) -> None:
+def _check_files(runs_dir: Path, figure: Path | None, output: Path | None, by_benchmark: bool, format: Format) -> None:
     """Check what the sweep is to write, before any training."""
-    from toolkit.report.output import check_folder, check_plot
+    from toolkit.report.output import check_figure, check_folder
 
     if by_benchmark and (format != Format.TABLE or output):
         raise SuiteError("The comparison by benchmark is text only. Leave --by-benchmark out, or --format and --output.")
     check_folder(runs_dir, "--runs-dir")
-    if plot:
-        check_plot(plot)
-    if plot and output and plot.resolve() == output.resolve():
-        raise SuiteError(f"--plot and --output are both {plot}. Name two files.")
+    if figure:
+        check_figure(figure)
+    if figure and output and figure.resolve() == output.resolve():
+        raise SuiteError(f"--figure and --output are both {figure}. Name two files.")
 
 
 def _auto_alphas(table: "TransitionTable", config: "TrainConfig") -> list[float]:

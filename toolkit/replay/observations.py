@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from toolkit.core import tree
 from toolkit.replay.table import Floats, Ints, TransitionTable
-from toolkit.replay.terms import contained_terms
+from toolkit.replay.terms import terms_in_questions, terms_in_responses
 
 Observations = npt.NDArray[np.float32]
 
@@ -112,13 +112,12 @@ class Observer:
     @cached_property
     def contained(self) -> npt.NDArray[np.float32]:
         """Which terms each row's question contains, `(rows, terms)`."""
-        questions = self.table.questions or ("",) * len(self.table.split)
-        return contained_terms(self.terms, questions)
+        return terms_in_questions(self.table, self.terms)
 
     @cached_property
     def contained_in_responses(self) -> npt.NDArray[np.float32]:
         """Which response terms each of the table's texts contains if it is a response, `(texts, response terms)`."""
-        return contained_terms(self.response_terms, self.table.responses or ("",) * len(self.table.vectors))
+        return terms_in_responses(self.table, self.response_terms)
 
     @property
     def space(self) -> "spaces.Box[np.floating[Any]]":

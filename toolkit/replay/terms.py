@@ -69,6 +69,18 @@ def contained_terms(terms: Sequence[str], texts: Sequence[str]) -> npt.NDArray[n
 
 
 @cached_on_table
+def terms_in_questions(table: TransitionTable, terms: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    """Return which terms each row's question contains, `(rows, terms)`; all routers that observe them share the result."""
+    return contained_terms(terms, table.questions or ("",) * len(table.split))
+
+
+@cached_on_table
+def terms_in_responses(table: TransitionTable, terms: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    """Return which terms each of a table's texts contains if it is a response, `(texts, terms)`; shared likewise."""
+    return contained_terms(terms, table.responses or ("",) * len(table.vectors))
+
+
+@cached_on_table
 def table_terms(table: TransitionTable) -> npt.NDArray[np.float32]:
     """Return which of the table's frequent terms each row's question contains, `(rows, terms)`."""
     return contained_terms(frequent_terms(table), table.questions)

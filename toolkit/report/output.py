@@ -3,6 +3,7 @@
 import os
 import shlex
 import stat
+from importlib import import_module
 from pathlib import Path
 
 from toolkit.core.errors import ToolkitError
@@ -11,7 +12,10 @@ from toolkit.core.text import is_well_formed
 CACHE_MAGIC = slice(8, 12), b"DUCK"
 """Where a DuckDB file says what it is."""
 PICTURE_MAGIC = {".png": (b"\x89PNG",), ".pdf": (b"%PDF",), ".svg": (b"<?xml", b"<svg")}
-"""How the picture formats that `check_plot` accepts begin."""
+"""How the picture formats that `check_figure` accepts begin."""
+
+PAGE_MAGIC = (b"<!doctype html", b"<html", b"<!--")
+"""How a web page begins."""
 
 
 def check_output(path: Path, option: str = "--output", *, overwrite: bool = True) -> None:
@@ -40,7 +44,33 @@ def check_output(path: Path, option: str = "--output", *, overwrite: bool = True
         raise ToolkitError(f"{option} {path} exists already. Name another file, or overwrite it: --force")
 
 
-def check_plot(path: Path, option: str = "--plot") -> None:
+def check_page(path: Path, option: str = "--output") -> None:
+    """Check that a web page can be written: its name, its folder, and that it takes the place of nothing but a page.
+
+    Raises:
+        ToolkitError: It cannot be written.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ToolkitError(f"{option} {path} does not end in .html. Use e.g. {option} {path.with_name(path.stem + '.html')}")
+    check_output(path, option)
+    begins = _begins(path) if path.is_file() else b""
+    if begins and not begins.lower().startswith(PAGE_MAGIC):
+        raise ToolkitError(f"{option} {path} exists and is not a web page. Name another file.")
+    _check_library(option, "jinja2", "Jinja2")
+    check_charts(option)
+
+
+def check_charts(option: str) -> None:
+    """Check that charts can be drawn.
+
+    Raises:
+        ToolkitError: A library is missing.
+    """
+    _check_library(option, "altair", "altair")
+    _check_library(option, "vl_convert", "vl-convert-python")
+
+
+def check_figure(path: Path, option: str = "--figure") -> None:
     """Check that a picture can be written: its format, its folder, and that it takes the place of nothing but a picture.
 
     Raises:
@@ -55,11 +85,15 @@ def check_plot(path: Path, option: str = "--plot") -> None:
     begins = _begins(path) if path.is_file() else b""
     if begins and not begins.startswith(PICTURE_MAGIC[path.suffix.lower()]):
         raise ToolkitError(f"{option} {path} exists and is not a {path.suffix.lower()[1:]} picture. Name another file.")
+    check_charts(option)
+
+
+def _check_library(option: str, module: str, package: str) -> None:
     try:
-        import matplotlib  # noqa: F401
+        import_module(module)
     except ImportError as error:
         raise ToolkitError(
-            f"{option} needs matplotlib, which cannot be imported ({error}). Install it: pip install matplotlib"
+            f"{option} needs {package}, which cannot be imported ({error}). Install it: pip install {package}"
         ) from None
 
 

@@ -155,6 +155,21 @@ def chosen(table: TransitionTable, rows: Ints, choice: Choice, cost: float | Flo
     )
 
 
+def routed_by_any(table: TransitionTable, rows: Ints, nodes: Ints) -> Policy:
+    """Return a policy that routes each question by one of several routers, given their ends, `(routers, rows)`."""
+    routers = tuple(chosen(table, rows, ends_of_router) for ends_of_router in nodes)
+    if len(routers) == 1:
+        return routers[0]
+    distinct, index = np.unique(nodes, return_inverse=True)
+    quality, cost = (np.mean(values, axis=0) for values in zip(*(router.outcome for router in routers), strict=True))
+    return Policy(
+        outcome=Outcome(quality=quality, cost=cost),
+        paths=tuple(table.path_name(node) for node in distinct.tolist()),
+        shares=np.eye(len(distinct))[index.reshape(nodes.shape)].mean(0),
+        routers=routers,
+    )
+
+
 def _check_available(table: TransitionTable, rows: Ints, nodes: Ints) -> None:
     """Check that the ends of a policy are available.
 

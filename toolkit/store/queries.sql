@@ -248,3 +248,59 @@ SELECT q.root AS key, q.question, q.sample, s.config FROM suite_questions AS q J
 SELECT s.text AS key, s.metric, s.value, any_value(q.reference) AS reference, any_value(g.response) AS response
 FROM scores AS s JOIN questions AS q USING (question) JOIN generations AS g ON g.text = s.text
 GROUP BY s.question, s.metric, s.value, s.text;
+
+-- name: evaluated_runs
+-- The runs of a suite that are evaluated on a split, baselines alone excepted, newest first; `own` if the toolkit trained them.
+SELECT r.run, r.algorithm, r.alpha, r.seed, r.config, r.versions, r.seconds, strftime(r.trained, '%Y-%m-%d %H:%M') AS trained,
+       r.seed IS NOT NULL AS own
+FROM runs AS r
+WHERE r.suite = $suite AND r.algorithm <> 'baselines'
+  AND EXISTS (FROM evaluations AS e WHERE e.run = r.run AND e.split = $split)
+ORDER BY r.trained DESC, r.run;
+
+-- name: route_ends
+-- Where a run's routes end on a split: the row of the replay table, and the number of the node.
+SELECT q.position, p.number
+FROM routes AS r
+JOIN current_suites AS s ON s.name = r.suite
+JOIN suite_questions AS q ON q.suite = s.suite AND q.question = r.question AND q.sample = r.sample
+JOIN suite_paths AS p ON p.suite = s.suite AND p.names = r.path
+WHERE s.suite = $suite AND r.run = $run AND r.split = $split ORDER BY q.position;
+
+-- name: question_texts
+-- The questions in the trees at the given rows of a suite's table, with the first reference answer.
+SELECT q.position, q.sample, i.benchmark, i.item, i.prompt, i.reference->>'$.answers[0]' AS reference
+FROM suite_questions AS q JOIN questions AS i USING (question)
+WHERE q.suite = $suite AND list_contains($positions::INTEGER[], q.position) ORDER BY q.position;
+
+-- name: tree_nodes
+-- The transitions in the trees at the given rows of a current suite's table.
+SELECT q.position, t.number, t.response, t.quality, t.cost, t.prompt_tokens, t.completion_tokens, t.error
+FROM suite_questions AS q
+JOIN current_suites AS s ON s.suite = q.suite
+JOIN transitions AS t ON t.suite = s.name AND t.question = q.question AND t.sample = q.sample
+WHERE q.suite = $suite AND list_contains($positions::INTEGER[], q.position) ORDER BY q.position, t.number;
+
+-- name: model_means
+-- Mean quality and cost of each model after one hop, by benchmark, over the questions of a split that have its response.
+SELECT benchmark, model, count(quality)::INTEGER AS questions, avg(quality) AS quality, avg(cost) AS cost
+FROM transitions WHERE suite = $name AND split = $split AND depth = 1 GROUP BY ALL ORDER BY ALL;
+
+-- name: solved_together
+-- How many questions of a split each set of models solves after one hop (quality of at least 0.5), by benchmark.
+WITH solved AS (
+    SELECT benchmark, question, sample, list(model ORDER BY model) FILTER (quality >= 0.5) AS models
+    FROM transitions WHERE suite = $name AND split = $split AND depth = 1 GROUP BY ALL
+)
+SELECT benchmark, coalesce(models, []) AS models, count(*)::INTEGER AS questions FROM solved GROUP BY ALL ORDER BY ALL;
+
+-- name: hop_changes
+-- What a further hop does to the quality of the newest response on a split, by benchmark and the two models.
+WITH hops AS MATERIALIZED (
+    SELECT benchmark, node, parent, model, depth, quality FROM transitions WHERE suite = $name AND split = $split
+)
+SELECT next.benchmark, first.model AS first, next.model AS second, count(*)::INTEGER AS hops,
+       count(*) FILTER (next.quality > first.quality)::INTEGER AS mended,
+       count(*) FILTER (next.quality < first.quality)::INTEGER AS spoiled, avg(next.quality - first.quality) AS gain
+FROM hops AS next JOIN hops AS first ON first.node = next.parent
+WHERE next.quality IS NOT NULL AND first.quality IS NOT NULL GROUP BY ALL ORDER BY ALL;
