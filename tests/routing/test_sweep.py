@@ -182,8 +182,10 @@ def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: 
     shown = CliRunner().invoke(app, [*words, "--plot", str(tmp_path / "plot.svg")])
     assert shown.exit_code == 0, shown.output
     assert "4 routers (exact)" in shown.output
-    assert "router's AIQ is ahead by" in shown.output
-    assert "micro Q" in shown.output
+    assert "micro Q" not in shown.output
+    full = CliRunner().invoke(app, [*words, "--full"])
+    for text in ("router's AIQ - this AIQ", "micro Q", "alpha = 0.2", "word_reversal"):
+        assert text in full.output
     assert max(map(len, shown.output.splitlines())) <= 120
     assert (tmp_path / "plot.svg").exists()
     conditioned = CliRunner().invoke(app, [*words, "--conditioned"])
@@ -257,7 +259,7 @@ def test_prices_are_shown_where_a_suite_has_a_currency(cache: Cache, suite: Suit
     priced = replace(suite, config=suite.config.model_copy(update={"currency": "USD"}))
     assert priced.key == suite.key
     cache.suites.record(priced)
-    shown = CliRunner().invoke(app, words)
+    shown = CliRunner().invoke(app, [*words, "--full"])
     assert shown.exit_code == 0, shown.output
     assert {"USD/1,000", "arena"} <= set(shown.output.split())
     assert max(map(len, shown.output.splitlines())) <= 120

@@ -80,6 +80,9 @@ OutputOption = Annotated[
 ]
 
 
+FullOption = Annotated[bool, typer.Option("--full", help="Show everything, not only what fits a screen.")]
+
+
 class Sandbox(StrEnum):
     """How model-written code is isolated; `[code]` of a suite has the same values."""
 

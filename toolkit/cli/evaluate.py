@@ -11,6 +11,7 @@ from toolkit.cli.common import (
     CacheOption,
     Format,
     FormatOption,
+    FullOption,
     OutputOption,
     RunsDirOption,
     app,
@@ -92,10 +93,11 @@ def evaluate(
     overhead_rate: OverheadRateOption = 0.0,
     sampled: SampledOption = False,
     trust: TrustOption = False,
+    full: FullOption = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Evaluate routers and baselines exactly: Q, C and R with 95% intervals, by benchmark and overall.
+    """Evaluate routers and baselines exactly: a verdict, then Q, C and R with 95% intervals.
 
     Example: toolkit evaluate quickstart
 
@@ -127,7 +129,7 @@ def evaluate(
         evaluation = _evaluate_suite(target, cache, split, alpha, allow_stop, files, slow)
     evaluation = evaluation if sampled else evaluation.without(SAMPLED)
     if format == Format.TABLE and not output:
-        typer.echo(render(evaluation))
+        typer.echo(render(evaluation, full))
     else:
         write(evaluation_rows(evaluation), format, output)
 

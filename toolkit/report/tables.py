@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 from toolkit.core.errors import ToolkitError
 from toolkit.core.text import printable
@@ -19,8 +19,14 @@ from toolkit.tasks.formats import first_repeated
 if TYPE_CHECKING:
     import pyarrow as pa
 
+WIDTH = 120
+"""Columns of text for people."""
 MAX_CELL_WIDTH = 60
 """Longest cell shown on a terminal."""
+MAX_BLOCK_CELL_WIDTH = 36
+"""Longest cell of a table that is shared among blocks of columns."""
+MIN_CELL_WIDTH = 8
+"""A cell is not cut to less than this, however many columns there are."""
 _LINE_BREAK = re.compile("\r\n?|[\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
@@ -66,6 +72,52 @@ def aligned(
         return "  ".join(padded).rstrip()
 
     return "\n".join(map(laid_out, [lines[0], ["-" * width for width in widths], *lines[1:]]))
+
+
+def fitted(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], max_width: int = MAX_CELL_WIDTH, uncut: Sequence[int] = ()
+) -> str:
+    """Lay out rows as a table that fits `WIDTH`: the longest names are cut until it does, numbers and `uncut` columns never."""
+
+    def cut(cells: Sequence[Any]) -> list[Any]:
+        return [
+            _cut(_line(cell), max_width) if _is_name(cell) and place not in uncut else cell for place, cell in enumerate(cells)
+        ]
+
+    text = aligned(columns, rows, max_width)
+    while max_width > MIN_CELL_WIDTH and max(map(cell_len, text.splitlines())) > WIDTH:
+        max_width -= 1
+        text = aligned(cut(columns), [cut(row) for row in rows])
+    return text
+
+
+def in_blocks(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Lay out rows as tables that fit `WIDTH`: the columns are shared among them, and the first one is in each."""
+
+    def part(places: Sequence[int]) -> str:
+        names = [_cut(columns[place], MAX_BLOCK_CELL_WIDTH) for place in places]
+        return aligned(names, [[row[place] for place in places] for row in rows], MAX_BLOCK_CELL_WIDTH)
+
+    blocks: list[list[int]] = []
+    for n in range(1, len(columns)):
+        if blocks and max(map(cell_len, part([0, *blocks[-1], n]).splitlines())) <= WIDTH:
+            blocks[-1].append(n)
+        else:
+            blocks.append([n])
+    return "\n\n".join(part([0, *block]) for block in blocks)
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Break a paragraph into lines of at most `WIDTH` columns of a terminal; lines after the first are indented."""
+    lines: list[str] = []
+    words = [part for word in text.split() for part in chop_cells(word, WIDTH - cell_len(indent))]
+    for word in words:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and cell_len(longer) > WIDTH:
+            lines.append(indent + word)
+        else:
+            lines[-1:] = [longer]
+    return "\n".join(lines)
 
 
 def aligned_table(table: "pa.Table") -> str:
@@ -182,3 +234,7 @@ def _cut(text: str, max_width: int) -> str:
 
 def _is_numeric(text: str) -> bool:
     return bool(re.match(r"[-\d]|(inf)?$", text))
+
+
+def _is_name(cell: Any) -> bool:
+    return isinstance(cell, str) and not _is_numeric(cell)
