@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -294,12 +295,12 @@ def test_mistakes_are_reported_with_the_remedy(words: list[str], message: str, c
 def fail_at(alphas: set[float], error: BaseException) -> Callable[..., object]:
     """Return a stand-in for `fit_router` that fails at some alphas; there, `SystemExit` ends the whole process."""
 
-    def fit(table: TransitionTable, config: TrainConfig, seed: int) -> object:
+    def fit(table: TransitionTable, config: TrainConfig, seed: int, *further: Any) -> object:
         if config.alpha in alphas:
             if isinstance(error, SystemExit):
                 os._exit(1)
             raise error
-        return fit_router(table, config, seed)
+        return fit_router(table, config, seed, *further)
 
     return fit
 
@@ -427,3 +428,12 @@ def test_a_split_without_questions_is_reported_before_training(
 @pytest.mark.parametrize("seeds", ["0", "-1", "1001", "many"])
 def test_seeds_are_a_number_in_range(seeds: str, cache: Cache) -> None:
     assert CliRunner().invoke(app, ["sweep", "scripted", "--cache", str(cache.path), "--seeds", seeds]).exit_code == 2
+
+
+def test_a_sweep_logs_every_router_for_tensorboard(suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path) -> None:
+    runs = plan_runs(suite, EXACT, [0.0, 0.5], 1, tmp_path)
+    sweep(suite, cache, table, runs, SYNTHETIC)
+    for run in runs:
+        (events,) = (run.path.parent / "tensorboard").rglob("events.out.tfevents.*")
+        assert b"train/value" in events.read_bytes()
+        assert b"validation/reward" in events.read_bytes()

@@ -17,6 +17,7 @@ from toolkit.cli.common import (
     app,
     open_suite,
 )
+from toolkit.cli.completion import complete_target
 from toolkit.cli.open_router import is_suite, open_router
 from toolkit.core.errors import SuiteError
 
@@ -78,7 +79,11 @@ TrustOption = Annotated[
 @app.command()
 def evaluate(
     target: Annotated[
-        str, typer.Argument(help="A router's file or the folder of its run, a run, or a suite, for its newest run.")
+        str,
+        typer.Argument(
+            help="A router's file or the folder of its run, a run, or a suite, for its newest run.",
+            autocompletion=complete_target,
+        ),
     ],
     cache: CacheOption = None,
     runs_dir: RunsDirOption = Path("runs"),

@@ -22,6 +22,7 @@ from toolkit.cli.common import (
     train_config,
 )
 from toolkit.cli.progress_bar import ProgressBar
+from toolkit.cli.terminal import note
 from toolkit.core.cpus import available_cpus
 from toolkit.core.errors import SuiteError
 from toolkit.routing.processes import prepare
@@ -224,7 +225,7 @@ def _auto_alphas(table: "TransitionTable", config: "TrainConfig") -> list[float]
 
     alphas = auto_alphas(table, allow_stop=config.allow_stop)
     if len(alphas) == 1:
-        typer.echo("What predictors choose costs the same at every alpha, so the sweep has alpha 0 alone.", err=True)
+        note("What predictors choose costs the same at every alpha, so the sweep has alpha 0 alone.")
     return alphas
 
 

@@ -77,18 +77,26 @@ def aligned(
 def fitted(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], max_width: int = MAX_CELL_WIDTH, uncut: Sequence[int] = ()
 ) -> str:
-    """Lay out rows as a table that fits `WIDTH`: the longest names are cut until it does, numbers and `uncut` columns never."""
+    """Lay out rows as a table that fits `WIDTH`: the widest columns of names are cut until it does, never those of numbers.
 
-    def cut(cells: Sequence[Any]) -> list[Any]:
-        return [
-            _cut(_line(cell), max_width) if _is_name(cell) and place not in uncut else cell for place, cell in enumerate(cells)
-        ]
-
-    text = aligned(columns, rows, max_width)
-    while max_width > MIN_CELL_WIDTH and max(map(cell_len, text.splitlines())) > WIDTH:
-        max_width -= 1
-        text = aligned(cut(columns), [cut(row) for row in rows])
-    return text
+    Args:
+        columns: Names of the columns.
+        rows: Cells of each row.
+        max_width: Longest cell, in columns of the terminal.
+        uncut: Places of columns of names that are not cut either.
+    """
+    table = [[_cut(printable(_line(_text(cell))), max_width) for cell in cells] for cells in (columns, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    names = [
+        place for place, column in enumerate(zip(*table[1:], strict=True)) if place not in uncut and any(map(_is_name, column))
+    ]
+    while names and sum(widths) + 2 * len(widths) - 2 > WIDTH:
+        widest = max(names, key=lambda place: widths[place])
+        if widths[widest] <= MIN_CELL_WIDTH:
+            break
+        widths[widest] -= 1
+    cut = [[_cut(cell, width) for cell, width in zip(cells, widths, strict=True)] for cells in table]
+    return aligned(cut[0], cut[1:], max_width)
 
 
 def in_blocks(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -236,5 +244,5 @@ def _is_numeric(text: str) -> bool:
     return bool(re.match(r"[-\d]|(inf)?$", text))
 
 
-def _is_name(cell: Any) -> bool:
-    return isinstance(cell, str) and not _is_numeric(cell)
+def _is_name(cell: str) -> bool:
+    return not _is_numeric(cell)
