@@ -105,6 +105,15 @@ def test_equal_settings_are_not_trained_twice_and_the_run_is_named(folder: Path)
     assert "other" in cache().runs.names()  # the name stays with the run
 
 
+def test_a_name_that_two_runs_have_after_an_import_is_not_guessed(folder: Path) -> None:
+    cache().runs.rename(second(), "first")
+    message = refusal("evaluate", "first")
+    runs = [row["run"] for row in cache().arrow("SELECT run FROM runs").to_pylist()]
+    assert all(run in message for run in runs)
+    for run in runs:
+        assert f"Run {run}, test split" in succeeds("evaluate", run)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -144,7 +144,7 @@ def test_an_evaluation_fits_120_columns_whatever_its_names(models: tuple[str, ..
     sizes = dict.fromkeys(benchmarks, 35)
     evaluation, _ = evaluate(split_table(sizes, models), cast("Router", RandomRouter()), "test", dict.fromkeys(sizes, True))
     brief, full = (render(evaluation, full) for full in (False, True))
-    for line in (brief + "\n" + full).splitlines():
+    for line in "\n".join([brief, full, render_by_benchmark([evaluation])]).splitlines():
         assert cell_len(line) <= WIDTH, line
     assert len([line for line in brief.splitlines() if line.startswith("---")]) == 1
     assert len(brief.splitlines()) < 50

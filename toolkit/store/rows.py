@@ -32,11 +32,9 @@ _ARROW_SCHEMAS: dict[tuple[str, str], "pa.Schema"] = {}
 """The same for Arrow, by table and columns."""
 
 
-def first_row(
-    con: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | dict[str, Any] = ()
-) -> tuple[Any, ...] | None:
+def first_row(con: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
     """Return the first row of a query; fetches all rows, because an unfinished result blocks the connection."""
-    rows = con.execute(query, parameters if isinstance(parameters, dict) else list(parameters)).fetchall()
+    rows = con.execute(query, list(parameters)).fetchall()
     return rows[0] if rows else None
 
 

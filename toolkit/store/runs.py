@@ -8,6 +8,8 @@ from uuid import UUID
 
 import duckdb
 
+from toolkit.core.errors import PolicyError
+from toolkit.core.text import printable
 from toolkit.store.file import CacheFile, now
 from toolkit.store.rows import Row, append, first_row, key_table
 
@@ -55,7 +57,7 @@ class PathShares(NamedTuple):
     shares: dict[str, float]
 
 
-_MATCHES = "(run = $name OR config->>'$.name' = $name OR (length($name) = 8 AND ends_with(run, '-' || $name)))"
+_MATCHES = "(run = $name OR runs.config->>'$.name' = $name OR (length($name) = 8 AND ends_with(run, '-' || $name)))"
 """Condition for the runs that a name means: their own, the one that the user has given, or the hash at its end."""
 
 
@@ -124,16 +126,22 @@ class Runs:
             )
 
     def get(self, name: str) -> RecordedRun | None:
-        """Return a run, by its own name, by the one that the user has given it, or by the hash at its end; or None."""
+        """Return a run, by its own name, by the one that the user has given it, or by the hash at its end; or None.
+
+        Raises:
+            PolicyError: Several runs have the name, such as one of this cache and one that was imported.
+        """
         with self._file.read() as con:
-            row = first_row(
-                con,
+            rows = con.execute(
                 "SELECT run, coalesce(name, ''), coalesce(policy, ''), coalesce(policy_sha256, ''), seconds, algorithm,"
                 " seed IS NOT NULL, coalesce(runs.config->>'$.name', '') FROM runs LEFT JOIN suites USING (suite)"
-                f" WHERE {_MATCHES.replace('config->>', 'runs.config->>')} ORDER BY run = $name DESC, run",
+                f" WHERE {_MATCHES} ORDER BY run = $name DESC, run",
                 {"name": name},
-            )
-        return RecordedRun(*row) if row else None
+            ).fetchall()
+        if len(rows) > 1 and rows[0][0] != name:
+            names = ", ".join(printable(row[0]) for row in rows)
+            raise PolicyError(f"Several runs of {self._file.path} are called {printable(name)!r}: {names}. Use the whole name.")
+        return RecordedRun(*rows[0]) if rows else None
 
     def names(self) -> list[str]:
         """Return what runs are called, newest first: the names that the user has given, and the others' own."""
