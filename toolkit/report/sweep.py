@@ -41,6 +41,7 @@ def render(scores: Scores, collapses: Sequence[Collapse], runs: int, algorithm: 
     parts = [
         wrapped(printable(_verdict(scores, verdicts))),
         _points(scores, verdicts, collapses) + "\n" + _notes(scores, verdicts, collapses),
+        *([_others(scores)] if swept.others else []),
         subject,
     ]
     if full:
@@ -50,6 +51,16 @@ def render(scores: Scores, collapses: Sequence[Collapse], runs: int, algorithm: 
             "More: --full shows AIQ and CostSave of every baseline, the best fixed path, both averages and each benchmark."
         )
     return "\n\n".join(parts)
+
+
+def _others(scores: Scores) -> str:
+    """Compare the trained routers with those of the user, by AIQ."""
+    lines = [
+        f"{name}: AIQ {with_interval(scores.metrics[name].aiq)}; the trained routers' AIQ minus that is "
+        f"{with_interval(scores.metrics[name].lead)}."
+        for name in scores.swept.others
+    ]
+    return "\n".join(wrapped(printable(line)) for line in lines)
 
 
 def _verdict(scores: Scores, verdicts: Sequence[AlphaVerdict]) -> str:
