@@ -190,7 +190,7 @@ def test_baselines_need_no_router(cache: Cache, folder: Path) -> None:
     command = shlex.split(message.partition("baselines alone: toolkit ")[2].splitlines()[0])
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.exception
-    assert "R above that of the best fixed path" in result.output
+    assert "this R - best fixed path's R" in result.output
     rows = cache.arrow("SELECT policy, lead, reward, reference FROM evaluations WHERE benchmark = 'overall'").to_pylist()
     reward = {row["policy"]: row["reward"] for row in rows}
     assert {"best fixed path", "kNN", "linear", "random", "oracle"} <= reward.keys()

@@ -22,7 +22,7 @@ from toolkit.outcomes.export_long import long_tables
 from toolkit.outcomes.suite_results import read_suite_results
 from toolkit.replay.table import load_table
 from toolkit.report import plan as plan_report
-from toolkit.report.question import render
+from toolkit.report.question import render, tree_of
 from toolkit.routing.coverage import COMPLETE, coverage
 from toolkit.routing.evaluate import evaluate
 from toolkit.routing.router import load_router
@@ -163,7 +163,9 @@ def test_a_tree_is_shown_and_exported(cache: Cache, tmp_path: Path) -> None:
     fill(make(tmp_path, {"hops": {"1": ("words",)}}), cache, tmp_path)
     suite = make(tmp_path, {"hops": {"1": ("words",)}})
     question = suite.questions[0]
-    shown = [line.split("  [")[0] for line in render(cache, f"{question.benchmark}/{question.item}", None, 0).split("\n")]
+    shown = [
+        line.split("  [")[0] for line in render(tree_of(cache, f"{question.benchmark}/{question.item}", None, 0)).split("\n")
+    ]
     assert [line[2:] for line in shown if line.strip(" *") in ("sums", "words")] == ["words", "    sums", "    words"]
     results = read_suite_results(cache, suite)
     assert results.n_missing == 0

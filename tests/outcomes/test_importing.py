@@ -18,7 +18,7 @@ from toolkit.core.tree import path_of
 from toolkit.generation.verify import verify
 from toolkit.outcomes.importing import ImportSummary, import_results
 from toolkit.replay.table import load_table
-from toolkit.report.question import render
+from toolkit.report.question import render, tree_of
 from toolkit.routing.evaluate import evaluate
 from toolkit.routing.router import load_router
 from toolkit.routing.train import train
@@ -114,7 +114,7 @@ def test_imported_results_train_evaluate_and_show(tmp_path: Path) -> None:
     )
     assert np.isfinite(probabilities).all()
     assert not any(result.synthetic for result in evaluation.results)
-    assert "org/small  [Q " in render(cache, "gsm8k/i0", None, 0)
+    assert "org/small  [Q " in render(tree_of(cache, "gsm8k/i0", None, 0))
 
 
 def test_tokens_are_priced_by_rates(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_results_without_response_texts_have_scores(tmp_path: Path) -> None:
     assert table.quality[:, 1:].sum() == pytest.approx(sum(row["score"] for row in rows))
     assert not table.texts[:, 1:, 1].any()
     assert not any(finding.wrong for finding in verify(cache))
-    assert "[Q " in render(cache, "gsm8k/i0", None, 0)
+    assert "[Q " in render(tree_of(cache, "gsm8k/i0", None, 0))
 
 
 def test_missing_cells_are_counted_refused_or_excluded_and_filled_later(tmp_path: Path) -> None:

@@ -221,3 +221,25 @@ def test_the_newest_response_is_observed(table: TransitionTable) -> None:
 def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="test split has no question"):
         RoutingEnv(random_table(2, 1, 2, 0), split="test")
+
+
+@pytest.mark.parametrize("allow_stop", [False, True])
+def test_info_says_question_path_quality_and_cost(table: TransitionTable, allow_stop: bool) -> None:
+    env = RoutingEnv(table, alpha=0.3, split="test", allow_stop=allow_stop)
+    for seed in range(5):
+        _, info = env.reset(seed=seed)
+        row = info["row"]
+        assert info["question"] == table.questions[row]
+        assert info["benchmark"] == table.benchmarks[table.benchmark[row]]
+        assert (info["path"], info["quality"], info["cost"]) == ([], 0, 0)
+        actions, total, terminated = [], 0.0, False
+        while not terminated:
+            action = int(env.action_space.sample(info["action_mask"]))
+            _, reward, terminated, _, info = env.step(action)
+            actions += [action] if action < table.n_models else []
+            total += reward
+            node = tree.node_of(tuple(actions), table.n_models)
+            assert info["path"] == [table.models[action] for action in actions]
+            assert info["quality"] == table.quality[row, node]
+            assert info["cost"] == pytest.approx(table.cost[row, node])
+        assert total == pytest.approx(info["quality"] - 0.3 * info["cost"])

@@ -9,12 +9,14 @@ from typing import cast
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from tests.toy import make_table
 from toolkit.core.errors import SuiteError
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.report.evaluation import render
 from toolkit.report.sweep_benchmarks import render_by_benchmark
+from toolkit.report.tables import WIDTH
 from toolkit.routing.comparison import OVERALL, OVERALL_QUESTIONS
 from toolkit.routing.evaluate import Evaluation, check_names, evaluate, evaluation_rows
 from toolkit.routing.router import Router
@@ -61,14 +63,14 @@ def test_averages_have_intervals_as_soon_as_there_are_two_questions(sizes: dict[
                 assert estimate.high >= estimate.mean - 1e-9
         assert evaluation.result("router", average).questions == sum(sizes.values())
         assert evaluation.result("random", average).cost.high > evaluation.result("random", average).cost.low
-    assert "[-, -]" not in render(evaluation)
+    assert "[-, -]" not in render(evaluation, full=True)
     assert "nan" not in render_by_benchmark([evaluation])
 
 
 def test_one_test_question_has_no_interval_and_says_so_by_leaving_it_out() -> None:
     evaluation = evaluate_sizes({"a": 1, "b": 0})
     assert math.isnan(evaluation.result("router").quality.low)
-    text = render(evaluation)
+    text = render(evaluation, full=True)
     assert "1 question, 1 benchmark," in text
     assert "±-" not in text
     assert "[-, -]" not in text
@@ -91,11 +93,11 @@ def test_the_two_averages_weigh_benchmarks_and_questions_equally() -> None:
 
 
 def test_benchmarks_without_questions_or_with_one_are_named() -> None:
-    text = render(evaluate_sizes({"many": 40, "single": 1, "none": 0, "\x1bnone": 0}))
+    text = render(evaluate_sizes({"many": 40, "single": 1, "none": 0, "\x1bnone": 0}), full=True)
     assert r"Without test questions, and so in no average: none, \x1bnone." in text
     assert "With one question, and so without an interval of its own: single." in text
     assert OVERALL_QUESTIONS in text
-    plain = render(evaluate_sizes({"many": 40}))
+    plain = render(evaluate_sizes({"many": 40}), full=True)
     assert "Without test questions" not in plain
     assert "overall (questions)  " not in plain  # it is the same as overall
 
@@ -124,3 +126,39 @@ def test_a_model_named_like_another_one_repeated_is_refused() -> None:
     check_names(split_table({"x": 5}, ("a", "a x2")))  # one hop: nothing is repeated
     with pytest.raises(SuiteError, match="'a x2'"):
         check_names(replace(split_table({"x": 5}, ("a", "a x2")), horizon=2))
+
+
+LONG = "a model of the pool whose name is so long that no table could show it beside its figures " * 2
+
+
+@pytest.mark.parametrize(
+    ("models", "benchmarks"),
+    [
+        (("weak", "strong"), ("x",)),
+        ((LONG, LONG + "b"), (LONG, LONG + "2")),
+        (tuple(f"model {n}" for n in range(30)), tuple(f"benchmark {n}" for n in range(30))),
+        (("模型" * 40, "b"), ("基准" * 40, "y")),
+    ],
+)
+def test_an_evaluation_fits_120_columns_whatever_its_names(models: tuple[str, ...], benchmarks: tuple[str, ...]) -> None:
+    sizes = dict.fromkeys(benchmarks, 35)
+    evaluation, _ = evaluate(split_table(sizes, models), cast("Router", RandomRouter()), "test", dict.fromkeys(sizes, True))
+    brief, full = (render(evaluation, full) for full in (False, True))
+    for line in "\n".join([brief, full, render_by_benchmark([evaluation])]).splitlines():
+        assert cell_len(line) <= WIDTH, line
+    assert len([line for line in brief.splitlines() if line.startswith("---")]) == 1
+    assert len(brief.splitlines()) < 50
+
+
+def test_an_evaluation_begins_with_its_verdict_and_marks_what_was_chosen_and_what_is_hindsight() -> None:
+    evaluation = evaluate_sizes({"a": 40, "b": 60})
+    first, table, notes, *_ = render(evaluation).split("\n\n")
+    assert first.startswith("The router's R, ")
+    assert "significantly" in first
+    assert f"{evaluation.result('router').reward.mean:.3f}" in first
+    assert "router's R - this R" in table
+    rows = [line.split("  ")[0] for line in table.splitlines()[2:]]
+    assert {"best model†", "best fixed path†", "best model per benchmark†", "best path per benchmark†", "oracle‡"} <= set(rows)
+    assert "† chosen on the training split" in notes
+    assert "‡ hindsight" in notes
+    assert f"best model = {evaluation.best_model}" in notes

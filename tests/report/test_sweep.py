@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from tests.report.test_plots import as_sweep, constant, random_sweep, random_table
-from toolkit.report.sweep import WIDTH, render, repeated, router_points, rows
+from toolkit.report.sweep import render, repeated, rows
+from toolkit.report.tables import WIDTH
 from toolkit.routing.statistics import Estimate
 from toolkit.routing.sweep import Collapse
-from toolkit.routing.sweep_metrics import scores_of
+from toolkit.routing.sweep_metrics import router_points, scores_of
 
 
 def test_collapsed_and_repeated_alphas_are_marked() -> None:
@@ -27,10 +28,12 @@ def test_collapsed_and_repeated_alphas_are_marked() -> None:
 
 def test_a_sweep_fits_a_terminal_and_shows_both_averages() -> None:
     scores = scores_of(random_sweep(random_table(2), 2))
-    text = render(scores, [], 24, "exact")
+    brief, text = (render(scores, [], 24, "exact", full) for full in (False, True))
     assert max(map(len, text.splitlines())) <= WIDTH
+    assert brief.split("\n\n")[:3] == text.split("\n\n")[:3]
+    assert len([line for line in brief.splitlines() if line.startswith("----")]) == 1
     assert {"micro", "sd", "gap"} <= set(text.split())
-    assert "oracle (hindsight)" in text
+    assert "oracle‡" in text
 
 
 def test_rows_repeat_the_metrics_of_a_policy_and_split_estimates() -> None:

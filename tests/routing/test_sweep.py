@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -182,8 +183,10 @@ def test_the_command_prints_a_row_per_alpha_and_writes_rows_for_programs(cache: 
     shown = CliRunner().invoke(app, [*words, "--figure", str(tmp_path / "plot.svg")])
     assert shown.exit_code == 0, shown.output
     assert "4 routers (exact)" in shown.output
-    assert "router's AIQ is ahead by" in shown.output
-    assert "micro Q" in shown.output
+    assert "micro Q" not in shown.output
+    full = CliRunner().invoke(app, [*words, "--full"])
+    for text in ("router's AIQ - this AIQ", "micro Q", "alpha = 0.2", "word_reversal"):
+        assert text in full.output
     assert max(map(len, shown.output.splitlines())) <= 120
     assert (tmp_path / "plot.svg").exists()
     conditioned = CliRunner().invoke(app, [*words, "--conditioned"])
@@ -257,7 +260,7 @@ def test_prices_are_shown_where_a_suite_has_a_currency(cache: Cache, suite: Suit
     priced = replace(suite, config=suite.config.model_copy(update={"currency": "USD"}))
     assert priced.key == suite.key
     cache.suites.record(priced)
-    shown = CliRunner().invoke(app, words)
+    shown = CliRunner().invoke(app, [*words, "--full"])
     assert shown.exit_code == 0, shown.output
     assert {"USD/1,000", "arena"} <= set(shown.output.split())
     assert max(map(len, shown.output.splitlines())) <= 120
@@ -292,12 +295,12 @@ def test_mistakes_are_reported_with_the_remedy(words: list[str], message: str, c
 def fail_at(alphas: set[float], error: BaseException) -> Callable[..., object]:
     """Return a stand-in for `fit_router` that fails at some alphas; there, `SystemExit` ends the whole process."""
 
-    def fit(table: TransitionTable, config: TrainConfig, seed: int) -> object:
+    def fit(table: TransitionTable, config: TrainConfig, seed: int, *further: Any) -> object:
         if config.alpha in alphas:
             if isinstance(error, SystemExit):
                 os._exit(1)
             raise error
-        return fit_router(table, config, seed)
+        return fit_router(table, config, seed, *further)
 
     return fit
 
@@ -425,3 +428,12 @@ def test_a_split_without_questions_is_reported_before_training(
 @pytest.mark.parametrize("seeds", ["0", "-1", "1001", "many"])
 def test_seeds_are_a_number_in_range(seeds: str, cache: Cache) -> None:
     assert CliRunner().invoke(app, ["sweep", "scripted", "--cache", str(cache.path), "--seeds", seeds]).exit_code == 2
+
+
+def test_a_sweep_logs_every_router_for_tensorboard(suite: Suite, cache: Cache, table: TransitionTable, tmp_path: Path) -> None:
+    runs = plan_runs(suite, EXACT, [0.0, 0.5], 1, tmp_path)
+    sweep(suite, cache, table, runs, SYNTHETIC)
+    for run in runs:
+        (events,) = (run.path.parent / "tensorboard").rglob("events.out.tfevents.*")
+        assert b"train/value" in events.read_bytes()
+        assert b"validation/reward" in events.read_bytes()

@@ -267,3 +267,23 @@ def test_a_name_with_a_backslash_is_refused_and_leaves_nothing(tmp_path: Path) -
     with pytest.raises(CacheError, match="backslash"):
         Cache(tmp_path / "a\\b.duckdb").create()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_removed_suite_leaves_what_others_share_and_what_nobody_asked_to_delete(tmp_path: Path) -> None:
+    """Two suites share questions and models; an earlier version of the one that stays has rows that `prune` would delete."""
+    cache = Cache(tmp_path / "both.duckdb")
+    filled(suite_config(), cache, tmp_path)
+    filled(suite_config(benchmarks=FEWER), cache, tmp_path)
+    expected = content(cache)
+    assert sum(table.unused for table in cache.housekeeping.unused())
+    filled(suite_config(name="wider", benchmarks=[{"name": "addition", "limit": 20}]), cache, tmp_path)
+    both = content(cache)
+    assert both != expected
+    for options in ([], ["--dry-run"], ["--dry-run", "--yes"]):
+        assert "nothing was changed" in toolkit("cache", "remove-suite", "wider", str(cache.path), *options).output
+        assert content(cache) == both
+    toolkit("cache", "remove-suite", "wider", str(cache.path), "--yes")
+    assert content(cache) == expected
+    assert not any(finding.wrong for finding in verify(cache))
+    with pytest.raises(CacheError, match="did you mean 'scripted'"):
+        toolkit("cache", "remove-suite", "scriptd", str(cache.path))

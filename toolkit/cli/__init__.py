@@ -24,6 +24,7 @@ from toolkit.cli import (  # noqa: F401 - each module registers its command; hel
     train,
     evaluate,
     sweep,
+    runs,
     report,
     route,
     serve,
@@ -39,7 +40,7 @@ from toolkit.cli import (  # noqa: F401 - each module registers its command; hel
 
 # isort: on
 from toolkit.cli.common import STOPPED, app
-from toolkit.cli.terminal import OnceFilter, PrintableFormatter, guard_terminal, note
+from toolkit.cli.terminal import OnceFilter, PrintableFormatter, error, guard_terminal, set_verbosity
 from toolkit.core.cpus import share_cpus
 from toolkit.core.errors import ToolkitError
 
@@ -58,8 +59,16 @@ def commands() -> dict[str, Callable[..., Any]]:
 
 
 @app.callback(invoke_without_command=True)
-def root(context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show results and errors alone: no notes, no progress."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Also show the log for debugging, on stderr."),
+) -> None:
     """Cache every response of a pool of language models once; train and evaluate routers over them in seconds."""
+    if quiet and verbose:
+        raise typer.BadParameter("-q and -v contradict each other. Leave one out.")
+    set_verbosity(quiet, verbose)
     if version:
         from toolkit import __version__
 
@@ -87,19 +96,19 @@ def _run() -> int:
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except ToolkitError as error:
-        note(f"Error: {error}")
+    except ToolkitError as failure:
+        error(f"Error: {failure}")
         return 2
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if not error.filename:
+    except OSError as failure:
+        if not failure.filename:
             raise
-        note(f"Error: {error.filename} cannot be used: {error.strerror}. Does it exist, and may you read and write it?")
+        error(f"Error: {failure.filename} cannot be used: {failure.strerror}. Does it exist, and may you read and write it?")
         return 2
     except KeyboardInterrupt:
-        note("Interrupted.")
+        error("Interrupted.")
         return STOPPED
 
 

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.common import Format, FormatOption, OutputOption, app
+from toolkit.cli.common import Format, FormatOption, OutputOption, app, cache_path
+from toolkit.cli.trust import TrustOption, consent
 from toolkit.core.errors import BenchmarkError, ToolkitError, did_you_mean
 from toolkit.core.text import printable
+from toolkit.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from toolkit.tasks import Benchmark
@@ -20,6 +22,13 @@ def benchmarks(
     limit: Annotated[int, typer.Option("--limit", min=1, help="With `show`: number of questions.")] = 2,
     shots: Annotated[int, typer.Option("--shots", min=0, help="With `show`: examples before each question.")] = 0,
     data: Annotated[Path | None, typer.Option("--data", help="With `show`: your copy of its data.", show_default=False)] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(
+            "--suite", help="With `show`: the suite file that has the benchmark, for one of your own.", show_default=False
+        ),
+    ] = None,
+    trust: TrustOption = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -28,15 +37,21 @@ def benchmarks(
     Data are read from $TOOLKIT_DATA if it has them, or else from the hub.
 
     Example: toolkit benchmarks show general
+
+    Example: toolkit benchmarks show mine --suite mine.toml
     """
     from benchmarks import BENCHMARKS
 
-    if what == "list" and name is None:
+    if what == "list" and name is None and suite is None:
         _list(format, output)
+    elif what == "show" and name and suite:
+        benchmark, own_data = _own(name, suite, trust)
+        _show(name, benchmark, limit, shots, data or own_data, format, output)
     elif what == "show" and name and name in BENCHMARKS:
-        _show(name, limit, shots, data, format, output)
+        _show(name, BENCHMARKS[name], limit, shots, data, format, output)
     elif what == "show" and name:
-        raise BenchmarkError(f"There is no benchmark {name!r}; {did_you_mean(name, BENCHMARKS)}.")
+        own = "To show one of your own, name its suite file: --suite NAME.toml"
+        raise BenchmarkError(f"There is no benchmark {name!r}; {did_you_mean(name, BENCHMARKS)}. {own}")
     else:
         raise BenchmarkError("To list the benchmarks: toolkit benchmarks\nTo show one: toolkit benchmarks show NAME")
 
@@ -73,11 +88,30 @@ def _size(benchmark: "Benchmark") -> str:
         return "?"
 
 
-def _show(name: str, limit: int, shots: int, data: Path | None, format: Format, output: Path | None) -> None:
-    from benchmarks import BENCHMARKS
+def _own(name: str, suite: Path, trust: bool) -> "tuple[Benchmark, Path | None]":
+    """Return a benchmark of a suite file, and its data if the file names them.
+
+    Raises:
+        BenchmarkError: The suite has no such benchmark.
+    """
+    from toolkit.suites.benchmarks import find_benchmark
+    from toolkit.suites.loading import find_suite, load_config
+
+    file = find_suite(str(suite))
+    config = load_config(file)
+    entries = {entry.name: entry for entry in config.benchmarks}
+    if name not in entries:
+        raise BenchmarkError(f"Suite {config.name} has no benchmark {name!r}; {did_you_mean(name, entries)}.")
+    workspace = Workspace.beside(cache_path(config.name, None), file.parent)
+    data = entries[name].data
+    return find_benchmark(entries[name], workspace, consent(trust)), workspace.path(data) if data else None
+
+
+def _show(
+    name: str, benchmark: "Benchmark", limit: int, shots: int, data: Path | None, format: Format, output: Path | None
+) -> None:
     from toolkit.report.tables import write
 
-    benchmark = BENCHMARKS[name]
     items = benchmark.items(limit, data=data, shots=shots)
     if format != Format.TABLE or output:
         rows = [{"item": item.id, "prompt": item.prompt, "answers": list(item.answers)} for item in items]

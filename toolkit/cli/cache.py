@@ -8,7 +8,7 @@ import typer
 from toolkit.cli.common import App, Format, FormatOption, OutputOption, app, only_cache
 from toolkit.cli.paths import cache_folder, existing_cache
 from toolkit.cli.terminal import note
-from toolkit.core.errors import CacheError
+from toolkit.core.errors import CacheError, did_you_mean
 
 if TYPE_CHECKING:
     from toolkit.store import Cache
@@ -90,6 +90,7 @@ def prune(
         bool, typer.Option("--runs", help="Also delete runs of superseded suites, and what only they need.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete. Without this option, rows are only counted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count rows, also with --yes.")] = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -109,7 +110,7 @@ def prune(
         note(f"{more} more rows are kept for runs of superseded suites; to include them: --runs")
     if not unused:
         note(f"{cache.path}: nothing to prune.")
-    elif not yes:
+    elif dry_run or not yes:
         note(f"{cache.path}: {unused} rows would be deleted; nothing was changed. To delete them: --yes")
     else:
         backup = cache.housekeeping.prune(runs)
@@ -117,6 +118,40 @@ def prune(
             f"{cache.path}: {unused} rows deleted, {format_bytes(bytes_before)} before, "
             f"{format_bytes(cache.path.stat().st_size)} after. The previous file is {backup}; delete it if all is well."
         )
+
+
+@group.command("remove-suite")
+def remove_suite(
+    suite: Annotated[str, typer.Argument(help="Name of a recorded suite.")],
+    target: TargetArgument = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without this option, rows are only counted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count rows, also with --yes.")] = False,
+    format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+) -> None:
+    """Remove a suite from a cache: its questions, trees and runs, and the responses that no other suite uses.
+
+    Without --yes nothing is changed. The previous file is kept as a backup. Files of routers stay: toolkit runs delete
+
+    Example: toolkit cache remove-suite quickstart --dry-run
+    """
+    from toolkit.report.tables import format_bytes, write
+
+    cache = _find_cache(target)
+    names = cache.suites.names()
+    if suite not in names:
+        raise CacheError(f"{cache.path} has no suite {suite!r}; {did_you_mean(suite, names)}.")
+    tables = cache.housekeeping.unused(suite=suite)
+    write([table._asdict() for table in tables], format, output)
+    unused = sum(table.unused for table in tables)
+    if dry_run or not yes:
+        note(f"{cache.path}: {unused} rows would be deleted; nothing was changed. To delete them: --yes")
+        return
+    backup = cache.housekeeping.prune(suite=suite)
+    note(
+        f"{cache.path}: suite {suite} removed, {unused} rows; the file has {format_bytes(cache.path.stat().st_size)}. The "
+        f"previous file is {backup}; delete it if all is well."
+    )
 
 
 @group.command()

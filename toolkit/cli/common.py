@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from toolkit.cli.completion import complete_suite
 from toolkit.cli.paths import Function, cache_file, cache_folder, existing_cache, output_file, with_force
+from toolkit.cli.terminal import note
 from toolkit.cli.trust import consent
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheError, SuiteChangedError, SuiteError, did_you_mean
@@ -40,7 +42,6 @@ app = App(
     name="toolkit",
     help="Cache every response of a pool of language models once; train and evaluate routers over them in seconds.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,7 +51,10 @@ app = App(
 STOPPED = 130
 """Exit code of a command that was stopped, and that continues when it is repeated."""
 
-SuiteArgument = Annotated[str, typer.Argument(help="A suite file (NAME.toml), or the name of a shipped or recorded suite.")]
+SuiteArgument = Annotated[
+    str,
+    typer.Argument(help="A suite file (NAME.toml), or the name of a shipped or recorded suite.", autocompletion=complete_suite),
+]
 CacheOption = Annotated[
     Path | None,
     typer.Option(
@@ -78,6 +82,9 @@ OutputOption = Annotated[
     Path | None,
     typer.Option("--output", help="File to write the rows to, instead of stdout.", callback=output_file, show_default=False),
 ]
+
+
+FullOption = Annotated[bool, typer.Option("--full", help="Show everything, not only what fits a screen.")]
 
 
 class Sandbox(StrEnum):
@@ -230,10 +237,9 @@ def open_recorded(reference: str, path: Path | None) -> "tuple[Suite, SuiteConfi
     register_metrics(config, Workspace.beside(cache.path, file.parent), consent(False))
     limited = config.limited_like(recorded.config)
     if limited != config:
-        typer.echo(
+        note(
             f"Suite {name}: the first questions of each benchmark, as generated last ({len(recorded.questions)} in all). "
-            f"To generate all: {command('generate', reference, cache=path)}",
-            err=True,
+            f"To generate all: {command('generate', reference, cache=path)}"
         )
     return recorded, limited, cache
 

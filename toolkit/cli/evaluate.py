@@ -11,11 +11,13 @@ from toolkit.cli.common import (
     CacheOption,
     Format,
     FormatOption,
+    FullOption,
     OutputOption,
     RunsDirOption,
     app,
     open_suite,
 )
+from toolkit.cli.completion import complete_target
 from toolkit.cli.open_router import is_suite, open_router
 from toolkit.core.errors import SuiteError
 
@@ -77,7 +79,11 @@ TrustOption = Annotated[
 @app.command()
 def evaluate(
     target: Annotated[
-        str, typer.Argument(help="A router's file or the folder of its run, a run, or a suite, for its newest run.")
+        str,
+        typer.Argument(
+            help="A router's file or the folder of its run, a run, or a suite, for its newest run.",
+            autocompletion=complete_target,
+        ),
     ],
     cache: CacheOption = None,
     runs_dir: RunsDirOption = Path("runs"),
@@ -92,10 +98,11 @@ def evaluate(
     overhead_rate: OverheadRateOption = 0.0,
     sampled: SampledOption = False,
     trust: TrustOption = False,
+    full: FullOption = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
-    """Evaluate routers and baselines exactly: Q, C and R with 95% intervals, by benchmark and overall.
+    """Evaluate routers and baselines exactly: a verdict, then Q, C and R with 95% intervals.
 
     Example: toolkit evaluate quickstart
 
@@ -127,7 +134,7 @@ def evaluate(
         evaluation = _evaluate_suite(target, cache, split, alpha, allow_stop, files, slow)
     evaluation = evaluation if sampled else evaluation.without(SAMPLED)
     if format == Format.TABLE and not output:
-        typer.echo(render(evaluation))
+        typer.echo(render(evaluation, full))
     else:
         write(evaluation_rows(evaluation), format, output)
 

@@ -7,6 +7,7 @@ import typer
 
 from toolkit.cli.common import CacheOption, app, only_cache, open_suite, suite_name
 from toolkit.cli.paths import ForceOption
+from toolkit.cli.terminal import note
 from toolkit.core.errors import SuiteError
 from toolkit.outcomes.exporting import EXPORTS, FileExport, check_export, default_output, export_format, export_results
 
@@ -80,6 +81,6 @@ def _export_suite(reference: str, format: str, output: Path | None, cache: Path 
     typer.echo(f"{path}: {results.n_results} results of suite {suite.name}, as {format}.")
     if results.n_missing:
         total = results.n_results + results.n_missing
-        typer.echo(f"Without a score, and left out: {results.n_missing} of {total} responses.", err=True)
+        note(f"Without a score, and left out: {results.n_missing} of {total} responses.")
     if format == "long":
         typer.echo(f"To import it again: {results.import_command(path)}")

@@ -10,6 +10,7 @@ import typer
 
 from toolkit.cli.common import STOPPED, CacheOption, SandboxOption, SuiteArgument, app, read_suite, resolve_suite
 from toolkit.cli.progress_bar import ProgressBar
+from toolkit.cli.terminal import note
 from toolkit.cli.trust import TrustOption
 from toolkit.core.commands import command
 from toolkit.core.errors import SuiteError
@@ -186,6 +187,6 @@ def _conclude(
         again = command("generate", reference, cache=path)
         recorded = cache.suites.get(suite.name)
         is_current = recorded is not None and recorded.key == suite.key
-        typer.echo(render_failures(counts, status if is_current else None, again), err=True)
+        note(render_failures(counts, status if is_current else None, again))
         if suite.config.incomplete == "refuse" and not report.exhausted:
             raise typer.Exit(FAILED)

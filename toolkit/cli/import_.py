@@ -10,6 +10,7 @@ import typer
 from toolkit.cli.common import STOPPED, app, cache_path
 from toolkit.cli.paths import cache_file
 from toolkit.cli.progress_bar import ProgressBar
+from toolkit.cli.terminal import note
 from toolkit.core.commands import command
 from toolkit.core.errors import SuiteError
 from toolkit.core.text import printable
@@ -242,7 +243,7 @@ def _import_results(sources: Sequence[str], suite: str, path: Path, options: "Im
     cache, workspace = Cache(path), Workspace.beside(path)
     plan = plan_import(sources, suite, cache, workspace.downloads, options)
     for line in _notes(plan):
-        typer.echo(line, err=True)
+        note(line)
     encode = SuiteEncoder(plan.suite, workspace)
     try:
         if plan.changes_rows or plan.texts:
@@ -251,9 +252,7 @@ def _import_results(sources: Sequence[str], suite: str, path: Path, options: "Im
         else:
             summary = run_import(plan, cache, encode)
     except KeyboardInterrupt:
-        typer.echo(
-            "Stopped. No result was imported, and what was embedded stays; the same command goes on from there.", err=True
-        )
+        note("Stopped. No result was imported, and what was embedded stays; the same command goes on from there.")
         raise typer.Exit(STOPPED) from None
     _conclude(summary, arguments, cache, option=None if path == cache_path(suite, None) else path)
 
@@ -312,13 +311,13 @@ def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache"
         f"{count(len(config.benchmarks), 'benchmark')}, {count(len(questions), 'question')}, {count(summary.cells, 'result')}."
     )
     if summary.n_missing:
-        typer.echo(_missing(summary, arguments, option), err=True)
+        note(_missing(summary, arguments, option))
     is_excluded = config.incomplete == "exclude question"
     used = [question for number, question in enumerate(questions) if not (is_excluded and number in incomplete)]
     if any(question.split == "train" for question in used):
         typer.echo(f"Next: {command('train', config.name, cache=option)}")
     else:
-        typer.echo("No question is in the split train, so that no router can be trained until there is one.", err=True)
+        note("No question is in the split train, so that no router can be trained until there is one.")
 
 
 def _missing(summary: "ImportSummary", arguments: Sequence[str], cache: Path | None) -> str:

@@ -4,13 +4,13 @@ import errno
 import os
 import re
 import shlex
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from toolkit.cli.common import app
+from toolkit.cli.completion import complete_shipped
 from toolkit.core.commands import command
 from toolkit.core.errors import SuiteError
 from toolkit.core.files import atomic_path
@@ -20,12 +20,24 @@ from toolkit.core.text import printable
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write, NAME.toml.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Copy a shipped suite, such as quickstart, instead of the template.",
+            show_default=False,
+            autocompletion=complete_shipped,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented suite file to start from. An existing file stays as it is.
 
     Example: toolkit init mine.toml
+
+    Example: toolkit init mine.toml --from quickstart
     """
+    from toolkit.suites.copying import suite_text
     from toolkit.suites.fields import check_suite_name
 
     if path.suffix != ".toml":
@@ -35,7 +47,7 @@ def init(
         check_suite_name(path.stem)
     except ValueError as error:
         raise SuiteError(f"The file's name is the suite's name, and {path.stem!r} cannot be one: {error}.") from None
-    template = (resources.files("toolkit.suites") / "template.toml").read_text("utf-8")
+    text = suite_text(path.stem, source)
     if os.path.exists(path) and not (force and path.is_file()):
         remedy = (
             f"Choose another name, or replace it: {command('init', path, '--force')}" if path.is_file() else "It is a folder."
@@ -43,7 +55,7 @@ def init(
         raise SuiteError(f"{printable(str(path))} exists already and is unchanged. {remedy}")
     try:
         with atomic_path(path, overwrite=force) as draft:
-            draft.write_text(template.replace("@SUITE@", path.stem), "utf-8")
+            draft.write_text(text, "utf-8")
     except OSError as error:
         folder = (
             ""

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import typer
-
 from toolkit.cli.common import cache_path, open_suite
 from toolkit.cli.paths import cache_folder
+from toolkit.cli.terminal import note
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheError, PolicyError, did_you_mean
 from toolkit.core.text import printable
@@ -46,7 +45,7 @@ def open_router(
         _check_split(router, suite, opened, split)
         _note_change(router, suite)
         return router, suite, opened
-    run, path = (None, cache) if is_suite(target, cache) else _find_run(target, cache)
+    run, path = (None, cache) if is_suite(target, cache) else find_run(target, cache)
     suite, opened = open_suite(run.suite if run else target, path)
 
     def open_run(recorded: "RecordedRun") -> "Router":
@@ -111,7 +110,7 @@ def is_suite(target: str, cache: Path | None) -> bool:
     return opened.exists() and (cache is None or target in opened.suites.names())
 
 
-def _find_run(name: str, cache: Path | None) -> "tuple[RecordedRun, Path]":
+def find_run(name: str, cache: Path | None) -> "tuple[RecordedRun, Path]":
     """Return a recorded run of a name, and the cache that has it.
 
     Raises:
@@ -124,7 +123,7 @@ def _find_run(name: str, cache: Path | None) -> "tuple[RecordedRun, Path]":
     for path in [cache] if cache else sorted(cache_folder().glob("*.duckdb")):
         with contextlib.suppress(*(() if cache else (CacheError,))):  # another cache may be foreign or busy
             opened = Cache(path)
-            names.update(opened.suites.names())
+            names.update(opened.suites.names(), opened.runs.names())
             run = opened.runs.get(name)
             if run:
                 caches[path] = run
@@ -161,7 +160,7 @@ def _newest(suite: "Suite", cache: "Cache", open_run: "Callable[[RecordedRun], R
         )
     router, run, skipped = newest_router(runs, open_run)
     for name, reason in list(skipped.items())[:MAX_LISTED_RUNS]:
-        typer.echo(f"Skipped {printable(name)}: {reason}", err=True)
+        note(f"Skipped {printable(name)}: {reason}")
     others = [other.run for other in runs if other.run != run and other.run not in skipped]
     if others:
         opened = " that can be opened" if skipped else ""
@@ -169,7 +168,7 @@ def _newest(suite: "Suite", cache: "Cache", open_run: "Callable[[RecordedRun], R
         more = (
             f" and {len(others) - MAX_LISTED_RUNS} more (toolkit status {suite.name})" if len(others) > MAX_LISTED_RUNS else ""
         )
-        typer.echo(f"Using {run}, the newest of {len(others) + 1} runs{opened}; others: {shown}{more}.", err=True)
+        note(f"Using {run}, the newest of {len(others) + 1} runs{opened}; others: {shown}{more}.")
     return router
 
 
@@ -192,8 +191,7 @@ def _check_split(router: "Router", suite: "Suite", cache: "Cache", split: "Split
 def _note_change(router: "Router", suite: "Suite") -> None:
     """Say so if a router's suite has changed since it was trained."""
     if UUID(router.card["suite_key"]) != suite.key:
-        typer.echo(
+        note(
             f"The suite {suite.name} has changed since {router.card['run']} was trained (rates, metrics, splits or questions); "
-            "the router is used on the suite as it is now.",
-            err=True,
+            "the router is used on the suite as it is now."
         )

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.common import CacheOption, SuiteArgument, app, read_suite, resolve_suite
+from toolkit.cli.terminal import note
 from toolkit.cli.trust import TrustOption
 from toolkit.core.commands import command
 
@@ -27,7 +28,7 @@ def profile(
     profiles = []
     measurements = profile_engine(resolve_suite(file, trust=trust), file.workspace.absolute(), prompts)
     for model in file.config.models:
-        typer.echo(f"{model.name}: loading, reading and writing", err=True)
+        note(f"{model.name}: loading, reading and writing")
         profiles.append(next(measurements))
         path = save_profile(profiles[-1], file.cache.path.parent)
     typer.echo(f"{render(profiles)}\n\nSaved in {path}. To use it: {command('plan', suite, cache=cache)}")

@@ -5,8 +5,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Self
 
-import typer
-
+from toolkit.cli.terminal import is_quiet, note
 from toolkit.core.text import printable
 
 LOG_INTERVAL = 30.0
@@ -38,6 +37,7 @@ class ProgressBar:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
+            disable=is_quiet(),
         )
         self._task = self._progress.add_task("starting", total=total, rate="")
         self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -58,7 +58,7 @@ class ProgressBar:
         self._progress.start()
         self._progress.update(self._task, description=printable(title))
         if not self._is_terminal:
-            typer.echo(title, err=True)
+            note(title)
 
     def advance(self, done: int) -> None:
         """Move the bar once a stage has begun; if stderr is no terminal, write a line every `LOG_INTERVAL`."""
@@ -68,7 +68,7 @@ class ProgressBar:
             self._progress.update(self._task, rate=f"{task.completed / task.elapsed:.1f} {self._unit}/s")
         if not self._is_terminal and time.monotonic() - self._last_line >= LOG_INTERVAL:
             self._last_line = time.monotonic()
-            typer.echo(f"{task.description}: {task.completed:.0f} of {task.total:.0f}, {task.fields['rate']}", err=True)
+            note(f"{task.description}: {task.completed:.0f} of {task.total:.0f}, {task.fields['rate']}")
 
     @property
     def done(self) -> int:
@@ -83,4 +83,4 @@ class ProgressBar:
         if self._stop:  # the second signal does not wait
             raise KeyboardInterrupt
         self._stop = True
-        typer.echo("\nStopping after the work in flight; repeat to stop at once.", err=True)
+        note("\nStopping after the work in flight; repeat to stop at once.")

@@ -17,6 +17,7 @@ from toolkit.cli.common import (
     open_recorded,
 )
 from toolkit.cli.progress_bar import ProgressBar
+from toolkit.cli.terminal import note
 
 
 @app.command()
@@ -66,7 +67,7 @@ def score(
     ]
     write(rows, format, output)
     if stopped and any(count.scored < count.responses for count in after.values()):
-        typer.echo("Stopped; the same command continues.", err=True)
+        note("Stopped; the same command continues.")
         raise typer.Exit(STOPPED)
     if current != recorded:
         opened.suites.record(current)
@@ -74,4 +75,4 @@ def score(
         changes = zip(recorded.questions, current.questions, strict=True)
         changed = sorted({f"{old.metric} to {new.metric}" for old, new in changes if old.metric != new.metric})
         if changed:
-            typer.echo(f"The quality of suite {current.name} has changed from {', '.join(changed)}.", err=True)
+            note(f"The quality of suite {current.name} has changed from {', '.join(changed)}.")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import CacheOption, app, only_cache
+from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, app, only_cache
 
 
 @app.command()
@@ -15,11 +15,18 @@ def show(
     ] = None,
     cache: CacheOption = None,
     sample: Annotated[int, typer.Option(help="Number of the sampled tree.", min=0)] = 0,
+    format: FormatOption = Format.TABLE,
+    output: OutputOption = None,
 ) -> None:
     """Show every response to one question as a tree, and mark the path with the highest reward.
 
     Example: toolkit show geography/capital-iraq
     """
-    from toolkit.report.question import render
+    from toolkit.report.question import render, rows, tree_of
+    from toolkit.report.tables import write
 
-    typer.echo(render(only_cache(cache, suite), question, suite, sample))
+    tree = tree_of(only_cache(cache, suite), question, suite, sample)
+    if format == Format.TABLE and not output:
+        typer.echo(render(tree))
+    else:
+        write(rows(tree), format, output)

@@ -4,7 +4,17 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, app, cache_path, only_cache, suite_name
+from toolkit.cli.common import (
+    CacheOption,
+    Format,
+    FormatOption,
+    FullOption,
+    OutputOption,
+    app,
+    cache_path,
+    only_cache,
+    suite_name,
+)
 from toolkit.core.commands import command
 
 
@@ -12,6 +22,7 @@ from toolkit.core.commands import command
 def status(
     suite: Annotated[str | None, typer.Argument(help="A suite file or name. Default: all suites of the cache.")] = None,
     cache: CacheOption = None,
+    full: FullOption = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -26,7 +37,7 @@ def status(
     name = suite_name(suite) if suite else None
     shown = Cache(cache_path(name, cache)) if name else only_cache(cache)
     if format == Format.TABLE and not output:
-        typer.echo(render(shown, name))
+        typer.echo(render(shown, name, full))
         if suite and name not in shown.suites.names():
             typer.echo(f"To generate it: {command('generate', suite, cache=cache)}")
     else:

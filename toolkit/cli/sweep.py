@@ -11,6 +11,7 @@ from toolkit.cli.common import (
     CacheOption,
     Format,
     FormatOption,
+    FullOption,
     HoldoutOption,
     OutputOption,
     RunsDirOption,
@@ -21,6 +22,7 @@ from toolkit.cli.common import (
     train_config,
 )
 from toolkit.cli.progress_bar import ProgressBar
+from toolkit.cli.terminal import note
 from toolkit.core.cpus import available_cpus
 from toolkit.core.errors import SuiteError
 from toolkit.routing.processes import prepare
@@ -104,6 +106,7 @@ def sweep(
     by_benchmark: ByBenchmarkOption = False,
     figure: FigureOption = None,
     columns: ColumnsOption = 2,
+    full: FullOption = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -114,10 +117,9 @@ def sweep(
     Example: toolkit sweep quickstart --budget-cost 1.5
     """
     from toolkit.report.sweep import budget_sentence, rows
-    from toolkit.report.sweep_benchmarks import render_by_benchmark
     from toolkit.report.tables import write
     from toolkit.routing.alphas import parse_alphas
-    from toolkit.routing.sweep import affordable_alpha, by_alpha, plan_runs, routers_by_alpha
+    from toolkit.routing.sweep import affordable_alpha, plan_runs, routers_by_alpha
     from toolkit.suites.benchmarks import synthetic_benchmarks
 
     prices = parse_alphas(alphas)
@@ -139,11 +141,11 @@ def sweep(
     if format != Format.TABLE or output:
         write(rows(scores, budget_cost is not None, choice), format, output)
         return
-    _show(scores, resolved, opened, runs)
+    _show(scores, resolved, opened, runs, full)
     if budget_cost is not None:
         typer.echo("\n" + budget_sentence(scores, budget_cost, choice))
-    if by_benchmark:
-        typer.echo("\n" + render_by_benchmark(by_alpha(routers, table, synthetic, sampled)))
+    if by_benchmark or full:
+        _show_benchmarks(routers, table, synthetic, sampled)
     if figure:
         typer.echo(f"Figure: {figure}")
 
@@ -182,13 +184,22 @@ def _others(
     return sweep_routed(setting, [CustomRouter(reference) for reference in references], alphas) if references else {}
 
 
-def _show(scores: "Scores", suite: "Suite", cache: "Cache", runs: "Sequence[SweepRun]") -> None:
+def _show(scores: "Scores", suite: "Suite", cache: "Cache", runs: "Sequence[SweepRun]", full: bool) -> None:
     from toolkit.report.sweep import render
     from toolkit.routing.sweep import collapses
     from toolkit.routing.train import run_name
 
     names = [run_name(suite, run.config, run.seed) for run in runs]
-    typer.echo(render(scores, collapses(cache, names, scores.swept.router), len(runs), runs[0].config.algorithm))
+    typer.echo(render(scores, collapses(cache, names, scores.swept.router), len(runs), runs[0].config.algorithm, full))
+
+
+def _show_benchmarks(
+    routers: "Mapping[float, Sequence[Router]]", table: "TransitionTable", synthetic: "Mapping[str, bool]", sampled: bool
+) -> None:
+    from toolkit.report.sweep_benchmarks import render_by_benchmark
+    from toolkit.routing.sweep import by_alpha
+
+    typer.echo("\n" + render_by_benchmark(by_alpha(routers, table, synthetic, sampled)))
 
 
 def _draw(scores: "Scores", table: "TransitionTable", config: "TrainConfig", path: Path | None, columns: int) -> None:
@@ -220,7 +231,7 @@ def _auto_alphas(table: "TransitionTable", config: "TrainConfig") -> list[float]
 
     alphas = auto_alphas(table, allow_stop=config.allow_stop)
     if len(alphas) == 1:
-        typer.echo("What predictors choose costs the same at every alpha, so the sweep has alpha 0 alone.", err=True)
+        note("What predictors choose costs the same at every alpha, so the sweep has alpha 0 alone.")
     return alphas
 
 

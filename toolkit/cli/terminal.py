@@ -52,6 +52,15 @@ class OnceFilter(logging.Filter):
         return is_new
 
 
+class _Verbosity:
+    """What the user wants to see on stderr."""
+
+    is_quiet = False
+
+
+VERBOSITY = _Verbosity()
+
+
 def guard_terminal() -> None:
     """Escape everything that is written to stdout if it is a terminal, so that no command can forget to."""
     for stream in (sys.stdout, sys.stderr):
@@ -66,6 +75,26 @@ def for_terminal(text: str, stream: TextIO) -> str:
     return printable(text) if stream.isatty() else text
 
 
+def set_verbosity(quiet: bool, verbose: bool) -> None:
+    """Choose what stderr shows: errors alone, or also notes and progress, or also the toolkit's log for debugging."""
+    VERBOSITY.is_quiet = quiet
+    logging.getLogger("toolkit").setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+def is_quiet() -> bool:
+    """Return whether only errors and results are shown."""
+    return VERBOSITY.is_quiet
+
+
 def note(text: str) -> None:
-    """Write a note to stderr. Progress bars write there too, with codes of their own, so the stream itself is not guarded."""
+    """Write a note to stderr, unless the user wants quiet.
+
+    Progress bars write there too, with codes of their own, so the stream itself is not guarded.
+    """
+    if not is_quiet():
+        error(text)
+
+
+def error(text: str) -> None:
+    """Write an error to stderr."""
     typer.echo(for_terminal(text, sys.stderr), err=True)

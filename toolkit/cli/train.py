@@ -16,6 +16,7 @@ from toolkit.cli.common import (
     open_suite,
     train_config,
 )
+from toolkit.cli.terminal import is_quiet
 from toolkit.core.commands import command
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def train(
     allow_stop: AllowStopOption = None,
     holdout: HoldoutOption = None,
     settings: SettingsOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="A name for the run, by which all commands find it.", show_default=False),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again even if the same run exists.")] = False,
     sb3_zip: Annotated[
         bool, typer.Option("--sb3-zip", help="Also write sb3.zip, which stable-baselines3 can load, beside the router's file.")
@@ -60,14 +65,11 @@ def train(
 
     options = {"alpha": alpha, "timesteps": timesteps, "algorithm": algorithm, "allow_stop": allow_stop, "holdout": holdout}
     config = train_config(resolved, settings, **options)
+    if name is not None:
+        _check_name(name, resolved, opened, config, seed)
     trained = _train(resolved, opened, config, seed, runs_dir, force, sb3_zip)
     opened.suites.record(resolved)  # with the training settings of its file, which have worked
-    if trained.cached:
-        opened.runs.renew(trained.run)
-        typer.echo(f"Already trained with the same settings; --force trains again. Policy: {trained.path}")
-    else:
-        typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
-        _echo_guard(trained, suite, cache)
+    _report(trained, opened, suite, cache, name)
     if sb3_zip:
         typer.echo(
             f"For stable-baselines3 (it holds pickles: open only those of people you trust): {trained.path.parent}/sb3.zip"
@@ -77,6 +79,30 @@ def train(
 
     trust = () if installed_algorithm(config.algorithm) and config.policy == POLICY else ("--trust",)
     typer.echo(f"Next: {command('evaluate', trained.path, *trust, cache=cache)}")
+
+
+def _check_name(name: str, suite: "Suite", cache: "Cache", config: "TrainConfig", seed: int) -> None:
+    """Check that a name is free, before training."""
+    from toolkit.routing.run_names import check_name
+    from toolkit.routing.train import run_name
+    from toolkit.suites.loading import shipped_suites
+
+    check_name(name, run_name(suite, config, seed), cache, list(shipped_suites()))
+
+
+def _report(trained: "TrainedRun", opened: "Cache", suite: str, cache: Path | None, name: str | None) -> None:
+    """Say what was trained, or which run has the same settings, and give it its name."""
+    if trained.cached:
+        opened.runs.renew(trained.run)
+        recorded = opened.runs.get(trained.run)
+        known_as = f", as {recorded.title}" if recorded and recorded.title else ""
+        typer.echo(f"Already trained with the same settings{known_as}; --force trains again. Policy: {trained.path}")
+    else:
+        typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
+        _echo_guard(trained, suite, cache)
+    if name is not None:
+        opened.runs.rename(trained.run, name)
+        typer.echo(f"The run {trained.run} is called {name}.")
 
 
 def _echo_guard(trained: "TrainedRun", suite: str, cache: Path | None) -> None:
@@ -98,7 +124,7 @@ def _train(
     from toolkit.routing.train import train as run
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
+    with Progress(console=console, transient=True, disable=is_quiet() or not console.is_interactive) as progress:
         task = progress.add_task("training", total=None)
 
         def report(done: int, total: int) -> None:

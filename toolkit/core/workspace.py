@@ -2,8 +2,12 @@
 
 import os
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Self
+
+SHIPPED = "shipped:"
+"""How a reference begins to what the toolkit ships, such as `shipped:specialists/words`; it works from any folder."""
 
 
 @dataclass(frozen=True)
@@ -33,5 +37,7 @@ class Workspace:
         return type(self)(self.folder.absolute(), self.downloads.absolute())
 
     def path(self, reference: str) -> Path:
-        """Return the path that a reference in the suite file means."""
+        """Return the path that a reference in the suite file means: relative to it, or shipped with the toolkit."""
+        if reference.startswith(SHIPPED):
+            return Path(str(resources.files("benchmarks"))) / reference.removeprefix(SHIPPED)
         return self.folder / os.path.expanduser(reference)  # keeps `~nobody` as it is, where pathlib raises

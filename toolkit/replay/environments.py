@@ -53,6 +53,12 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
     ## Episode End
     Hop L and stopping terminate the episode; no episode is truncated.
 
+    ## Information
+    `reset` and `step` return `info` with the `row` of the table, the `question` (None if the table has no texts) and its
+    `benchmark`, the `path` so far (names of models), `quality` Q of the current response, the `cost` C so far in cost units,
+    and the `action_mask`. Q is 0 before the first response. All but
+    the mask are for people: they are not part of the observation.
+
     ## Arguments
     `table`, or `cache` and `suite` (the name of a recorded suite) to load it; `alpha`; `split`; `allow_stop`; `alphas`;
     `terms`, e.g. `frequent_terms(table)` of `toolkit.replay.terms`; `blind`, to hide the responses and what they have cost.
@@ -130,7 +136,16 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         return self._observation(), reward, terminated, False, self._info()
 
     def _info(self) -> dict[str, Any]:
-        return {"row": self._row, "action_mask": self.action_masks().astype(np.int8)}
+        table = self.table
+        return {
+            "row": self._row,
+            "question": table.questions[self._row] if table.questions else None,
+            "benchmark": table.benchmarks[int(table.benchmark[self._row])],
+            "path": [table.models[action] for action in tree.path_of(self._node, table.n_models)],
+            "quality": float(table.quality[self._row, self._node]),
+            "cost": float(table.cost[self._row, self._node]),
+            "action_mask": self.action_masks().astype(np.int8),
+        }
 
     def _observation(self) -> Observations:
         observation: Observations = self.observer(np.array([self._row]), np.array([self._node]), self.alpha)[0]

@@ -1,7 +1,7 @@
 """Shows the tree of one question, as text for people."""
 
 import shlex
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.core.errors import CacheError
 from toolkit.core.tree import path_of
@@ -11,8 +11,18 @@ INDENT = " " * 4
 """Indentation of a node per hop."""
 
 
-def render(cache: Cache, name: str, suite: str | None, sample: int) -> str:
-    """Draw every response to one question with its quality and cost; the complete path with the highest reward is marked.
+class QuestionTree(NamedTuple):
+    """The tree of one question: its nodes in the order of their paths, and the complete path of the highest reward."""
+
+    suite: str
+    alpha: float
+    question: dict[str, Any]
+    nodes: list[dict[str, Any]]
+    best: tuple[str, ...]
+
+
+def tree_of(cache: Cache, name: str, suite: str | None, sample: int) -> QuestionTree:
+    """Return the tree of one question.
 
     Args:
         cache: The cache.
@@ -39,18 +49,32 @@ def render(cache: Cache, name: str, suite: str | None, sample: int) -> str:
     if sample and not nodes:
         raise CacheError(f"Suite {suite} has no sample {sample} of {name}; samples are numbered from 0.")
     nodes.sort(key=lambda node: path_of(node["number"], recorded[suite]["models"]))
-    best = _best_path(nodes, alphas[suite])
+    return QuestionTree(suite, alphas[suite], question, nodes, _best_path(nodes, alphas[suite]))
+
+
+def render(tree: QuestionTree) -> str:
+    """Draw every response to one question with its quality and cost; the complete path with the highest reward is marked."""
+    question, best = tree.question, tree.best
     return "\n".join(
         [
-            f"{question['benchmark']}/{question['item']} (suite {suite})",
+            f"{question['benchmark']}/{question['item']} (suite {tree.suite})",
             question["prompt"],
             *([] if question["reference"] is None else [f"Answer: {question['reference']}"]),
             "",
-            *(_line(node, best) for node in nodes),
+            *(_line(node, best) for node in tree.nodes),
             "",
-            f"* the complete path with the highest R = Q - {alphas[suite]:g} * C" if best else "The tree is not complete yet.",
+            f"* the complete path with the highest R = Q - {tree.alpha:g} * C" if best else "The tree is not complete yet.",
         ]
     )
+
+
+def rows(tree: QuestionTree) -> list[dict[str, Any]]:
+    """Return the nodes of a tree for programs; `cost` is that of one hop."""
+    name = {"suite": tree.suite, "benchmark": tree.question["benchmark"], "item": tree.question["item"]}
+    return [
+        {**name, **node, "on_best_path": bool(tree.best) and tuple(node["path"]) == tree.best[: node["depth"]]}
+        for node in tree.nodes
+    ]
 
 
 def _line(node: dict[str, Any], best: tuple[str, ...]) -> str:

@@ -1,46 +1,95 @@
 """Shows a sweep, as text for people and as rows for programs: the routers of all seeds at each alpha, and metrics over all."""
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from math import isnan
 from typing import Any
 
 from toolkit.core.text import printable
 from toolkit.report.coverage import masked_sentence
-from toolkit.report.evaluation import with_interval
-from toolkit.report.tables import aligned, count, format_number
-from toolkit.routing.comparison import BEST_FIXED_PATH, ORACLE
+from toolkit.report.estimates import CHOSEN, marked, negated, with_interval
+from toolkit.report.sweep_details import details
+from toolkit.report.tables import WIDTH, count, fitted, format_number, wrapped
 from toolkit.routing.evaluate import COLLAPSE_SHARE
 from toolkit.routing.statistics import TIE
 from toolkit.routing.sweep import AffordableAlpha, Collapse
-from toolkit.routing.sweep_metrics import CPT_LEVELS, Point, PolicyMetrics, Scores
+from toolkit.routing.sweep_metrics import CPT_LEVELS, Point, PolicyMetrics, Scores, router_points
 from toolkit.routing.swept import Swept
+from toolkit.routing.verdict import MIN_QUESTIONS, AlphaVerdict, judge_alphas, judge_curve
 
-WIDTH = 120
-"""Columns of a line of text."""
+__all__ = ["WIDTH", "budget_sentence", "render", "repeated", "router_points", "rows"]
+
 COLLAPSED, REPEATED = "*", "="
 """What marks an alpha whose routers have collapsed, and one at which they score the same as at the one before."""
 
 
-def render(scores: Scores, collapses: Sequence[Collapse], runs: int, algorithm: str) -> str:
-    """Lay out one line per alpha, then a line per policy with its metrics over all alphas.
+def render(scores: Scores, collapses: Sequence[Collapse], runs: int, algorithm: str, full: bool = False) -> str:
+    """Lay out the verdict and one line per alpha; with `full`, also both averages, and a line per policy with its metrics.
 
     Args:
         scores: The figures of the sweep.
         collapses: Where routers have collapsed.
         runs: Number of trained routers.
         algorithm: The algorithm that trained them.
+        full: Whether to show everything.
     """
-    swept = scores.swept
-    parts = [
+    swept, verdicts = scores.swept, judge_alphas(scores)
+    subject = (
         f"{count(runs, 'router')} ({algorithm}), test split: {count(swept.questions, 'question')}. "
         f"Means over {count(swept.seeds, 'seed')} and, unweighted, over {count(swept.benchmarks, 'benchmark')}."
-        + _masked(swept),
-        _points(scores, collapses) + "\n" + _notes(scores, collapses),
-        _metrics(scores),
+        + _masked(swept)
+    )
+    parts = [
+        wrapped(printable(_verdict(scores, verdicts))),
+        _points(scores, verdicts, collapses) + "\n" + _notes(scores, verdicts, collapses),
+        *([_others(scores)] if swept.others else []),
+        subject,
     ]
+    if full:
+        parts += details(scores)
+    else:
+        parts.append(
+            "More: --full shows AIQ and CostSave of every baseline, the best fixed path, both averages and each benchmark."
+        )
     return "\n\n".join(parts)
+
+
+def _others(scores: Scores) -> str:
+    """Compare the trained routers with those of the user, by AIQ."""
+    lines = [
+        f"{name}: AIQ {with_interval(scores.metrics[name].aiq)}; the trained routers' AIQ minus that is "
+        f"{with_interval(scores.metrics[name].lead)}."
+        for name in scores.swept.others
+    ]
+    return "\n".join(wrapped(printable(line)) for line in lines)
+
+
+def _verdict(scores: Scores, verdicts: Sequence[AlphaVerdict]) -> str:
+    """Say how the routers compare with the strongest baseline, over all costs and at each alpha."""
+    swept = scores.swept
+    if swept.questions < MIN_QUESTIONS:
+        return f"Only {count(swept.questions, 'question')}: too few to say which policy is better."
+    above, below = ([verdict for verdict in verdicts if sign * _nearest(verdict, sign) > 0] for sign in (1, -1))
+    by_alpha = (
+        f"In R, they are significantly above the strongest baseline at {len(above)} of {count(len(verdicts), 'alpha')}, and "
+        f"below it at {len(below)} (95% intervals, not corrected for the number of alphas)."
+    )
+    curve = judge_curve(scores)
+    if curve is None:
+        return f"There is no AIQ to compare. {by_alpha}"
+    other = f"that of {curve.baseline}, the strongest of {count(curve.baselines, 'baseline')} on these questions"
+    aiq = with_interval(scores.metrics[swept.router].aiq)
+    if not curve.is_significant:
+        compared = f"not significantly different from {other}: the difference is {with_interval(curve.lead)}"
+    elif curve.lead.mean > 0:
+        compared = f"significantly above {other}, by {with_interval(curve.lead)}"
+    else:
+        compared = f"significantly below {other}, by {with_interval(negated(curve.lead))}"
+    return f"The routers' quality averaged over costs (AIQ), {aiq}, is {compared}. {by_alpha}"
+
+
+def _nearest(verdict: AlphaVerdict, sign: int) -> float:
+    """Return the end of an interval that has to be on one side of 0 for a claim."""
+    return verdict.lead.low if sign > 0 else verdict.lead.high
 
 
 def _masked(swept: Swept) -> str:
@@ -51,17 +100,17 @@ def _masked(swept: Swept) -> str:
         f"{masked_sentence(swept.coverage)} Where a fixed choice is not available, the best, cheapest or most expensive path, "
         "and those of zero routers, are the next ones in the same order."
     )
-    return "\n" + _wrapped(sentences)
+    return "\n" + wrapped(sentences)
 
 
 def budget_sentence(scores: Scores, budget_cost: float, choice: AffordableAlpha | None) -> str:
     """Say which alpha keeps a budget, and what its routers score on the test split."""
     if choice is None:
         lowest = "Larger alphas cost less: add some with --alphas, or raise the budget."
-        return _wrapped(f"No alpha keeps a mean cost of {budget_cost:g} on the validation split. {lowest}")
+        return wrapped(f"No alpha keeps a mean cost of {budget_cost:g} on the validation split. {lowest}")
     point = next(point for point in router_points(scores) if point.alpha == choice.alpha)
     price = f" ({scores.currency} {point.price:.4g} per 1,000 questions)" if scores.currency else ""
-    return _wrapped(
+    return wrapped(
         f"Within a mean cost of {budget_cost:g}: alpha {choice.alpha:g}, chosen on the validation split, where its cost is "
         f"{format_number(choice.validation_cost)}, has Q {with_interval(point.quality)}, C {with_interval(point.cost)}{price} "
         f"and R {with_interval(point.reward)} on the test split."
@@ -89,11 +138,6 @@ def rows(scores: Scores, has_budget: bool = False, choice: AffordableAlpha | Non
     return result + [{**blank, "policy": name, **columns[name]} for name in scores.metrics if name not in scored]
 
 
-def router_points(scores: Scores) -> list[Point]:
-    """Return the router's points, in ascending order of alphas."""
-    return [point for point in scores.points if point.policy == scores.swept.router]
-
-
 def _metric_columns(metrics: PolicyMetrics) -> dict[str, float]:
     estimates = {
         "aiq": metrics.aiq,
@@ -109,28 +153,22 @@ def _metric_columns(metrics: PolicyMetrics) -> dict[str, float]:
     return columns
 
 
-def _points(scores: Scores, collapses: Sequence[Collapse]) -> str:
-    """Lay out the router's scores at every alpha; micro averages only where they differ from the others."""
+def _points(scores: Scores, verdicts: Sequence[AlphaVerdict], collapses: Sequence[Collapse]) -> str:
+    """Lay out the router's scores at every alpha, beside the strongest baseline there."""
     swept, currency, router = scores.swept, scores.currency, router_points(scores)
-    best_path = {point.alpha: point.reward.mean for point in scores.points if point.policy == BEST_FIXED_PATH}
-    collapsed = {collapse.alpha for collapse in collapses}
-    is_pair, has_arena = swept.weak_strong is not None, currency == "USD"
+    collapsed, strongest = {collapse.alpha for collapse in collapses}, {verdict.alpha: verdict for verdict in verdicts}
     table = []
     for point, repeats in zip(router, repeated(router), strict=True):
         marks = COLLAPSED * (point.alpha in collapsed) + REPEATED * repeats
         cells = [f"{point.alpha:g}{marks}", *map(format_number, (point.quality.mean, point.cost.mean))]
         cells += [f"{point.price:.4g}"] if currency else []
         cells += [with_interval(point.reward), *([format_number(point.reward_spread)] if swept.seeds > 1 else [])]
-        cells += map(format_number, (best_path[point.alpha], point.gap_recovered))
-        cells += [format_number(point.arena_score)] if has_arena else []
-        cells += [format_number(point.pgr)] if is_pair else []
-        micro = (point.micro_quality, point.micro_cost, point.micro_reward)
-        cells += map(format_number, micro) if swept.benchmarks > 1 else []
+        if point.alpha in strongest:
+            verdict = strongest[point.alpha]
+            cells += [marked(verdict.baseline), with_interval(verdict.lead)]
         table.append(cells)
-    columns = ["alpha", "Q", "C", *([f"{currency}/1,000"] if currency else []), "R"]
-    columns += [*(["sd"] if swept.seeds > 1 else []), "best path", "gap", *(["arena"] if has_arena else [])]
-    columns += [*(["PGR"] if is_pair else []), *(["micro Q", "micro C", "micro R"] if swept.benchmarks > 1 else [])]
-    return aligned(columns, table)
+    columns = ["alpha", "Q", "C", *([f"{currency}/1,000"] if currency else []), "R", *(["sd"] if swept.seeds > 1 else [])]
+    return fitted([*columns, *(["strongest baseline", "R - that baseline's R"] if strongest else [])], table)
 
 
 def repeated(points: Sequence[Point]) -> list[bool]:
@@ -142,15 +180,16 @@ def repeated(points: Sequence[Point]) -> list[bool]:
     return [False, *same]
 
 
-def _notes(scores: Scores, collapses: Sequence[Collapse]) -> str:
+def _notes(scores: Scores, verdicts: Sequence[AlphaVerdict], collapses: Sequence[Collapse]) -> str:
     swept = scores.swept
     over = "questions and seeds" if swept.seeds > 1 else "questions"
     notes = [
         f"R: with its 95% interval over {over}."
         + (" sd: of R over seeds." if swept.seeds > 1 else "")
-        + " best path: R of the best fixed path. gap: part of the way from there to the oracle's R."
-        + (" micro: means over questions." if swept.benchmarks > 1 else "")
+        + " strongest baseline: of the highest R on these questions, hindsight left out. The last column is a difference."
     ]
+    if any(marked(verdict.baseline) != verdict.baseline for verdict in verdicts):
+        notes.append(f"{CHOSEN} chosen on the training split.")
     if any(repeated(router_points(scores))):
         notes.append(f"{REPEATED} quality and cost of the alpha before.")
     if collapses:
@@ -158,46 +197,4 @@ def _notes(scores: Scores, collapses: Sequence[Collapse]) -> str:
         notes.append(
             f"{COLLAPSED} collapsed to one path on more than {COLLAPSE_SHARE:.0%} of the questions: {'; '.join(routers)}."
         )
-    return "\n".join(_wrapped(printable(note)) for note in notes)
-
-
-def _metrics(scores: Scores) -> str:
-    """Lay out AIQ, the router's lead in it, CostSave, and for two models APGR and CPT, by policy."""
-    swept, metrics = scores.swept, scores.metrics
-    if isnan(metrics[swept.router].aiq.mean):
-        return "There is no AIQ: every fixed path costs the same on the test split."
-    several = swept.benchmarks > 1
-    table = []
-    for name, policy in metrics.items():
-        cells = [
-            name + " (hindsight)" * (name == ORACLE),
-            with_interval(policy.aiq),
-            "" if name == swept.router else with_interval(policy.lead),
-        ]
-        cells += [format_number(policy.micro_aiq.mean)] if several else []
-        cells.append("-" if isnan(policy.cost_save) else f"{policy.cost_save:.1%}")
-        table.append(cells)
-    columns = ["policy", "AIQ", "router's AIQ is ahead by", *(["micro AIQ"] if several else []), "CostSave"]
-    notes = (
-        "AIQ: mean quality over costs, from the cheapest fixed path, which every router can mix in, to the most expensive one. "
-        "A zero router mixes fixed choices at random. CostSave: saving at the quality of the best single model."
-    )
-    pairs = [] if swept.weak_strong is None else [_pairs(metrics)]
-    return "\n\n".join([aligned(columns, table) + "\n" + _wrapped(notes), *pairs])
-
-
-def _pairs(metrics: Mapping[str, PolicyMetrics]) -> str:
-    table = [
-        [name, *map(with_interval, (policy.apgr, *policy.cpt))]
-        for name, policy in metrics.items()
-        if not isnan(policy.apgr.mean)
-    ]
-    notes = (
-        "PGR: quality between the weak (0) and the strong model (1). APGR: its mean over the share of calls to the strong "
-        "model (random: 0.5). CPT: least share of such calls that recovers so much."
-    )
-    return aligned(["policy", "APGR", *(f"CPT({level:.0%})" for level in CPT_LEVELS)], table) + "\n" + _wrapped(notes)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapped(printable(note)) for note in notes)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import isnan
 
 from toolkit.replay.table import ABSTAINED
-from toolkit.report.evaluation import with_interval
-from toolkit.report.tables import aligned, count, format_number
+from toolkit.report.estimates import CHOSEN, HINDSIGHT, marked, with_interval
+from toolkit.report.tables import count, fitted, format_number, in_blocks, wrapped
 from toolkit.routing.baselines import registered_baselines
 from toolkit.routing.claims import LEVEL, holm
 from toolkit.routing.comparison import OVERALL, OVERALL_QUESTIONS, Result
@@ -22,8 +22,11 @@ def render_by_benchmark(evaluations: Sequence[Evaluation]) -> str:
     """Lay out every alpha by benchmark, then the headline and the benchmarks on which the router leads or trails."""
     parts = [
         *map(_by_benchmark, evaluations),
-        "Rows show R, or Q where they say so, of the routers of all seeds together; ± is half a 95% interval, over questions "
-        "and seeds. Overall is the mean of benchmarks, overall (questions) that of questions.",
+        wrapped(
+            "Rows show R of the routers of all seeds together; `R - R of` is a difference in R, `Q / Q of` a ratio of Q. ± is "
+            "half a 95% interval, over questions and seeds. Overall is the mean of benchmarks, overall (questions) that of "
+            f"questions. {CHOSEN} chosen on the training split. {HINDSIGHT} hindsight."
+        ),
         _headline(evaluations),
         *(_claims(evaluations, policy) for policy in BEST_PER_BENCHMARK),
     ]
@@ -44,8 +47,9 @@ def _headline(evaluations: Sequence[Evaluation]) -> str:
             evaluation.result("oracle").share,
         )
         rows.append([f"{evaluation.alpha:g}", *map(with_interval, estimates)])
-    columns = ["alpha", "router's R", "micro R", "ahead of best model", "ahead of best model of each", "of best path of each"]
-    return aligned([*columns, "of the oracle"], rows)
+    columns = ["alpha", "router's R", "R over questions", f"R - R of best model{CHOSEN}"]
+    columns += [f"R - R of {best_model}{CHOSEN}", f"R / R of {best_path}{CHOSEN}", "R / R of the oracle"]
+    return in_blocks(columns, rows)
 
 
 def _micro(evaluation: Evaluation) -> str:
@@ -64,7 +68,7 @@ def _claims(evaluations: Sequence[Evaluation], policy: str) -> str:
             for side, sign in (("above", 1), ("below", -1))
         }
         named = "; ".join(f"{side} on {', '.join(names) or 'none'}" for side, names in sides.items())
-        lines.append(f"  alpha = {evaluation.alpha:g}: {named}.")
+        lines.append(wrapped(f"  alpha = {evaluation.alpha:g}: {named}.", "    "))
     return "\n".join(lines)
 
 
@@ -83,13 +87,13 @@ def _by_benchmark(evaluation: Evaluation) -> str:
         return [title, *map(_with_half_width, estimates)]
 
     rows = [
-        *(row(policy, policy, "reward") for policy in compared),
-        *(row(f"ahead of {policy}", policy, "lead") for policy in BEST_PER_BENCHMARK),
+        *(row(marked(policy), policy, "reward") for policy in compared),
+        *(row(f"R - R of {policy}{CHOSEN}", policy, "lead") for policy in BEST_PER_BENCHMARK),
         *(row(f"Q / Q of {policy}", policy, "multiple") for policy in (*models, "oracle")),
     ]
     paths = [[benchmark, _main_path(evaluation.result("router", benchmark))] for benchmark in benchmarks]
-    table = aligned([f"alpha = {evaluation.alpha:g}", *benchmarks], rows)
-    return table + "\n\n" + aligned([f"alpha = {evaluation.alpha:g}", "router's most frequent path"], paths)
+    table = in_blocks([f"alpha = {evaluation.alpha:g}", *benchmarks], rows)
+    return table + "\n\n" + fitted([f"alpha = {evaluation.alpha:g}", "router's most frequent path"], paths)
 
 
 def _main_path(result: Result) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 from toolkit.core.errors import ToolkitError
 from toolkit.core.text import printable
@@ -19,8 +19,14 @@ from toolkit.tasks.formats import first_repeated
 if TYPE_CHECKING:
     import pyarrow as pa
 
+WIDTH = 120
+"""Columns of text for people."""
 MAX_CELL_WIDTH = 60
 """Longest cell shown on a terminal."""
+MAX_BLOCK_CELL_WIDTH = 36
+"""Longest cell of a table that is shared among blocks of columns."""
+MIN_CELL_WIDTH = 8
+"""A cell is not cut to less than this, however many columns there are."""
 _LINE_BREAK = re.compile("\r\n?|[\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
@@ -66,6 +72,60 @@ def aligned(
         return "  ".join(padded).rstrip()
 
     return "\n".join(map(laid_out, [lines[0], ["-" * width for width in widths], *lines[1:]]))
+
+
+def fitted(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], max_width: int = MAX_CELL_WIDTH, uncut: Sequence[int] = ()
+) -> str:
+    """Lay out rows as a table that fits `WIDTH`: the widest columns of names are cut until it does, never those of numbers.
+
+    Args:
+        columns: Names of the columns.
+        rows: Cells of each row.
+        max_width: Longest cell, in columns of the terminal.
+        uncut: Places of columns of names that are not cut either.
+    """
+    table = [[_cut(printable(_line(_text(cell))), max_width) for cell in cells] for cells in (columns, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    names = [
+        place for place, column in enumerate(zip(*table[1:], strict=True)) if place not in uncut and any(map(_is_name, column))
+    ]
+    while names and sum(widths) + 2 * len(widths) - 2 > WIDTH:
+        widest = max(names, key=lambda place: widths[place])
+        if widths[widest] <= MIN_CELL_WIDTH:
+            break
+        widths[widest] -= 1
+    cut = [[_cut(cell, width) for cell, width in zip(cells, widths, strict=True)] for cells in table]
+    return aligned(cut[0], cut[1:], max_width)
+
+
+def in_blocks(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Lay out rows as tables that fit `WIDTH`: the columns are shared among them, and the first one is in each."""
+
+    def part(places: Sequence[int]) -> str:
+        names = [_cut(columns[place], MAX_BLOCK_CELL_WIDTH) for place in places]
+        return aligned(names, [[row[place] for place in places] for row in rows], MAX_BLOCK_CELL_WIDTH)
+
+    blocks: list[list[int]] = []
+    for n in range(1, len(columns)):
+        if blocks and max(map(cell_len, part([0, *blocks[-1], n]).splitlines())) <= WIDTH:
+            blocks[-1].append(n)
+        else:
+            blocks.append([n])
+    return "\n\n".join(part([0, *block]) for block in blocks)
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Break a paragraph into lines of at most `WIDTH` columns of a terminal; lines after the first are indented."""
+    lines: list[str] = []
+    words = [part for word in text.split() for part in chop_cells(word, WIDTH - cell_len(indent))]
+    for word in words:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and cell_len(longer) > WIDTH:
+            lines.append(indent + word)
+        else:
+            lines[-1:] = [longer]
+    return "\n".join(lines)
 
 
 def aligned_table(table: "pa.Table") -> str:
@@ -182,3 +242,7 @@ def _cut(text: str, max_width: int) -> str:
 
 def _is_numeric(text: str) -> bool:
     return bool(re.match(r"[-\d]|(inf)?$", text))
+
+
+def _is_name(cell: str) -> bool:
+    return not _is_numeric(cell)

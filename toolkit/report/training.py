@@ -1,7 +1,7 @@
 """Text about a trained router: rendering only."""
 
 from toolkit.core.text import printable
-from toolkit.report.evaluation import with_interval
+from toolkit.report.estimates import with_interval
 from toolkit.report.tables import count
 from toolkit.routing.guard import Guard
 

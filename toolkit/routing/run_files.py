@@ -1,6 +1,8 @@
-"""Finds the routers of recorded runs: in the folder of runs, beside the cache, or where they were written."""
+"""Finds the files of recorded runs: in the folder of runs, beside the cache, or where they were written; and deletes them."""
 
+import contextlib
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from toolkit.core.errors import PolicyError, ToolkitError
 from toolkit.core.files import content_sha256
 from toolkit.core.text import printable
 from toolkit.routing.router import Router
+from toolkit.routing.router_file import LOG_FOLDER, ROUTER_FILE, ZIP_FILE
 from toolkit.store.runs import RecordedRun
 
 
@@ -73,6 +76,51 @@ def newest_router(runs: Sequence[RecordedRun], open_router: Callable[[RecordedRu
     if len(runs) == 1:
         raise PolicyError(*skipped.values())
     raise PolicyError(f"None of the {len(runs)} runs can be evaluated. The newest: {next(iter(skipped.values()))}")
+
+
+class RunFiles(NamedTuple):
+    """The folder of a run, what the toolkit wrote there, and its size in bytes; None and nothing if there is no such folder."""
+
+    folder: Path | None
+    paths: tuple[Path, ...]
+    bytes: int
+
+
+def run_files(run: RecordedRun, cache: Path, runs_dir: Path) -> RunFiles:
+    """Find what the toolkit wrote for a trained run: its router's file, a zip for stable-baselines3, and its log.
+
+    Only a folder that has the run's name, and the recorded content, is a run's.
+
+    Args:
+        run: The run.
+        cache: File of the cache that has recorded it.
+        runs_dir: Folder of runs that the user names.
+    """
+    try:
+        folder = locate(run, cache, runs_dir).parent if run.trained else None
+    except PolicyError:  # moved, or of another training of the run: not ours to delete
+        folder = None
+    if folder is None or folder.name != run.run:
+        return RunFiles(None, (), 0)
+    paths = tuple(path for name in (ROUTER_FILE, ZIP_FILE, LOG_FOLDER) if (path := folder / name).exists())
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    return RunFiles(folder, paths, sum(file.stat().st_size for file in files))
+
+
+def delete_files(files: RunFiles) -> None:
+    """Delete what the toolkit wrote for a run, and its folder if nothing else is in it.
+
+    Raises:
+        OSError: A file cannot be deleted.
+    """
+    for path in files.paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if files.folder:
+        with contextlib.suppress(OSError):  # it has files of the user's
+            files.folder.rmdir()
 
 
 def _is_name(text: str) -> bool:

@@ -27,7 +27,7 @@ from toolkit.routing.policies import ROUTER, router_policies
 from toolkit.routing.processes import worker_context
 from toolkit.routing.router import Router, load_router
 from toolkit.routing.router_file import ROUTER_FILE
-from toolkit.routing.train import build_router, fit_router, recorded_seconds, run_name, run_row
+from toolkit.routing.train import ProgressCallback, build_router, fit_router, recorded_seconds, run_folder, run_name, run_row
 from toolkit.store import Cache
 from toolkit.suites.config import TrainConfig
 from toolkit.suites.suite import Suite
@@ -221,11 +221,11 @@ def _load_inputs(file: Path) -> SweepInputs:
 
 def _train_and_evaluate(run: SweepRun, inputs: SweepInputs) -> FinishedRun:
     started = time.monotonic()
-    model = fit_router(inputs.table, run.config, run.seed)
-    seconds = time.monotonic() - started
-    router, _ = build_router(inputs.suite, inputs.table, inputs.cost_unit, run.config, run.seed, model)
-    run.path.parent.mkdir(parents=True, exist_ok=True)
-    router.save(run.path)
+    with run_folder(run.path.parent) as log:
+        model = fit_router(inputs.table, run.config, run.seed, log, ProgressCallback())
+        seconds = time.monotonic() - started
+        router, _ = build_router(inputs.suite, inputs.table, inputs.cost_unit, run.config, run.seed, model)
+        router.save(run.path)
     return FinishedRun(
         run=run,
         seconds=seconds,

@@ -177,6 +177,11 @@ def points_of(swept: Swept, money: Money | None = None) -> list[Point]:
     return sorted(result, key=lambda scored: scored.alpha)
 
 
+def router_points(scores: Scores) -> list[Point]:
+    """Return the router's points, in ascending order of alphas."""
+    return [point for point in scores.points if point.policy == scores.swept.router]
+
+
 def policy_metrics(swept: Swept) -> dict[str, PolicyMetrics]:
     """Return the metrics over all alphas of the router, the baselines, the zero routers and the oracle, in this order.
 

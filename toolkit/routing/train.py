@@ -34,7 +34,7 @@ from toolkit.routing.checks import check_training, fitted_settings
 from toolkit.routing.guard import Guard, compare_with_best_path
 from toolkit.routing.networks import features_kwargs, fit_features
 from toolkit.routing.router import Router, load_router
-from toolkit.routing.router_file import ROUTER_FILE, ZIP_FILE, not_finite
+from toolkit.routing.router_file import LOG_FOLDER, ROUTER_FILE, ZIP_FILE, not_finite
 from toolkit.routing.selection import BestPolicy
 from toolkit.store import Cache, Row, now
 from toolkit.suites.config import TrainConfig
@@ -341,7 +341,7 @@ def train(
             config.timesteps,
         )
     started = time.monotonic()
-    with _run_folder(path.parent) as log:
+    with run_folder(path.parent) as log:
         model = fit_router(table, config, seed, log, ProgressCallback(report))
         seconds = time.monotonic() - started
         router, guard = build_router(suite, table, cache.suites.cost_unit(suite.key), config, seed, model)
@@ -363,13 +363,13 @@ def train(
 
 
 @contextmanager
-def _run_folder(folder: Path) -> Iterator[Path]:
+def run_folder(folder: Path) -> Iterator[Path]:
     """Make the folder of a run, and yield that of its log; if the block fails, what it added is deleted.
 
     Raises:
         PolicyError: The folder cannot be made.
     """
-    log = folder / "tensorboard"
+    log = folder / LOG_FOLDER
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     before = set(log.iterdir()) if log.is_dir() else set()
     try:

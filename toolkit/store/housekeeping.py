@@ -50,8 +50,7 @@ class Unused(NamedTuple):
 
 
 _KEPT = """
-    CREATE OR REPLACE TEMP TABLE kept_suites AS SELECT suite, encoder, config FROM suites
-    WHERE suite IN (SELECT suite FROM current_suites) OR ($runs AND suite IN (SELECT suite FROM runs));
+    CREATE OR REPLACE TEMP TABLE kept_suites AS SELECT suite, encoder, config FROM suites WHERE $kept;
     CREATE OR REPLACE TEMP TABLE kept_nodes AS
     SELECT DISTINCT node, parent, depth, question, generation FROM suite_nodes SEMI JOIN kept_suites USING (suite);
     CREATE OR REPLACE TEMP TABLE kept_texts AS
@@ -64,7 +63,9 @@ _KEPT = """
     SELECT g.text FROM generations AS g SEMI JOIN kept_nodes USING (generation) WHERE g.text IS NOT NULL
     UNION SELECT left(sha256(text), 32)::UUID FROM contexts;
 """
-"""What is kept: current suites and suites with a run, their trees, and the texts of those trees."""
+"""What is kept: suites that fulfil a condition, their trees, and the texts of those trees."""
+_CURRENT = "suite IN (SELECT suite FROM current_suites)"
+_WITH_RUNS = f"{_CURRENT} OR suite IN (SELECT suite FROM runs)"
 
 _UNUSED = {
     "suites": "suite NOT IN (SELECT suite FROM kept_suites)",
@@ -149,20 +150,21 @@ class Housekeeping:
                 sizes.append(TableSize(table, rows, blocks * block))
         return sizes
 
-    def unused(self, runs: bool = False) -> list[Unused]:
-        """Count the rows that no current suite and no run refers to; changes nothing.
+    def unused(self, runs: bool = False, suite: str | None = None) -> list[Unused]:
+        """Count the rows that no current suite and no run refers to, or those that only one suite does; changes nothing.
 
         Args:
             runs: Whether runs of superseded suites, and with them those suites, count as unused.
+            suite: Name of a suite; counts what only it needs, its earlier versions and its runs included, and nothing else.
         """
         with self._file.read() as con:
-            _keep(con, runs)
+            conditions = _conditions(con, runs, suite)
             return [
                 Unused(table, *con.execute(f"SELECT count(*) FILTER ({condition}), count(*) FROM {table}").fetchall()[0])
-                for table, condition in _UNUSED.items()
+                for table, condition in conditions.items()
             ]
 
-    def prune(self, runs: bool = False) -> Path:
+    def prune(self, runs: bool = False, suite: str | None = None) -> Path:
         """Delete the rows that `unused` counts, in a copy that replaces the file.
 
         Returns:
@@ -172,8 +174,13 @@ class Housekeeping:
         backup = free_name(self._path.with_name(f"{self._path.name}.pruned.backup"), self._path)
 
         def delete(con: duckdb.DuckDBPyConnection) -> None:
-            _keep(con, runs)
-            con.execute("".join(f"DELETE FROM {table} WHERE {condition};" for table, condition in _UNUSED.items()))
+            conditions = _conditions(con, runs, suite)
+            for table, condition in conditions.items():  # before any row goes on which another condition depends
+                con.execute(
+                    f"CREATE OR REPLACE TEMP TABLE doomed_{table} AS SELECT rowid AS row FROM {table} WHERE {condition}"
+                )
+            for table in conditions:
+                con.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT row FROM doomed_{table})")
 
         with self._file.hold() as con:
             rewrite(con, self._path, delete, backup)
@@ -192,5 +199,12 @@ class Housekeeping:
         return before, self._path.stat().st_size
 
 
-def _keep(con: duckdb.DuckDBPyConnection, runs: bool) -> None:
-    con.execute(_KEPT.replace("$runs", "false" if runs else "true"))
+def _conditions(con: duckdb.DuckDBPyConnection, runs: bool, suite: str | None) -> dict[str, str]:
+    """Return the condition, by table, for the rows to delete, after listing what is kept in temporary tables."""
+    if suite is None:
+        con.execute(_KEPT.replace("$kept", _CURRENT if runs else _WITH_RUNS))
+        return _UNUSED
+    name = suite.replace("'", "''")
+    con.execute(_KEPT.replace("kept_", "known_").replace("$kept", "true"))
+    con.execute(_KEPT.replace("$kept", f"name <> '{name}'"))
+    return {table: f"({condition}) AND NOT ({condition.replace('kept_', 'known_')})" for table, condition in _UNUSED.items()}

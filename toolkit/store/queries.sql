@@ -178,13 +178,39 @@ GROUP BY t.suite, t.error, g.transient ORDER BY nodes DESC LIMIT 5;
 
 -- name: runs_of_suite
 -- The trained runs of a suite, oldest first.
-SELECT run, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN suites USING (suite)
-WHERE seed IS NOT NULL AND ($name IS NULL OR name = $name) ORDER BY trained;
+SELECT run, runs.config->>'$.name' AS name, alpha, seed, round(seconds, 1) AS seconds, trained FROM runs JOIN suites USING (suite)
+WHERE seed IS NOT NULL AND ($name IS NULL OR suites.name = $name) ORDER BY trained;
 
 -- name: recorded_runs
 -- The trained runs of all suites of a name, superseded ones included, newest first.
-SELECT run, name AS suite, policy, policy_sha256, seconds, algorithm, true AS trained FROM runs JOIN suites USING (suite)
+SELECT run, name AS suite, policy, policy_sha256, seconds, algorithm, true AS trained,
+       coalesce(runs.config->>'$.name', '') AS title
+FROM runs JOIN suites USING (suite)
 WHERE name = $suite AND seed IS NOT NULL ORDER BY runs.trained DESC, run;
+
+-- name: run_summaries
+-- Every run, newest first, with its newest evaluation on test questions at its own alpha, or else at another one.
+WITH latest AS (
+    SELECT e.*, row_number() OVER (
+        PARTITION BY e.run ORDER BY e.split = 'test' DESC, abs(e.alpha - r.alpha), e.evaluated DESC) AS place
+    FROM evaluations AS e JOIN runs AS r USING (run) WHERE e.policy = e.reference AND e.benchmark = 'overall'
+)
+SELECT r.run, r.config->>'$.name' AS name, s.name AS suite, r.algorithm, r.alpha, r.seed, r.config, r.trained,
+       e.split, e.quality, e.quality_low, e.quality_high, e.cost, e.cost_low, e.cost_high, e.reward, e.reward_low, e.reward_high
+FROM runs AS r JOIN suites AS s USING (suite) LEFT JOIN latest AS e ON e.run = r.run AND e.place = 1
+WHERE $name IS NULL OR s.name = $name ORDER BY r.trained DESC, r.run;
+
+-- name: run_evaluations
+-- The averages of a run's evaluations, of the router or, without one, of the reference.
+SELECT split, alpha, benchmark AS average, policy, questions, quality, quality_low, quality_high, cost, cost_low, cost_high,
+       reward, reward_low, reward_high, evaluated
+FROM evaluations WHERE run = $run AND policy = reference AND starts_with(benchmark, 'overall')
+ORDER BY split, alpha, benchmark;
+
+-- name: run_row
+SELECT r.run, r.config->>'$.name' AS name, s.name AS suite, r.algorithm, r.alpha, r.seed, r.config, r.versions, r.policy,
+       r.seconds, r.trained, s.suite IN (SELECT suite FROM current_suites) AS is_current
+FROM runs AS r JOIN suites AS s USING (suite) WHERE r.run = $run;
 
 -- name: recorded_suites
 -- Every recorded suite, superseded ones included.

@@ -149,7 +149,11 @@ class ModelConfig(Weights):
     """One model of the pool: weights, prompt and decoding. Every field except name, prices and server affects the responses."""
 
     name: FreeName = Field(description="Name of the model in this suite; shown in every table.")
-    adapter: LocalPath | None = Field(None, description="Folder of a LoRA adapter in PEFT format, relative to the suite file.")
+    adapter: LocalPath | None = Field(
+        None,
+        description="Folder of a LoRA adapter in PEFT format, relative to the suite file, or one that the toolkit ships: "
+        "shipped:specialists/words.",
+    )
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = Field(
         None,
         description="The checkpoint's layers to keep, counted from 0: [0, 1, 2, 29]; default: all. Fewer need an adapter.",

@@ -5,9 +5,9 @@ Knows nothing of how weights are run.
 
 from pathlib import Path
 
-from toolkit.core.errors import CheckpointError
+from toolkit.core.errors import CheckpointError, did_you_mean
 from toolkit.core.packages import fetch_package, package_path
-from toolkit.core.workspace import Workspace
+from toolkit.core.workspace import SHIPPED, Workspace
 from toolkit.suites.converted import dequantised, dequantised_path, trimmed, trimmed_path
 from toolkit.suites.hashing import hash_local, hash_weights
 from toolkit.suites.models import ModelConfig, Weights
@@ -48,6 +48,9 @@ def local_path(reference: str, workspace: Workspace) -> Path:
     """
     path = workspace.path(reference)
     if not path.exists():
+        if reference.startswith(SHIPPED):
+            names = [f"{SHIPPED}{path.parent.name}/{other.name}" for other in sorted(path.parent.glob("*/"))]
+            raise CheckpointError(f"The toolkit ships no {reference!r}; {did_you_mean(reference, names)}.")
         raise CheckpointError(
             f"{path} does not exist. A local reference is relative to the suite file's folder; check the path."
         )
