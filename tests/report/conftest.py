@@ -23,6 +23,8 @@ HOSTILE = (
 )
 FIRST, SECOND = 0.05, 0.2
 """The alphas of the routers."""
+NAMED = "second-seed"
+"""The name of the one with another seed."""
 
 
 class Reported(NamedTuple):
@@ -66,7 +68,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     generate(suite, cache, Workspace(folder, folder), engine=scripted(respond), encode=encode)
     common = ("--cache", cache.path, "--runs-dir", folder / "runs")
     for alpha, seed in ((FIRST, 0), (FIRST, 1), (SECOND, 0)):
-        settings = ("--set", "exact.n_epochs=2", "--algorithm", "exact")
+        settings = ("--set", "exact.n_epochs=2", "--algorithm", "exact", *(("--name", NAMED) if seed else ()))
         toolkit("train", "scripted", "--alpha", str(alpha), "--seed", str(seed), *settings, *common)
         toolkit("evaluate", "scripted", *common)
     path = folder / "report.html"

@@ -14,10 +14,11 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from tests.report.conftest import FIRST, HOSTILE, SECOND, Reported, read_report, toolkit
+from tests.report.conftest import FIRST, HOSTILE, NAMED, SECOND, Reported, read_report, toolkit
 from toolkit.cli.common import app
 from toolkit.core.errors import PolicyError, ToolkitError
 from toolkit.report.html import questions
+from toolkit.routing.run_groups import evaluated_runs
 from toolkit.store import Cache
 
 MEASURES = ("quality", "cost", "reward", "lead")
@@ -174,6 +175,16 @@ def test_the_verdict_and_the_first_table_say_what_the_results_say(reported: Repo
             interval = f"{row['quality']:.3f} [{row['quality_low']:.3f}, {row['quality_high']:.3f}]"
             assert re.search(rf"\t{re.escape(policy)}( \(hindsight\))?\t+{re.escape(interval)}\t", shown), policy
     assert "Only 9 test questions" in reported.html or f"{rows['exact']['reward']:.3f}" in reported.html
+
+
+def test_a_run_is_named_as_in_all_commands(reported: Reported) -> None:
+    suite = reported.cache.suites.get("scripted")
+    assert suite
+    ((named,),) = evaluated_runs(reported.cache, suite, "test", [NAMED])
+    assert (named.name, named.seed, named.alpha) == (NAMED, 1, FIRST)
+    for name in (named.run, named.run[-8:], named.run[:-3]):
+        assert evaluated_runs(reported.cache, suite, "test", [name]) == [[named]]
+    assert "name" not in named.settings, "the name is no setting, so that seeds of one training stay together"
 
 
 def test_no_text_of_anybody_can_act(reported: Reported) -> None:

@@ -1,12 +1,12 @@
 """`toolkit report`: what routers and models do on a suite, as one HTML file."""
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.common import CacheOption, RunsDirOption, SuiteArgument, app, open_suite
+from toolkit.cli.terminal import note
 
 if TYPE_CHECKING:
     from toolkit.routing.router import Router
@@ -18,7 +18,7 @@ TrustOption = Annotated[
 RunsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Names of evaluated runs, or how they begin. Default: the newest of each kind of router and alpha.",
+        help="Evaluated runs: names, hashes, or how names begin. Default: the newest of each kind of router and alpha.",
         show_default=False,
     ),
 ]
@@ -40,7 +40,7 @@ def report(
     from toolkit.report.html.content import collect
     from toolkit.report.html.page import write_page
     from toolkit.report.output import check_page
-    from toolkit.report.sweep import WIDTH
+    from toolkit.report.tables import wrapped
     from toolkit.routing.router import load_router
     from toolkit.routing.run_files import locate
 
@@ -57,6 +57,6 @@ def report(
     content = collect(resolved, opened, runs or [], open_router, lambda run: file_of(run).parent, cache)
     size = write_page(content, output)
     for run, reason in content.skipped.items():
-        typer.echo(f"Left out {run}: {reason}", err=True)
-    typer.echo(textwrap.fill(content.verdict, WIDTH, break_on_hyphens=False))
+        note(f"Left out {run}: {reason}")
+    typer.echo(wrapped(content.verdict))
     typer.echo(f"Report: {output} ({size})")

@@ -31,11 +31,13 @@ class EvaluatedRun:
     """A run as recorded, and the alpha at which it is shown.
 
     Attributes:
+        name: The name that the user has given it, if any.
         settings: All settings of its training.
         own: Whether the toolkit trained it.
     """
 
     run: str
+    name: str | None
     algorithm: str
     alpha: float
     seed: int | None
@@ -79,15 +81,16 @@ def evaluated_runs(cache: Cache, suite: Suite, split: Split, names: Sequence[str
         cache: The cache.
         suite: Its suite; runs of superseded ones are left out.
         split: The split that they are evaluated on.
-        names: Names of runs, or beginnings of names; none for the newest group of each learner and alpha.
+        names: Names of runs, hashes at their ends, or beginnings of names; none for the newest group of each learner and alpha.
 
     Raises:
         PolicyError: There is no such run.
     """
     rows = cache.query("evaluated_runs", suite=suite.key, split=split).to_pylist()
-    runs = [
-        EvaluatedRun(settings=json.loads(row.pop("config")), versions=json.loads(row.pop("versions")), **row) for row in rows
-    ]
+    runs = []
+    for row in rows:
+        settings, versions = json.loads(row.pop("config")), json.loads(row.pop("versions"))
+        runs.append(EvaluatedRun(name=settings.pop("name", None), settings=settings, versions=versions, **row))
     groups: dict[str, list[EvaluatedRun]] = {}
     for run in runs if not names else _named(runs, names, suite, split, cache):
         groups.setdefault(run.key, []).append(run)
@@ -101,9 +104,10 @@ def _named(runs: Sequence[EvaluatedRun], names: Sequence[str], suite: Suite, spl
     usual = suite.config.train.alpha
     runs = sorted(runs, key=lambda run: (bool(run.settings.get("blind")), abs(run.alpha - usual)))
     for name in names:
-        matching = [run for run in runs if run.run == name] or [run for run in runs if run.run.startswith(name)]
+        matching = [run for run in runs if name in (run.run, run.name, run.run.rpartition("-")[2])]
+        matching = matching or [run for run in runs if run.run.startswith(name)]
         if not matching:
-            known = [run.run for run in runs]
+            known = [run.name or run.run for run in runs]
             raise PolicyError(
                 f"Suite {suite.name} has no run {printable(name)!r} that is evaluated on its {split} split: "
                 f"{did_you_mean(name, known)}. Evaluate it first: {command('evaluate', name, cache=cache.path)}"

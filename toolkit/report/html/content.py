@@ -12,23 +12,21 @@ from toolkit.core.hashing import canonical_json
 from toolkit.core.text import printable
 from toolkit.replay.exact import oracle
 from toolkit.replay.table import TransitionTable, load_table, remedy_without_questions
-from toolkit.report.evaluation import with_interval
+from toolkit.report.estimates import difference_sentence, with_interval
 from toolkit.report.html.charts import Sizes, charts
 from toolkit.report.html.curves import TAGS, read_curves
 from toolkit.report.html.questions import browsed, shown_questions
 from toolkit.report.html.results import best_rival, gain_rows, hop_rows, hull_rows, path_rows, result_rows
 from toolkit.report.tables import count
-from toolkit.routing.claims import LEVEL
 from toolkit.routing.comparison import BEST_FIXED_PATH, ORACLE, OVERALL, OVERALL_QUESTIONS, Result
 from toolkit.routing.router import Router
 from toolkit.routing.run_groups import AlphaResults, EvaluatedRun, RunGroup, evaluate_groups, evaluated_runs, open_groups
 from toolkit.routing.train import settings_of
+from toolkit.routing.verdict import judge
 from toolkit.store import Cache, now
 from toolkit.suites.benchmarks import synthetic_benchmarks
 from toolkit.suites.suite import Split, Suite
 
-MIN_QUESTIONS = 30
-"""With fewer questions, there is no verdict."""
 SPLIT: Split = "test"
 
 
@@ -124,28 +122,15 @@ def _verdict(results: AlphaResults, models: Sequence[str], seeds: int) -> str:
             f"The best fixed path reaches R {with_interval(best.reward)}, and the oracle, with hindsight, "
             f"{with_interval(evaluation.result(ORACLE).reward)}."
         )
-    router, lead = evaluation.result(evaluation.reference), rival.lead
-    if router.questions < MIN_QUESTIONS:
+    verdict = judge(evaluation)
+    if verdict is None:
         return printable(f"Only {questions}: too few to say which policy is better.")
-    side = "above" if lead.mean >= 0 else "below"
+    router, strongest = evaluation.result(evaluation.reference), verdict.baseline
+    other = f"{strongest.policy}, the strongest of {count(verdict.baselines, 'baseline')} on these questions"
     return printable(
-        f"{router.policy} ({count(seeds, 'seed')}, alpha {evaluation.alpha:g}) reaches R {with_interval(router.reward)} on "
-        f"{questions}: {_size(lead)} {side} {rival.policy}, the strongest baseline on these questions. {_significance(rival)} "
-        f"it recovers {with_interval(router.gap_recovered)} of the gap between the best fixed path and the oracle (hindsight)."
-    )
-
-
-def _size(lead: Any) -> str:
-    shown = lead if lead.mean >= 0 else type(lead)(-lead.mean, -lead.high, -lead.low)
-    return with_interval(shown)
-
-
-def _significance(rival: Result) -> str:
-    value = "p < 0.001" if rival.p_value < 0.001 else f"p = {rival.p_value:.3f}"
-    return (
-        f"The difference is significant ({value});"
-        if rival.p_value < LEVEL
-        else f"The difference is not significant ({value});"
+        f"On {questions}, R of {router.policy} ({count(seeds, 'seed')}, alpha {evaluation.alpha:g}), "
+        f"{with_interval(router.reward)}, is {difference_sentence(strongest.lead, verdict.p_value, other)}. It recovers "
+        f"{with_interval(router.gap_recovered)} of the gap in R between the best fixed path and the oracle (hindsight)."
     )
 
 
