@@ -29,7 +29,7 @@ headline *args: _venv
 picture: _venv
     {{bin}}/toolkit import reference
     mkdir -p docs/images
-    {{bin}}/python -m benchmarks.headline --alphas 0.02,0.05,0.1 --plot docs/images/frontier.svg
+    {{bin}}/python -m benchmarks.headline --alphas 0.02,0.05,0.1 --figure docs/images/frontier.svg
 
 # Run the tests, one process per file on up to four cores; arguments go to pytest
 test *args: _venv

@@ -81,13 +81,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="routers per alpha")
     parser.add_argument("--pools", action="store_true", help="also leave out one model of the pool at a time")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the trained routers")
-    parser.add_argument("--plot", type=Path, default=None, help="file for the picture; default: headline.png beside the cache")
+    parser.add_argument(
+        "--figure", type=Path, default=None, help="file for the picture; default: headline.png beside the cache"
+    )
     arguments = parser.parse_args()
     prepare()
     suite, cache = open_suite(SUITE, arguments.cache)
     synthetic = synthetic_benchmarks(suite.config.benchmarks)
     study = Study(suite, cache, load_table(cache, suite), synthetic, arguments.runs_dir)
-    plot = arguments.plot or cache.path.with_name("headline.png")
+    figure = arguments.figure or cache.path.with_name("headline.png")
     alphas = sorted(map(float, arguments.alphas.split(",")))
     setting = Setting(suite, cache, study.table, synthetic, "test", alphas[0], suite.config.train.allow_stop)
     file = Path(__file__).with_name("ceiling.py")
@@ -103,8 +105,8 @@ def main() -> None:
             if arguments.pools:
                 print(pools(study, algorithm, reading[alpha], alpha, arguments.seeds), end="\n\n")
         if algorithm == algorithms[0]:
-            draw(study, reading, twins, plot)
-    print(f"Cost and quality: {plot}")
+            draw(study, reading, twins, figure)
+    print(f"Cost and quality: {figure}")
 
 
 def policy_of(table: TransitionTable, routers: Sequence[Router], alpha: float) -> Policy:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -257,6 +258,8 @@ def test_plan_uses_what_profile_measured(folder: Path, tmp_path: Path) -> None:
     assert re.search(r"Missing: about [\d,]+ tokens of prompts and [\d,]+ of responses, by the means of a profile", after)
     assert re.search(r"(?m)^transformers .* profile of .* \d+ s +\d+\.\d\d$", after), after
     assert re.search(r"(?m)^two +[\d,]+ +[\d.]+ \w+ +[\d.]+ \w+ +[\d.]+ \w+ +(-|[\d.]+ \w+)$", after), after
+    again = toolkit(tmp_path, "profile", "small.toml", "--prompts", "4", "--format", "json")
+    assert all(row["tokens_read_per_second"] > 0 for row in json.loads(again.stdout))
     query = "SELECT name, read > 0 AS fast FROM 'cache/profiles.jsonl'"
     profiles = toolkit(tmp_path, "sql", query, "--read", "cache/profiles.jsonl", "--cache", str(folder / "cache/small.duckdb"))
     assert profiles.returncode == 0, profiles.stderr

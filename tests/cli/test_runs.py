@@ -98,6 +98,9 @@ def test_a_list_fits_however_long_the_settings_are(folder: Path) -> None:
 def test_equal_settings_are_not_trained_twice_and_the_run_is_named(folder: Path) -> None:
     again = succeeds("train", "scripted", *FAST, "--name", "other")
     assert "Already trained with the same settings, as first" in again
+    [row] = json.loads(succeeds("train", "scripted", *FAST, "--format", "json"))
+    assert (row["name"], row["trained_now"], row["steps"]) == ("other", False, 0)
+    assert Path(row["path"]).is_file()
     assert len(cache().runs.names()) == 2
     assert cache().runs.get("first") is None
     forced = succeeds("train", "scripted", *FAST, "--force")

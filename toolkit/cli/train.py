@@ -8,6 +8,8 @@ import typer
 from toolkit.cli.common import (
     AllowStopOption,
     CacheOption,
+    Format,
+    FormatOption,
     HoldoutOption,
     RunsDirOption,
     SettingsOption,
@@ -56,6 +58,7 @@ def train(
     sb3_zip: Annotated[
         bool, typer.Option("--sb3-zip", help="Also write sb3.zip, which stable-baselines3 can load, beside the router's file.")
     ] = False,
+    format: FormatOption = Format.TABLE,
 ) -> None:
     """Train a router over a cache's training split, with the suite's algorithm (default: PPO); no text is generated.
 
@@ -69,7 +72,16 @@ def train(
         _check_name(name, resolved, opened, config, seed)
     trained = _train(resolved, opened, config, seed, runs_dir, force, sb3_zip)
     opened.suites.record(resolved)  # with the training settings of its file, which have worked
-    _report(trained, opened, suite, cache, name)
+    if trained.cached:
+        opened.runs.renew(trained.run)
+    known_as = _rename(trained.run, opened, name)
+    if format != Format.TABLE:
+        from toolkit.report.tables import write
+        from toolkit.report.training import training_row
+
+        write([training_row(trained, name or known_as)], format)
+        return
+    _report(trained, suite, cache, name, known_as)
     if sb3_zip:
         typer.echo(
             f"For stable-baselines3 (it holds pickles: open only those of people you trust): {trained.path.parent}/sb3.zip"
@@ -90,18 +102,23 @@ def _check_name(name: str, suite: "Suite", cache: "Cache", config: "TrainConfig"
     check_name(name, run_name(suite, config, seed), cache, list(shipped_suites()))
 
 
-def _report(trained: "TrainedRun", opened: "Cache", suite: str, cache: Path | None, name: str | None) -> None:
-    """Say what was trained, or which run has the same settings, and give it its name."""
+def _rename(run: str, cache: "Cache", name: str | None) -> str | None:
+    """Give a run its name, if there is one, and return the name that it had before, if it had one."""
+    recorded = cache.runs.get(run)
+    if name is not None:
+        cache.runs.rename(run, name)
+    return (recorded.title or None) if recorded else None
+
+
+def _report(trained: "TrainedRun", suite: str, cache: Path | None, name: str | None, known_as: str | None) -> None:
+    """Say what was trained, or which run has the same settings, and what it is called now."""
     if trained.cached:
-        opened.runs.renew(trained.run)
-        recorded = opened.runs.get(trained.run)
-        known_as = f", as {recorded.title}" if recorded and recorded.title else ""
-        typer.echo(f"Already trained with the same settings{known_as}; --force trains again. Policy: {trained.path}")
+        as_run = f", as {known_as}" if known_as else ""
+        typer.echo(f"Already trained with the same settings{as_run}; --force trains again. Policy: {trained.path}")
     else:
         typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
         _echo_guard(trained, suite, cache)
     if name is not None:
-        opened.runs.rename(trained.run, name)
         typer.echo(f"The run {trained.run} is called {name}.")
 
 

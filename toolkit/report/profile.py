@@ -1,9 +1,27 @@
 """Shows the profiles of an engine, as text for people."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from toolkit.generation.profile import EngineProfile
 from toolkit.report.tables import aligned, format_bytes
+
+
+def rows(profiles: Sequence[EngineProfile]) -> list[dict[str, Any]]:
+    """Return the profiles as records, for programs; tokens per second, bytes and seconds."""
+    return [
+        {
+            "model": profile.name,
+            "engine": profile.engine,
+            "machine": profile.machine,
+            "batch_tokens": profile.batch_tokens,
+            "loading_seconds": profile.loading,
+            "tokens_read_per_second": profile.read,
+            "tokens_written_per_second": profile.written,
+            "peak_bytes": profile.peak or None,
+        }
+        for profile in profiles
+    ]
 
 
 def render(profiles: Sequence[EngineProfile]) -> str:
