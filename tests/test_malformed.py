@@ -22,4 +22,6 @@ def test_no_malformed_input_ends_in_a_traceback_or_changes_a_file(kind: str, tmp
 
 def test_every_command_gets_malformed_lines() -> None:
     lines = [line.split() for line in [*COMMANDS["line"], *COMMANDS["make"]]]
-    assert set(commands()) <= {words[0] for words in lines} | {" ".join(words[:2]) for words in lines}
+    assert set(commands()) - {"serve"} <= {words[0] for words in lines} | {" ".join(words[:2]) for words in lines}, (
+        "serve does not end"
+    )

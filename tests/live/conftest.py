@@ -1,5 +1,6 @@
 from __future__ import annotations  # pytest keeps fixtures, and so their annotations, beyond the end of DuckDB
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ def trained(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     suite = resolve_config(suite_config(), folder)
     config = TrainConfig(algorithm="exact", timesteps=2000, allow_stop=False)
-    return train(suite, Cache(whole), config, 0, folder).path
+    return train(suite, Cache(shutil.copy(whole, folder / "scripted.duckdb")), config, 0, folder).path
 
 
 @pytest.fixture

@@ -231,7 +231,7 @@ def test_named_runs_are_shown_alone(reported: Reported, tmp_path: Path) -> None:
     toolkit("report", "scripted", run[:-4], *common, "-o", tmp_path / "r.html")
     shown = read_report(tmp_path / "r.html", reported.cache, [run])
     assert [row["run"] for row in shown.rows("runs")] == [run]
-    with pytest.raises(PolicyError, match=r"no run 'nonsense'.* Evaluate it first: toolkit evaluate nonsense"):
+    with pytest.raises(PolicyError, match=r"no run 'nonsense'.* To list all: toolkit runs"):
         CliRunner().invoke(app, ["report", "scripted", "nonsense", *map(str, common)], catch_exceptions=False)
 
 

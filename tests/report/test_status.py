@@ -56,7 +56,7 @@ def test_progress_is_summed_until_it_fits_a_screen(models: list[str], hops: int,
     text = render(cache, None)
     assert text.splitlines()[2].split()[-4:] == counts
     assert len(text.splitlines()) <= 40
-    assert "Trained: 200 runs, the newest 5 of which:" in text
+    assert "The newest 5 of 200 trained runs:" in text
     assert "000000c7" in text
     full = render(cache, None, full=True)
     assert len(full.splitlines()) > len(suites) * hops * len(models) + 200

@@ -315,7 +315,7 @@ def _conclude(summary: "ImportSummary", arguments: Sequence[str], cache: "Cache"
     is_excluded = config.incomplete == "exclude question"
     used = [question for number, question in enumerate(questions) if not (is_excluded and number in incomplete)]
     if any(question.split == "train" for question in used):
-        typer.echo(f"Next: {command('train', config.name, cache=option)}")
+        note(f"Next: {command('train', config.name, cache=option)}")
     else:
         note("No question is in the split train, so that no router can be trained until there is one.")
 

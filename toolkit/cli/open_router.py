@@ -110,8 +110,13 @@ def is_suite(target: str, cache: Path | None) -> bool:
     return opened.exists() and (cache is None or target in opened.suites.names())
 
 
-def find_run(name: str, cache: Path | None) -> "tuple[RecordedRun, Path]":
+def find_run(name: str, cache: Path | None, *, or_suite: bool = True) -> "tuple[RecordedRun, Path]":
     """Return a recorded run of a name, and the cache that has it.
+
+    Args:
+        name: The name.
+        cache: The cache; None for any in the folder of caches.
+        or_suite: Whether the name may as well be a suite or a file, which the caller has looked for.
 
     Raises:
         PolicyError: No cache has recorded it, or several have.
@@ -123,7 +128,7 @@ def find_run(name: str, cache: Path | None) -> "tuple[RecordedRun, Path]":
     for path in [cache] if cache else sorted(cache_folder().glob("*.duckdb")):
         with contextlib.suppress(*(() if cache else (CacheError,))):  # another cache may be foreign or busy
             opened = Cache(path)
-            names.update(opened.suites.names(), opened.runs.names())
+            names.update(opened.suites.names() if or_suite else (), opened.runs.names())
             run = opened.runs.get(name)
             if run:
                 caches[path] = run
@@ -134,10 +139,12 @@ def find_run(name: str, cache: Path | None) -> "tuple[RecordedRun, Path]":
         if not cache and not any(cache_folder().glob("*.duckdb")):
             raise CacheError(f"There is no cache in {cache_folder()}. Make one: {command('generate', 'SUITE')}")
         where = f"The cache {cache}" if cache else f"No cache in {cache_folder()}"
-        raise PolicyError(
-            f"{where} has a suite or a run {printable(name)!r}: {did_you_mean(name, names)}. Train a router (toolkit train "
-            "SUITE), or give the file of one."
-        )
+        if or_suite:
+            raise PolicyError(
+                f"{where} has a suite or a run {printable(name)!r}: {did_you_mean(name, names)}. Train a router (toolkit train "
+                "SUITE), or give the file of one."
+            )
+        raise PolicyError(f"{where} has a run {printable(name)!r}: {did_you_mean(name, names)}. To list all: toolkit runs")
     ((path, run),) = caches.items()
     return run, path
 

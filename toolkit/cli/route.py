@@ -91,8 +91,9 @@ def _lines(file: Path) -> Iterator[str]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SuiteError(
-            f"The questions in {file} cannot be read: {error}. Name a text file with one question on each line."
+            f"The questions in {file} cannot be read: {reason}. Name a text file with one question on each line."
         ) from None
     for number, line in enumerate(lines, start=1):
         if line.strip():

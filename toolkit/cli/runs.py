@@ -185,7 +185,7 @@ def _find(run: str, cache: Path | None) -> "tuple[RecordedRun, Cache]":
     """
     from toolkit.store import Cache
 
-    recorded, path = find_run(run, cache)
+    recorded, path = find_run(run, cache, or_suite=False)
     if not recorded.suite:
         raise PolicyError(f"The suite of run {recorded.run} is not in {path}; the file is damaged.")
     return recorded, Cache(path)

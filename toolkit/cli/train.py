@@ -18,7 +18,7 @@ from toolkit.cli.common import (
     open_suite,
     train_config,
 )
-from toolkit.cli.terminal import is_quiet
+from toolkit.cli.terminal import is_quiet, note
 from toolkit.core.commands import command
 
 if TYPE_CHECKING:
@@ -83,14 +83,17 @@ def train(
         return
     _report(trained, suite, cache, name, known_as)
     if sb3_zip:
-        typer.echo(
-            f"For stable-baselines3 (it holds pickles: open only those of people you trust): {trained.path.parent}/sb3.zip"
-        )
+        zip_file = trained.path.parent / "sb3.zip"
+        typer.echo(f"For stable-baselines3 (it holds pickles: open only those of people you trust): {zip_file}")
+    trust = () if _opens_without_trust(config) else ("--trust",)
+    note(f"Next: {command('evaluate', name or known_as or trained.path, *trust, cache=cache)}")
 
+
+def _opens_without_trust(config: "TrainConfig") -> bool:
+    """Return whether the router's file names no class of anybody's."""
     from toolkit.routing.algorithms import POLICY, installed_algorithm
 
-    trust = () if installed_algorithm(config.algorithm) and config.policy == POLICY else ("--trust",)
-    typer.echo(f"Next: {command('evaluate', trained.path, *trust, cache=cache)}")
+    return bool(installed_algorithm(config.algorithm)) and config.policy == POLICY
 
 
 def _check_name(name: str, suite: "Suite", cache: "Cache", config: "TrainConfig", seed: int) -> None:
@@ -114,12 +117,15 @@ def _report(trained: "TrainedRun", suite: str, cache: Path | None, name: str | N
     """Say what was trained, or which run has the same settings, and what it is called now."""
     if trained.cached:
         as_run = f", as {known_as}" if known_as else ""
-        typer.echo(f"Already trained with the same settings{as_run}; --force trains again. Policy: {trained.path}")
+        typer.echo(
+            f"Already trained with the same settings{as_run}; --force trains again. It counts as the newest run now. "
+            f"Policy: {trained.path}"
+        )
     else:
         typer.echo(f"Trained {trained.steps} steps in {trained.seconds:.1f} s. Policy: {trained.path}")
         _echo_guard(trained, suite, cache)
-    if name is not None:
-        typer.echo(f"The run {trained.run} is called {name}.")
+    if name is not None and name != known_as:
+        typer.echo(f"The run {trained.run} is called {name}{f' now, no longer {known_as}' if known_as else ''}.")
 
 
 def _echo_guard(trained: "TrainedRun", suite: str, cache: Path | None) -> None:

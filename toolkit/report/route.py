@@ -17,8 +17,9 @@ def render_hop(number: int, hop: Hop) -> str:
     """Show a hop, numbered from 1: model, probabilities, cost, tokens, and the response below."""
     response = hop.response
     tokens = f", {response.prompt_tokens}+{response.completion_tokens} tokens" if response.prompt_tokens is not None else ""
+    cut = ", cut off at max_tokens" if response.finish_reason == "length" else ""
     cached = ", cached" if response.cached else ""
-    head = f"{number}. {response.model}  [C {response.cost:.2f}{tokens}{cached}]  "
+    head = f"{number}. {response.model}  [C {response.cost:.2f}{tokens}{cut}{cached}]  "
     return f"{head}{_probabilities(response.model, hop.decision.probabilities)}\n{_indented(response.text)}"
 
 

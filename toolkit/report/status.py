@@ -71,7 +71,8 @@ def _runs(rows: Sequence[Mapping[str, Any]], full: bool) -> str:
         ]
         for row in shown
     ]
-    title = f"Trained: {count(len(rows), 'run')}" + (f", the newest {MAX_RUNS} of which:" if len(shown) < len(rows) else ":")
+    newest = f"The newest {MAX_RUNS} of " if len(shown) < len(rows) else ""
+    title = f"{newest}{count(len(rows), 'trained run')}:"
     return f"{title}\n{fitted(['name', 'run', 'alpha', 'seed', 'seconds', 'when (UTC)'], table, uncut=(0,))}"
 
 

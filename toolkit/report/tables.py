@@ -241,7 +241,8 @@ def _cut(text: str, max_width: int) -> str:
 
 
 def _is_numeric(text: str) -> bool:
-    return bool(re.match(r"[-\d]|(inf)?$", text))
+    """Return whether a cell begins with a number, alone or with what follows it: an interval, a unit, a date."""
+    return bool(re.match(r"-?\d[\d.,:]*(e[-+]?\d+)?[x%]?(?!\w)|-(?!\w)|(-?inf)?$", text))
 
 
 def _is_name(cell: str) -> bool:

@@ -53,8 +53,15 @@ def locate(run: RecordedRun, cache: Path, runs_dir: Path) -> Path:
     places = ", ".join(printable(str(path)) for path in paths)
     raise PolicyError(
         f"The file of run {printable(run.run)} is not there; it was looked for as {places}. If its folder has moved, name the "
-        f"folder of runs with --runs-dir FOLDER; else train it again: {printable(command('train', run.suite, cache=cache))}"
+        f"folder of runs with --runs-dir FOLDER; else train it again, with the settings that toolkit runs show "
+        f"{printable(run.run)} lists: {printable(command('train', run.suite, *_options(run), cache=cache))}"
     )
+
+
+def _options(run: RecordedRun) -> list[str]:
+    """Return the algorithm, alpha and seed of a run that the toolkit has trained, as options of `train`."""
+    named = re.search(r"-alpha(\S+)-seed(\d+)-[0-9a-f]{8}$", run.run)
+    return ["--algorithm", run.algorithm, *(("--alpha", named[1], "--seed", named[2]) if named else ())]
 
 
 def newest_router(runs: Sequence[RecordedRun], open_router: Callable[[RecordedRun], Router]) -> Newest:

@@ -108,9 +108,12 @@ def _named(runs: Sequence[EvaluatedRun], names: Sequence[str], suite: Suite, spl
         matching = matching or [run for run in runs if run.run.startswith(name)]
         if not matching:
             known = [run.name or run.run for run in runs]
+            is_recorded = cache.runs.get(name) is not None
+            evaluation = f"Evaluate it first: {command('evaluate', name, cache=cache.path)}"
+            remedy = evaluation if is_recorded else "To list all: toolkit runs"
             raise PolicyError(
                 f"Suite {suite.name} has no run {printable(name)!r} that is evaluated on its {split} split: "
-                f"{did_you_mean(name, known)}. Evaluate it first: {command('evaluate', name, cache=cache.path)}"
+                f"{did_you_mean(name, known)}. {remedy}"
             )
         selected |= {run.run: run for run in matching}
     return list(selected.values())
