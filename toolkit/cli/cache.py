@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.common import App, Format, FormatOption, OutputOption, app, only_cache
-from toolkit.cli.paths import cache_folder, existing_cache
+from toolkit.cli.paths import existing_cache
 from toolkit.cli.terminal import note
 from toolkit.core.errors import CacheError, did_you_mean
+from toolkit.core.workspace import cache_folder
 
 if TYPE_CHECKING:
     from toolkit.store import Cache
@@ -22,6 +23,8 @@ TargetArgument = Annotated[
         help="A cache file, or the suite it is named after. Default: the only cache in the folder.", show_default=False
     ),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", help="Delete. Without this option, rows are only counted.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only count rows, also with --yes.")]
 
 
 def _find_cache(target: str | None) -> "Cache":
@@ -89,8 +92,8 @@ def prune(
     runs: Annotated[
         bool, typer.Option("--runs", help="Also delete runs of superseded suites, and what only they need.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without this option, rows are only counted.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count rows, also with --yes.")] = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -111,7 +114,7 @@ def prune(
     if not unused:
         note(f"{cache.path}: nothing to prune.")
     elif dry_run or not yes:
-        note(f"{cache.path}: {unused} rows would be deleted; nothing was changed. To delete them: --yes")
+        _note_counted(cache, unused)
     else:
         backup = cache.housekeeping.prune(runs)
         note(
@@ -120,12 +123,16 @@ def prune(
         )
 
 
+def _note_counted(cache: "Cache", rows: int) -> None:
+    note(f"{cache.path}: {rows} rows would be deleted; nothing was changed. To delete them: --yes")
+
+
 @group.command("remove-suite")
 def remove_suite(
     suite: Annotated[str, typer.Argument(help="Name of a recorded suite.")],
     target: TargetArgument = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without this option, rows are only counted.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count rows, also with --yes.")] = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     format: FormatOption = Format.TABLE,
     output: OutputOption = None,
 ) -> None:
@@ -145,7 +152,7 @@ def remove_suite(
     write([table._asdict() for table in tables], format, output)
     unused = sum(table.unused for table in tables)
     if dry_run or not yes:
-        note(f"{cache.path}: {unused} rows would be deleted; nothing was changed. To delete them: --yes")
+        _note_counted(cache, unused)
         return
     backup = cache.housekeeping.prune(suite=suite)
     note(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from toolkit.cli.completion import complete_suite
-from toolkit.cli.paths import Function, cache_file, cache_folder, existing_cache, output_file, with_force
+from toolkit.cli.paths import Function, cache_file, existing_cache, output_file, with_force
 from toolkit.cli.terminal import note
 from toolkit.cli.trust import consent
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheError, SuiteChangedError, SuiteError, did_you_mean
-from toolkit.core.workspace import Workspace
+from toolkit.core.workspace import Workspace, cache_folder
 
 if TYPE_CHECKING:
     from toolkit.store import Cache

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from toolkit.cli.paths import cache_folder
+from toolkit.core.workspace import cache_folder
 
 
 def complete_suite(incomplete: str) -> list[str]:

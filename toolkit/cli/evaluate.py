@@ -18,7 +18,7 @@ from toolkit.cli.common import (
     open_suite,
 )
 from toolkit.cli.completion import complete_target
-from toolkit.cli.open_router import is_suite, open_router
+from toolkit.cli.open_router import TrustOption, is_suite, open_router
 from toolkit.core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -70,9 +70,6 @@ OverheadRateOption = Annotated[
 SampledOption = Annotated[
     bool,
     typer.Option("--sampled", help="Also show the trained router with sampled actions; `router` takes its most probable one."),
-]
-TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Open a file although that runs code of whoever wrote it: zips of stable-baselines3.")
 ]
 
 

@@ -27,9 +27,6 @@ ResidentOption = Annotated[
     int | None,
     typer.Option("--resident", help="Models in memory at a time. Default: all that are needed.", show_default=False, min=1),
 ]
-TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Open a file although that runs code of whoever wrote it: zips of stable-baselines3.")
-]
 
 
 def open_live(

@@ -2,15 +2,17 @@
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
+import typer
+
 from toolkit.cli.common import cache_path, open_suite
-from toolkit.cli.paths import cache_folder
 from toolkit.cli.terminal import note
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheError, PolicyError, did_you_mean
 from toolkit.core.text import printable
+from toolkit.core.workspace import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from toolkit.store.runs import RecordedRun
     from toolkit.suites.suite import Split, Suite
 
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Open a file although that runs code of whoever wrote it: zips of stable-baselines3.")
+]
 MAX_LISTED_RUNS = 5
 """A note lists other runs, or skipped ones, up to this number of them."""
 

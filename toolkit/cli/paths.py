@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -12,6 +11,7 @@ import typer
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheError
 from toolkit.core.files import kind_of
+from toolkit.core.workspace import cache_folder
 
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Overwrite the file of --output if it exists.", is_eager=True)
@@ -44,11 +44,6 @@ def with_force(function: Function) -> Function:
     call.__annotations__ = function.__annotations__ | {"force": ForceOption}
     call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), force])  # type: ignore[attr-defined]
     return cast(Function, call)
-
-
-def cache_folder() -> Path:
-    """Return the folder of caches: `$TOOLKIT_CACHE`, or else `cache` in the current folder."""
-    return Path(os.environ.get("TOOLKIT_CACHE") or "cache")
 
 
 def cache_file(cache: Path | None) -> Path | None:

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.common import CacheOption, RunsDirOption, SuiteArgument, app, open_suite
+from toolkit.cli.open_router import TrustOption
 from toolkit.cli.terminal import note
 
 if TYPE_CHECKING:
     from toolkit.routing.router import Router
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")]
-TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Open a file although that runs code of whoever wrote it: zips of stable-baselines3.")
-]
 RunsArgument = Annotated[
     list[str] | None,
     typer.Argument(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.common import CacheOption, Format, FormatOption, OutputOption, RunsDirOption, app
-from toolkit.cli.open_live import AlphaOption, ResidentOption, RunArgument, TrustOption, open_live
+from toolkit.cli.open_live import AlphaOption, ResidentOption, RunArgument, open_live
+from toolkit.cli.open_router import TrustOption
 from toolkit.cli.terminal import note
 from toolkit.core.errors import SuiteError
 

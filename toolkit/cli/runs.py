@@ -9,10 +9,10 @@ import typer
 from toolkit.cli.common import App, CacheOption, Format, FormatOption, FullOption, OutputOption, RunsDirOption, app, only_cache
 from toolkit.cli.completion import complete_run
 from toolkit.cli.open_router import find_run, open_router
-from toolkit.cli.paths import cache_folder
 from toolkit.cli.terminal import note
 from toolkit.core.commands import command
 from toolkit.core.errors import CacheError, PolicyError
+from toolkit.core.workspace import cache_folder
 
 if TYPE_CHECKING:
     from toolkit.store import Cache

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.common import CacheOption, RunsDirOption, app
-from toolkit.cli.open_live import AlphaOption, ResidentOption, RunArgument, TrustOption, open_live
+from toolkit.cli.open_live import AlphaOption, ResidentOption, RunArgument, open_live
+from toolkit.cli.open_router import TrustOption
 from toolkit.cli.terminal import note
 from toolkit.core.errors import SuiteError
 

@@ -10,6 +10,11 @@ SHIPPED = "shipped:"
 """How a reference begins to what the toolkit ships, such as `shipped:specialists/words`; it works from any folder."""
 
 
+def cache_folder() -> Path:
+    """Return the folder of caches: `$TOOLKIT_CACHE`, or else `cache` in the current folder."""
+    return Path(os.environ.get("TOOLKIT_CACHE") or "cache")
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Where a suite's relative paths start and where downloads are kept.
@@ -30,7 +35,7 @@ class Workspace:
     @classmethod
     def usual(cls) -> Self:
         """Return the workspace of a program that names no cache: downloads in `$TOOLKIT_CACHE`, or else in `cache`."""
-        return cls(Path.cwd(), Path(os.environ.get("TOOLKIT_CACHE") or "cache") / "weights")
+        return cls(Path.cwd(), cache_folder() / "weights")
 
     def absolute(self) -> Self:
         """Return the same folders, independent of the current directory."""

@@ -60,8 +60,7 @@ def locate(run: RecordedRun, cache: Path, runs_dir: Path) -> Path:
 
 def _options(run: RecordedRun) -> list[str]:
     """Return the algorithm, alpha and seed of a run that the toolkit has trained, as options of `train`."""
-    named = re.search(r"-alpha(\S+)-seed(\d+)-[0-9a-f]{8}$", run.run)
-    return ["--algorithm", run.algorithm, *(("--alpha", named[1], "--seed", named[2]) if named else ())]
+    return ["--algorithm", run.algorithm, "--alpha", f"{run.alpha:g}", "--seed", str(run.seed)]
 
 
 def newest_router(runs: Sequence[RecordedRun], open_router: Callable[[RecordedRun], Router]) -> Newest:

@@ -19,17 +19,17 @@ def settings_that_differ(configs: Sequence[Mapping[str, Any]]) -> list[dict[str,
     Args:
         configs: The recorded settings of runs; those of an algorithm's arguments are in a table of its name.
     """
-    flat = [_flat(config) for config in configs]
-    defaults = _flat(TrainConfig().model_dump(mode="json"))
+    flattened = [flat(config) for config in configs]
+    defaults = flat(TrainConfig().model_dump(mode="json"))
     algorithms = [str(config.get("algorithm")) for config in configs]
     usual = {
         (algorithm, name): Counter(
             canonical_json(other[name])
-            for other, theirs in zip(flat, algorithms, strict=True)
+            for other, theirs in zip(flattened, algorithms, strict=True)
             if theirs == algorithm and name in other
         ).most_common()
         for algorithm in set(algorithms)
-        for name in {name for other in flat for name in other}
+        for name in {name for other in flattened for name in other}
     }
 
     def differs(algorithm: str, name: str, value: Any) -> bool:
@@ -41,7 +41,7 @@ def settings_that_differ(configs: Sequence[Mapping[str, Any]]) -> list[dict[str,
 
     return [
         {name: value for name, value in settings.items() if name not in SHOWN_ELSEWHERE and differs(algorithm, name, value)}
-        for settings, algorithm in zip(flat, algorithms, strict=True)
+        for settings, algorithm in zip(flattened, algorithms, strict=True)
     ]
 
 
@@ -50,12 +50,12 @@ def as_options(settings: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value if isinstance(value, str) else canonical_json(value)}" for name, value in settings.items())
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested settings by their dotted names; empty tables are left out."""
-    flat: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            flat |= {f"{name}.{field}": part for field, part in value.items()}
+            flattened |= {f"{name}.{field}": part for field, part in value.items()}
         else:
-            flat[name] = value
-    return flat
+            flattened[name] = value
+    return flattened

@@ -183,7 +183,7 @@ WHERE seed IS NOT NULL AND ($name IS NULL OR suites.name = $name) ORDER BY train
 
 -- name: recorded_runs
 -- The trained runs of all suites of a name, superseded ones included, newest first.
-SELECT run, name AS suite, policy, policy_sha256, seconds, algorithm, true AS trained,
+SELECT run, name AS suite, policy, policy_sha256, seconds, algorithm, alpha, seed,
        coalesce(runs.config->>'$.name', '') AS title
 FROM runs JOIN suites USING (suite)
 WHERE name = $suite AND seed IS NOT NULL ORDER BY runs.trained DESC, run;

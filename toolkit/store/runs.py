@@ -24,7 +24,8 @@ class RecordedRun(NamedTuple):
         policy_sha256: Hash of that file; empty for baselines.
         seconds: Time of training, in seconds.
         algorithm: What trained the router, or what was evaluated.
-        trained: Whether the toolkit trained the router.
+        alpha: Weight of cost in the reward.
+        seed: Seed of the training; None if the toolkit has not trained it.
         title: The name that the user has given it; empty if none.
     """
 
@@ -34,8 +35,14 @@ class RecordedRun(NamedTuple):
     policy_sha256: str
     seconds: float
     algorithm: str
-    trained: bool
+    alpha: float
+    seed: int | None
     title: str = ""
+
+    @property
+    def trained(self) -> bool:
+        """Whether the toolkit trained the router."""
+        return self.seed is not None
 
     @property
     def short(self) -> str:
@@ -80,8 +87,7 @@ class Runs:
         """
         with self._file.write() as con:
             named = first_row(con, "SELECT config->>'$.name' FROM runs WHERE run = ?", [run["run"]])
-            for table in ("runs", "evaluations", "decisions"):
-                con.execute(f"DELETE FROM {table} WHERE run = ?", [run["run"]])
+            _delete(con, run["run"])
             append(con, "runs", [run])
             append(con, "evaluations", evaluations)
             if named and named[0]:
@@ -134,7 +140,7 @@ class Runs:
         with self._file.read() as con:
             rows = con.execute(
                 "SELECT run, coalesce(name, ''), coalesce(policy, ''), coalesce(policy_sha256, ''), seconds, algorithm,"
-                " seed IS NOT NULL, coalesce(runs.config->>'$.name', '') FROM runs LEFT JOIN suites USING (suite)"
+                " alpha, seed, coalesce(runs.config->>'$.name', '') FROM runs LEFT JOIN suites USING (suite)"
                 f" WHERE {_MATCHES} ORDER BY run = $name DESC, run",
                 {"name": name},
             ).fetchall()
@@ -173,8 +179,7 @@ class Runs:
     def delete(self, run: str) -> None:
         """Delete a run, its evaluations and its decisions."""
         with self._file.write() as con:
-            for table in ("runs", "evaluations", "decisions"):
-                con.execute(f"DELETE FROM {table} WHERE run = ?", [run])
+            _delete(con, run)
 
     def of_suite(self, suite: str) -> list[RecordedRun]:
         """Return the runs that the toolkit trained for suites of a name, newest first."""
@@ -205,6 +210,11 @@ class Runs:
         """Return the path shares of a policy in each evaluation of the given runs, on test splits and overall."""
         rows = self._file.query("path_shares", runs=list(runs), policy=policy).to_pylist()
         return [PathShares(row["alpha"], json.loads(row["paths"])) for row in rows]
+
+
+def _delete(con: duckdb.DuckDBPyConnection, run: str) -> None:
+    for table in ("runs", "evaluations", "decisions"):
+        con.execute(f"DELETE FROM {table} WHERE run = ?", [run])
 
 
 def _rename(con: duckdb.DuckDBPyConnection, run: str, title: str) -> None:

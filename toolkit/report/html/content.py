@@ -16,11 +16,12 @@ from toolkit.report.estimates import difference_sentence, with_interval
 from toolkit.report.html.charts import Sizes, charts
 from toolkit.report.html.curves import TAGS, read_curves
 from toolkit.report.html.questions import browsed, shown_questions
-from toolkit.report.html.results import best_rival, gain_rows, hop_rows, hull_rows, path_rows, result_rows
+from toolkit.report.html.results import best_baseline, gain_rows, hop_rows, hull_rows, path_rows, result_rows
 from toolkit.report.tables import count
 from toolkit.routing.comparison import BEST_FIXED_PATH, ORACLE, OVERALL, OVERALL_QUESTIONS, Result
 from toolkit.routing.router import Router
 from toolkit.routing.run_groups import AlphaResults, EvaluatedRun, RunGroup, evaluate_groups, evaluated_runs, open_groups
+from toolkit.routing.run_settings import flat
 from toolkit.routing.train import settings_of
 from toolkit.routing.verdict import judge
 from toolkit.store import Cache, now
@@ -110,7 +111,7 @@ def collect(
 def _verdict(results: AlphaResults, models: Sequence[str], seeds: int) -> str:
     """Say by how much the first router is ahead, of what, and whether that is significant."""
     evaluation = results.evaluation
-    rival = evaluation.result(best_rival(evaluation, models))
+    rival = evaluation.result(best_baseline(evaluation))
     questions = count(evaluation.result(evaluation.reference).questions, "test question")
     if not evaluation.routers:
         best, path = evaluation.result(evaluation.reference), next(iter(rival.paths))
@@ -181,18 +182,14 @@ def _changed_settings(suite: Suite, table: TransitionTable, run: EvaluatedRun) -
     """Return the settings of a run that are not the suite's, as `--set` takes them."""
     try:
         config = suite.config.train.changed({"algorithm": run.algorithm, "alpha": run.alpha})
-        usual = json.loads(canonical_json(settings_of(table, config)))
+        usual = flat(json.loads(canonical_json(settings_of(table, config))))
     except ToolkitError:  # the algorithm is not installed
         return []
-    changes = []
-    for name, value in run.settings.items():
-        parts = {f"{name}.{part}": value[part] for part in value} if isinstance(value, dict) else {name: value}
-        before = usual.get(name)
-        for part, changed in parts.items():
-            was = before.get(part.partition(".")[2]) if isinstance(before, dict) else before
-            if changed != was and changed is not None:
-                changes.append(f"{part}={json.dumps(changed)}")
-    return changes
+    return [
+        f"{name}={json.dumps(value)}"
+        for name, value in flat(run.settings).items()
+        if value is not None and value != usual.get(name)
+    ]
 
 
 def _data(
@@ -208,7 +205,7 @@ def _data(
     rows, first = table.rows(SPLIT), results[alpha].evaluation
     allow_stop = bool(groups[0].runs[0].settings.get("allow_stop")) if groups else suite.config.train.allow_stop
     places = shown_questions(table, rows)
-    rival_of = {price: best_rival(result.evaluation, table.models) for price, result in results.items()}
+    rival_of = {price: best_baseline(result.evaluation) for price, result in results.items()}
     order = {name: n for n, name in enumerate([OVERALL, *first.benchmarks, OVERALL_QUESTIONS])}
     best = {price: oracle(table, rows, price, allow_stop) for price in results}
     overlap = [
@@ -219,7 +216,7 @@ def _data(
     tables = {
         "results": result_rows(results, table.models),
         "hulls": hulls,
-        "paths": path_rows(results, table.models),
+        "paths": path_rows(results),
         "gains": gain_rows(results, rival_of, places),
         "hops": hop_rows(groups, table, rows),
         "curves": _curve_rows(groups, folder_of),

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from toolkit.routing.router_file import LOG_FOLDER
+
 TAGS = {"validation/reward": "R on the validation split (greedy)", "rollout/return": "mean return while training (sampled)"}
 """What is shown of a log, and what it is called."""
 MAX_POINTS = 100
@@ -17,7 +19,7 @@ def read_curves(folder: Path) -> Iterator[dict[str, Any]]:
     Args:
         folder: The folder of the run.
     """
-    logs = sorted({file.parent for file in (folder / "tensorboard").rglob("events.out.tfevents.*")}) if folder.is_dir() else []
+    logs = sorted({file.parent for file in (folder / LOG_FOLDER).rglob("events.out.tfevents.*")}) if folder.is_dir() else []
     if not logs:
         return
     logging.getLogger("tensorboard").setLevel(logging.ERROR)

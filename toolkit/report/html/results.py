@@ -10,11 +10,10 @@ from toolkit.core import tree
 from toolkit.replay.exact import Outcome, curve, frontier, node_outcome
 from toolkit.replay.table import ABSTAINED, Ints, TransitionTable
 from toolkit.routing.aiq import hull, zero_routers
-from toolkit.routing.baselines import registered_baselines
 from toolkit.routing.comparison import ORACLE, OVERALL
 from toolkit.routing.evaluate import Evaluation
 from toolkit.routing.run_groups import AlphaResults, RunGroup
-from toolkit.routing.swept import FIXED_FAMILIES
+from toolkit.routing.verdict import rivals
 
 DIGITS = 6
 """Decimals of the numbers in a report."""
@@ -43,15 +42,14 @@ def kind_of(evaluation: Evaluation, policy: str, models: Sequence[str]) -> str:
     return "fixed path" if is_path else "baseline"
 
 
-def rivals(evaluation: Evaluation, models: Sequence[str]) -> list[str]:
+def shown_baselines(evaluation: Evaluation) -> list[str]:
     """Return the baselines that may be called the best: all but the oracle, chance, and single paths chosen by nobody."""
-    families = {baseline.name for baseline in registered_baselines()} - {RANDOM, ORACLE, *FIXED_FAMILIES}
-    return [name for name in evaluation.policies if name in families and kind_of(evaluation, name, models) == "baseline"]
+    return [name for name in rivals(evaluation) if name != RANDOM]
 
 
-def best_rival(evaluation: Evaluation, models: Sequence[str], benchmark: str = OVERALL) -> str:
+def best_baseline(evaluation: Evaluation) -> str:
     """Return the baseline with the highest reward on the evaluated questions."""
-    return max(rivals(evaluation, models), key=lambda name: evaluation.result(name, benchmark).reward.mean)
+    return max(shown_baselines(evaluation), key=lambda name: evaluation.result(name).reward.mean)
 
 
 def result_rows(results: Mapping[float, AlphaResults], models: Sequence[str]) -> Iterator[Row]:
@@ -69,10 +67,10 @@ def result_rows(results: Mapping[float, AlphaResults], models: Sequence[str]) ->
             yield row | {"p_value": rounded(result.p_value), "gap": rounded(result.gap_recovered.mean)}
 
 
-def path_rows(results: Mapping[float, AlphaResults], models: Sequence[str]) -> Iterator[Row]:
+def path_rows(results: Mapping[float, AlphaResults]) -> Iterator[Row]:
     """Yield the share of questions on each path, by alpha, policy and benchmark; `rank` counts paths by their share overall."""
     for alpha, (evaluation, _) in results.items():
-        for policy in [*evaluation.routers, *rivals(evaluation, models), ORACLE]:
+        for policy in [*evaluation.routers, *shown_baselines(evaluation), ORACLE]:
             ranks = {path: n for n, path in enumerate(evaluation.result(policy).paths)}
             for benchmark in [OVERALL, *evaluation.benchmarks]:
                 for path, share in evaluation.result(policy, benchmark).paths.items():
