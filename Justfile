@@ -20,7 +20,7 @@ demo: _venv
     @echo '           toolkit show delegations/7'
     @echo '           toolkit sql "SELECT model, depth, avg(quality) FROM transitions GROUP BY ALL ORDER BY ALL"'
 
-# Compare PPO routers that read responses with blind ones and with baselines on the reference cache (docs/headline.md)
+# Compare PPO routers that read responses with blind ones and with baselines on the reference cache (docs/explanations/headline.md)
 headline *args: _venv
     {{bin}}/toolkit import reference
     {{bin}}/python -m benchmarks.headline {{args}}
@@ -50,12 +50,12 @@ fmt: _venv
     {{bin}}/ruff format .
     {{bin}}/ruff check --fix .
 
-# Measure replay, exact evaluation, loading, learners and sweeps, and write docs/performance.md (half an hour)
+# Measure replay, exact evaluation, loading, learners and sweeps, and write docs/explanations/performance.md (half an hour)
 bench *args: _venv
     {{bin}}/python -m pytest tests/benchmarks --override-ini addopts= --benchmark-columns=min,median,rounds {{args}}
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.report
 
-# Time toolkit import of a million results in every kind of file, at first and again (docs/performance.md, five minutes)
+# Time toolkit import of a million results in every kind of file, at first and again (docs/explanations/performance.md, five minutes)
 imports *args: _venv
     {{bin}}/python -m tests.benchmarks.imports {{args}}
 
@@ -63,7 +63,7 @@ imports *args: _venv
 race *args: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.race {{args}}
 
-# Compare engines on prompts of hops 1 to 3 and write docs/performance.md's section on generation (ten minutes; --busy twice)
+# Compare engines on prompts of hops 1 to 3 and write docs/explanations/performance.md's section on generation (ten minutes; --busy twice)
 bench-generate *args: _venv
     {{bin}}/python -m tests.benchmarks.generate {{args}}
 
@@ -71,11 +71,11 @@ bench-generate *args: _venv
 rivals *args: _venv
     {{bin}}/python -m tests.benchmarks.rivals {{args}}
 
-# Check the engine transformers on a GPU and measure its speed (docs/gpus.md, eight minutes); --device cpu --tiny needs none
+# Check the engine transformers on a GPU and measure its speed (docs/guides/gpus.md, eight minutes); --device cpu --tiny needs none
 gpu *args: _venv
     {{bin}}/python -m tests.benchmarks.gpu {{args}}
 
-# Measure what generate takes outside of its models, up to 10,000 questions (docs/performance.md, twenty minutes)
+# Measure what generate takes outside of its models, up to 10,000 questions (docs/explanations/performance.md, twenty minutes)
 bench-end-to-end *args: _venv
     {{bin}}/python -m tests.benchmarks.end_to_end {{args}}
 
@@ -84,13 +84,13 @@ study *args: _venv
     {{bin}}/toolkit import reference
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.study {{args}}
 
-# Kill generation and Ray workers again and again, then use one cache from many processes (docs/reliability.md)
+# Kill generation and Ray workers again and again, then use one cache from many processes (docs/explanations/reliability.md)
 soak kills="200" minutes="10": _venv
     {{bin}}/python -m tests.soak.kills --kills {{kills}}
     {{bin}}/python -m tests.soak.workers
     {{bin}}/python -m tests.soak.crowd --minutes {{minutes}}
 
-# Feed malformed suites, tables, benchmark files, replies, command lines and files to the commands (docs/reliability.md)
+# Feed malformed suites, tables, benchmark files, replies, command lines and files to the commands (docs/explanations/reliability.md)
 malformed *args: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.soak.malformed {{args}}
 
@@ -102,9 +102,14 @@ large nodes="1000000": _venv
 older version="1.2.2": _venv
     {{bin}}/python -m tests.soak.older --version {{version}}
 
-# Write docs/cli.md, docs/suite.md and docs/schema.md from the program
+# Write the generated pages of docs/reference, and build the documentation site into site/
 docs: _venv
     {{bin}}/python docs/generate.py
+    {{bin}}/zensical build --strict
+
+# Show the documentation site in a browser, and build it again at every change
+docs-serve: _venv
+    {{bin}}/zensical serve
 
 # Train one model of the pool again: mathematics, words, relations or quick (minutes on a GPU, hours on a CPU)
 specialists model *args: _venv

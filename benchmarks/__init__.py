@@ -1,6 +1,6 @@
 """The shipped benchmarks, one file each; importing this package declares them in the registry.
 
-To add one, write a file with a `Benchmark` and declare it here (docs/benchmarks.md has a worked example). A package of your own
+To add one, write a file with a `Benchmark` and declare it here (docs/guides/extend.md). A package of your own
 declares its benchmarks as entry points of the group `toolkit.benchmarks`; a suite can also name a Python file.
 """
 

@@ -3,7 +3,8 @@
     python -m benchmarks.headline
     python -m benchmarks.headline --alphas 0.02,0.05,0.1 --algorithms ppo,exact --pools
 
-The first command trains PPO routers of five seeds at one alpha; the second one gives all tables of docs/headline.md.
+The first command trains PPO routers of five seeds at one alpha; the second one gives all tables of
+docs/explanations/headline.md.
 """
 
 import argparse

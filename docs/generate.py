@@ -1,4 +1,4 @@
-"""Write docs/cli.md, docs/suite.md and docs/schema.md from the program itself; a test fails if they are out of date."""
+"""Write the pages of docs/reference/ that the program itself can tell; a test fails if they are out of date."""
 
 import json
 from pathlib import Path
@@ -111,7 +111,7 @@ def schema() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-PAGES = {"cli.md": cli, "suite.md": suite, "schema.md": schema}
+PAGES = {"reference/cli.md": cli, "reference/suite.md": suite, "reference/schema.md": schema}
 
 
 if __name__ == "__main__":

@@ -370,7 +370,7 @@ def test_baselines_of_an_installed_package_are_evaluated_beside_the_router(tmp_p
 
 
 def test_the_format_of_the_contributing_page_is_detected_and_imported_in_an_installed_package(tmp_path: Path) -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Add a format of results")[2]
+    page = (ROOT / "docs/guides/extend.md").read_text("utf-8").partition("## Add a format of results")[2]
     (code, *_) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     install(tmp_path, "points", code, "[toolkit.outcomes]\npoints = points:FORMAT\n")
     (tmp_path / "table.csv").write_text("prompt,small points,large points\nWhat melts?,0.25,1\nWhat flies?,,0.5\n")

@@ -1,4 +1,4 @@
-"""Names in the code, the schema and the command line use the terms of docs/glossary.md and none of the words it rules out."""
+"""Names in code, schema and commands use the terms of docs/explanations/glossary.md and none of the words it rules out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from toolkit.cli.common import app
 
 ROOT = Path(__file__).parent.parent
-GLOSSARY = (ROOT / "docs/glossary.md").read_text("utf-8")
+GLOSSARY = (ROOT / "docs/explanations/glossary.md").read_text("utf-8")
 MODULES = sorted((ROOT / "toolkit").rglob("*.py"))
 SCHEMAS = sorted((ROOT / "toolkit").rglob("*.sql"))
 TERMS = {

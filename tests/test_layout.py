@@ -1,4 +1,4 @@
-"""The layout that docs/architecture.md promises: packages, sizes, layers, and SQL in the store alone."""
+"""The layout that docs/explanations/architecture.md promises: packages, sizes, layers, and SQL in the store alone."""
 
 import ast
 import re
@@ -103,7 +103,7 @@ def test_the_readmes_tree_is_the_layout() -> None:
 
 
 def test_the_architecture_page_names_files_that_exist() -> None:
-    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    page = (ROOT / "docs/explanations/architecture.md").read_text("utf-8")
     named = re.findall(r"`((?:toolkit|benchmarks|tests|cache|docs)/[\w./-]*)`", page)
     assert len(named) >= 20
     assert [path for path in named if not (ROOT / path).exists()] == []

@@ -1,4 +1,4 @@
-"""docs/python.md runs as it stands, and what it shows leaves the file to others."""
+"""docs/guides/python.md runs as it stands, and what it shows leaves the file to others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from toolkit import Cache
 from toolkit.core.errors import CacheError
 
-PAGE = Path(__file__).parent.parent / "docs/python.md"
+PAGE = Path(__file__).parent.parent / "docs/guides/python.md"
 
 
 def test_the_page_runs(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from toolkit.cli.common import app
 from toolkit.store import Cache
 
-PAGE = (Path(__file__).parent.parent / "docs/router.md").read_text("utf-8")
+PAGE = (Path(__file__).parent.parent / "docs/guides/routers.md").read_text("utf-8")
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Measure what `generate` takes outside of its models, and write the section of docs/performance.md: `just bench-end-to-end`.
+"""Measure what `generate` takes outside of its models: `just bench-end-to-end` writes a section of the page performance.md.
 
 python -m tests.benchmarks.end_to_end [--questions 1000 3000 10000] [--limit 4]
 
@@ -35,7 +35,7 @@ from toolkit.generation.generate import generate
 from toolkit.report.tables import markdown
 from toolkit.store import Cache
 
-PAGE = Path(__file__).parents[2] / "docs/performance.md"
+PAGE = Path(__file__).parents[2] / "docs/explanations/performance.md"
 HEADING = "## End to end"
 WIDTH = 148
 """Width of prose."""

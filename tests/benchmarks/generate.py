@@ -1,4 +1,4 @@
-"""Compare engines on the quickstart's prompts, and write docs/performance.md's section on generation: `just bench-generate`.
+"""Compare engines on the quickstart's prompts: `just bench-generate` writes a section of docs/explanations/performance.md.
 
 The engine transformers, batched `model.generate`, vLLM and llama.cpp's server run the quickstart's first specialist in float32,
 its adapter merged, on contexts of hops 1 to 3 from the reference cache and on prompts behind few-shot examples. Each has a
@@ -123,7 +123,7 @@ def open_programs(
 def section(
     comparison: Comparison, profile: tuple[list[str], list[list[str]]], options: argparse.Namespace, max_tokens: int
 ) -> str:
-    """Return the section of docs/performance.md."""
+    """Return the section of docs/explanations/performance.md."""
     rivals = Rivals(options.rivals.absolute()).versions()
     threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
     ceilings = comparison.ceilings

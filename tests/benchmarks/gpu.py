@@ -1,10 +1,10 @@
-"""Check and measure the engine transformers on a GPU: `just gpu`, in less than eight minutes (docs/gpus.md).
+"""Check and measure the engine transformers on a GPU: `just gpu`, in less than eight minutes (docs/guides/gpus.md).
 
 Four parts, each with a time limit: greedy responses on the GPU against those on the CPU, in float32 and bfloat16; speed,
 against batched `model.generate` and, where it is installed, vLLM; a batch that does not fit into memory; two `generate`
 processes on one card. Speed is measured with 1.5 billion random weights, all else with the quickstart's first model, or random
-weights where it is not available. Prints tables and a row for the table of docs/gpus.md, and writes them to `--out` as they
-come. `--device cpu --tiny` runs all of it in a minute without a GPU.
+weights where it is not available. Prints tables and a row for the table of docs/guides/gpus.md, and writes them to `--out` at
+once. `--device cpu --tiny` runs all of it in a minute without a GPU.
 """
 
 import argparse
@@ -60,7 +60,7 @@ VLLM_MEMORY = 0.4
 """Share of a GPU's memory that vLLM takes beside the other engines."""
 REFERENCE = Path(__file__).parents[2] / "cache/reference/generations.parquet"
 DOCUMENTED = ["card", "float32", "bfloat16", "memory", "two processes", "speed", "versions"]
-"""Columns of the table in docs/gpus.md."""
+"""Columns of the table in docs/guides/gpus.md."""
 
 
 Side = Callable[[Sequence[Prompt]], list[Completion]]
@@ -323,7 +323,7 @@ def main() -> int:
     findings.documented = {"card": card, "versions": versions} | findings.documented
     print(aligned(["check", "result"], findings.rows, max_width=120))
     row = markdown(DOCUMENTED, [[findings.documented.get(column, "not run") for column in DOCUMENTED]])
-    findings.show(f"\nThe row for the table of docs/gpus.md:\n\n{row}")
+    findings.show(f"\nThe row for the table of docs/guides/gpus.md:\n\n{row}")
     if findings.faults:
         print(f"\nNot as it should be: {', '.join(findings.faults)}", file=sys.stderr)
     return bool(findings.faults)

@@ -1,4 +1,4 @@
-"""docs/performance.md, whose sections are written by several programs: `just bench` and `just bench-generate`."""
+"""docs/explanations/performance.md, whose sections are written by several programs: `just bench` and `just bench-generate`."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs/performance.md"
+PAGE = Path(__file__).parents[2] / "docs/explanations/performance.md"
 WIDTH = 148
 """Width of prose."""
 

@@ -1,4 +1,4 @@
-"""Measure replay, exact values, loading, learners and sweeps in one run, and write docs/performance.md: `just bench`."""
+"""Measure replay, exact values, loading, learners and sweeps at once: `just bench` writes docs/explanations/performance.md."""
 
 import tempfile
 import time

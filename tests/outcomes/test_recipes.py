@@ -1,4 +1,4 @@
-"""The recipes of docs/outcomes.md, run as a user types them, with baselines recomputed from the files themselves."""
+"""The recipes of docs/guides/results.md, run as a user types them, with baselines recomputed from the files themselves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from toolkit.store import Cache
 
 __all__ = ["session"]
 
-PAGE = (Path(__file__).parents[2] / "docs/outcomes.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/guides/results.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^##+ ([^\n]+)\n(.*?)(?=^##+ |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 ALPHA = 0.1
 TRAIN = f"--algorithm exact --alpha {ALPHA} --set exact.n_epochs=2"

@@ -40,7 +40,7 @@ MESSAGE_CHARACTERS = 6000
 """A longer refusal is a dump, not a message."""
 
 FINE_EXIT_CODES = {0, 1, 2, 3, 130}
-"""The codes that docs/cli.md explains; everything else is a crash."""
+"""The codes that docs/reference/cli.md explains; everything else is a crash."""
 
 
 class Result(NamedTuple):

@@ -132,7 +132,7 @@ def test_the_page_about_trees_counts_right(size: int, nodes: tuple[int, ...]) ->
         tokens = sum((150 + 200 * depth) * count for (depth, _), count in counts.items()) * 1000 / 1e6
         columns.append(f"{counts.total():,} nodes, {tokens:,.0f} M")
     assert tuple(path_tree(names, 3, config).n_nodes for config in configs) == nodes
-    assert f"| {size} | {' | '.join(columns)} |" in Path("docs/trees.md").read_text()
+    assert f"| {size} | {' | '.join(columns)} |" in Path("docs/guides/trees.md").read_text()
 
 
 def test_a_suite_is_another_one_with_other_paths_however_they_are_written(tmp_path: Path) -> None:

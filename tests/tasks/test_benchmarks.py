@@ -412,7 +412,7 @@ def test_an_unreachable_hub_is_a_message_with_a_remedy(monkeypatch: pytest.Monke
 
 
 def test_the_worked_example_of_the_docs_runs(tmp_path: Path) -> None:
-    text = (ROOT / "docs/benchmarks.md").read_text("utf-8")
+    text = (ROOT / "docs/reference/benchmarks.md").read_text("utf-8")
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
     assert len(code.splitlines()) < 100
     (tmp_path / "months.py").write_text(code)
@@ -425,7 +425,7 @@ def test_the_worked_example_of_the_docs_runs(tmp_path: Path) -> None:
 def test_the_table_of_the_docs_is_a_benchmark(tmp_path: Path) -> None:
     import tomllib
 
-    text = (ROOT / "docs/benchmarks.md").read_text("utf-8")
+    text = (ROOT / "docs/reference/benchmarks.md").read_text("utf-8")
     (entry,) = tomllib.loads(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])["benchmarks"]
     write(tmp_path / "rivers.jsonl", [{"q": "Which river flows through Cairo?", "a": ["Nile", "the Nile"]}])
     benchmark = find_benchmark(BenchmarkConfig(**entry), Workspace(tmp_path, tmp_path))

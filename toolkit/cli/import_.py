@@ -48,7 +48,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="With results: their format; docs/outcomes.md lists all. Default: detected.",
+        help="With results: their format; docs/guides/results.md lists all. Default: detected.",
         show_default=False,
     ),
 ]

@@ -131,7 +131,7 @@ def _check_columns(file: str, columns: Mapping[str, object]) -> None:
     if missing:
         raise BenchmarkError(
             f"{file} lacks the columns {', '.join(missing)}; it has {shown(', '.join(columns) or 'none')}. Say which columns "
-            f"they are, e.g. --column {missing[0]}=NAME, or name the format: --format. docs/outcomes.md describes all columns."
+            f"they are, e.g. --column {missing[0]}=NAME, or name the format (--format). docs/guides/results.md has all."
         )
 
 

@@ -1,4 +1,4 @@
-"""Writes the long format of docs/outcomes.md: one row per response, as `toolkit import` reads it."""
+"""Writes the long format of docs/guides/results.md: one row per response, as `toolkit import` reads it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,7 @@
 """What a format of results is, the files that it is read from, and which format some files have.
 
 A format is one file beside this one, and an entry point `toolkit.outcomes`. It turns files into `Rows`: columns of the long
-format (docs/outcomes.md) with the place of each row. What the values may be is checked later, alike for every format
+format (docs/guides/results.md) with the place of each row. What the values may be is checked later, alike for every format
 (`toolkit.outcomes.long_format`), so that a format only says what is where.
 """
 

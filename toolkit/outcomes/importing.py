@@ -171,7 +171,7 @@ def import_results(
     """Add results to the suite of a name, completely or not at all.
 
     Args:
-        files: Files, a folder or a pattern; docs/outcomes.md describes the formats.
+        files: Files, a folder or a pattern; docs/guides/results.md describes the formats.
         name: Name of the suite.
         cache: The cache; it is created if it does not exist.
         downloads: Folder of the encoder's weights.

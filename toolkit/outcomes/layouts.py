@@ -16,7 +16,7 @@ logger = logging.getLogger("toolkit")
 
 MAX_LOOKED_AT = 5
 """A format looks at this many files of a kind at most before it says whether it recognizes them."""
-REMEDY = "Name only files of this format, or convert it to the toolkit's own: docs/outcomes.md."
+REMEDY = "Name only files of this format, or convert it to the toolkit's own: docs/guides/results.md."
 
 _SPLIT = re.compile(r"(?:^|[._-])(train|training|validation|valid|val|dev|test|testing)(?=[._-]|$)", re.IGNORECASE)
 

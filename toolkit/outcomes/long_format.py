@@ -1,4 +1,4 @@
-"""The toolkit's own format: a table with one row per response, as docs/outcomes.md describes it."""
+"""The toolkit's own format: a table with one row per response, as docs/guides/results.md describes it."""
 
 from collections.abc import Container, Iterator
 

@@ -87,7 +87,7 @@ def _estimates(plan: Plan) -> list[str]:
         rows.append([estimate.engine, estimate.source, format_amount(estimate.seconds, "seconds"), *usd])
     lines = [aligned(["engine", "measured by", "time", *(["usd"] if has_prices else [])], rows)]
     if plan.estimates and all(row.engine.startswith("transformers ") and row.seconds > LONG_RUN for row in plan.estimates):
-        lines.append('The engine vllm takes less time for a run of hours: docs/engines.md, "Which engine".')
+        lines.append('The engine vllm takes less time for a run of hours: docs/guides/engines.md, "Which engine".')
     if not has_prices:
         lines.append("Money: the suite has no usd_per_hour or usd_per_million_tokens under [engine].")
     return lines

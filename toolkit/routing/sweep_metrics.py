@@ -1,4 +1,4 @@
-"""The metrics of a sweep, with intervals over questions and seeds; docs/metrics.md defines them."""
+"""The metrics of a sweep, with intervals over questions and seeds; docs/reference/metrics.md defines them."""
 
 from collections.abc import Callable
 from functools import partial
