@@ -6,6 +6,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from tests.scripted import suite_config
@@ -117,6 +118,20 @@ def test_the_same_seed_gives_the_same_policy_and_another_another() -> None:
     )
     np.testing.assert_array_equal(policy, same_seed)
     assert not np.array_equal(policy, other_seed)
+
+
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_threads(table: TransitionTable) -> None:
+    config = TrainConfig(timesteps=500)
+    threads = torch.get_num_threads()
+    try:
+        weights = []
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            weights.append(fit_router(table, config, 3).policy.state_dict())
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
 def test_a_run_is_recorded_saved_read_back_and_not_trained_twice(

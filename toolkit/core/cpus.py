@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 SPIN_COUNT = "10000"
@@ -49,3 +50,20 @@ def _quota(cgroup: Path) -> float | None:
         return float(quota) / float(period) if float(quota) > 0 else None
     except (OSError, ValueError, ZeroDivisionError):  # no cgroups, or "max"
         return None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute with one thread, for networks so small that a second one is no faster.
+
+    The number of threads changes how sums are rounded, from the first weights of a policy on: with one, a seed gives the same
+    router on a busy machine, in a sweep and alone.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

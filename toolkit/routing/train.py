@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from toolkit import __version__
 from toolkit.core import tree
+from toolkit.core.cpus import one_thread
 from toolkit.core.errors import PolicyError, SuiteError, ToolkitError
 from toolkit.core.files import atomic_path, content_sha256
 from toolkit.core.hashing import canonical_json
@@ -116,21 +116,18 @@ def fit_router(
             argument, it fails, or it does not end with finite weights.
     """
     algorithm, config = check_training(table, config, seed)
-    model = _build(table, algorithm, config, seed, log)
-    env = model.get_env()
-    assert isinstance(env, RoutingVecEnv)
-    best = BestPolicy(env.observer, config.alphas or [config.alpha], patience_of(algorithm, config))
-    callbacks = [best, *([callback] if callback else [])]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a step is too little work to share: two threads are no faster, and slow other runs down
-    try:
-        model.learn(config.timesteps if algorithm.uses_timesteps else 0, callbacks, tb_log_name=algorithm.name)
-    except ToolkitError:
-        raise
-    except Exception as error:
-        raise _failure(algorithm, config, f"has failed ({type(error).__name__}: {error})") from error
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        model = _build(table, algorithm, config, seed, log)
+        env = model.get_env()
+        assert isinstance(env, RoutingVecEnv)
+        best = BestPolicy(env.observer, config.alphas or [config.alpha], patience_of(algorithm, config))
+        callbacks = [best, *([callback] if callback else [])]
+        try:
+            model.learn(config.timesteps if algorithm.uses_timesteps else 0, callbacks, tb_log_name=algorithm.name)
+        except ToolkitError:
+            raise
+        except Exception as error:
+            raise _failure(algorithm, config, f"has failed ({type(error).__name__}: {error})") from error
     if not_finite(model.policy.state_dict()):
         raise _failure(algorithm, config, "has ended with weights that are not finite numbers")
     return model

@@ -5,6 +5,7 @@ It has no action masks, so that it is left out where responses are missing or th
 
 from typing import TYPE_CHECKING
 
+from toolkit.core.cpus import one_thread
 from toolkit.replay.exact import ends, most_probable, path_shares
 from toolkit.replay.observations import Observer
 from toolkit.replay.table import Ints, TransitionTable, cached_on_table
@@ -21,18 +22,13 @@ TIMESTEPS = 50_000
 @cached_on_table
 def trained(table: TransitionTable, alpha: float, allow_stop: bool) -> "PPO":
     """Train a policy with PPO's defaults, one episode at a time."""
-    import torch
     from stable_baselines3 import PPO
 
     from toolkit.replay.environments import RoutingVecEnv
 
     env = RoutingVecEnv(table, 1, alpha, "train", allow_stop=allow_stop)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a step is too little work to share
-    try:
+    with one_thread():
         return PPO("MlpPolicy", env, seed=0, device="cpu").learn(TIMESTEPS)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def choose(table: TransitionTable, split: Split, alpha: float, allow_stop: bool) -> Ints:
