@@ -24,6 +24,8 @@ NOTEBOOK = ROOT / "docs/tutorials/notebook.ipynb"
 PAGE = NOTEBOOK.with_suffix(".md")
 FIGURES = ROOT / "docs/images/notebook"
 DOWNLOAD = "This page is a notebook: [download it](notebook.ipynb) and run it in the environment of the toolkit."
+LANGUAGE = "python3"
+"""Name of the language of a cell: not `python`, which is run as a file, where `!` and `%%` mean nothing."""
 
 Cell = dict[str, Any]
 
@@ -80,7 +82,7 @@ def convert(notebook: dict[str, Any]) -> tuple[str, dict[str, str]]:
         if cell["cell_type"] == "markdown":
             parts.append(_text(cell["source"]))
             continue
-        parts.append(_fence(_text(cell["source"]), "py"))  # not `python`: it runs in a notebook, and magics are not Python
+        parts.append(_fence(_text(cell["source"]), LANGUAGE))
         for kind, output in _outputs(cell):
             if kind == "image/svg+xml":
                 name = f"{cell['metadata']['name']}.svg"
