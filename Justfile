@@ -102,10 +102,14 @@ large nodes="1000000": _venv
 older version="1.2.2": _venv
     {{bin}}/python -m tests.soak.older --version {{version}}
 
-# Write the generated pages of docs/reference, and build the documentation site into site/
+# Write the generated pages of docs/, and build the documentation site into site/
 docs: _venv
-    {{bin}}/python docs/generate.py
-    {{bin}}/zensical build --strict
+    {{bin}}/python -m tests.site.pages
+    {{bin}}/zensical build --strict --clean
+
+# Run the notebook of the tutorials again, and write its outputs and its page (a minute)
+notebook: _venv
+    OMP_NUM_THREADS=1 {{bin}}/python -m tests.site.notebook
 
 # Show the documentation site in a browser, and build it again at every change
 docs-serve: _venv

@@ -1,4 +1,7 @@
-"""Write the pages of docs/reference/ that the program itself can tell; a test fails if they are out of date."""
+"""Write the pages of docs/ that the program itself can tell, and that of the notebook; tests fail if they are out of date.
+
+python -m tests.site.pages
+"""
 
 import json
 from pathlib import Path
@@ -6,6 +9,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from tests.site import notebook
 from toolkit.cli import commands
 from toolkit.cli.common import app
 from toolkit.core.registry import ALGORITHMS, ENGINE_SETTINGS, ENGINES
@@ -13,14 +17,16 @@ from toolkit.report.tables import markdown
 from toolkit.store import schema_comments
 from toolkit.suites import SuiteConfig
 
-HERE = Path(__file__).parent
+DOCS = Path(__file__).parents[2] / "docs"
+WIDTH = 86
+"""Columns of a block of code on the site, on a desktop."""
 
 
 def cli() -> str:
     """Return the help of every command."""
     parts = ["# Commands\n\nWritten by `just docs` from `toolkit COMMAND --help`."]
     for name in commands():
-        shown = CliRunner().invoke(app, [*name.split(), "--help"], terminal_width=100, prog_name="toolkit")
+        shown = CliRunner().invoke(app, [*name.split(), "--help"], terminal_width=WIDTH, prog_name="toolkit")
         parts.append(f"## {name}\n\n```\n{shown.output.strip()}\n```")
     return "\n\n".join(parts) + "\n"
 
@@ -116,4 +122,5 @@ PAGES = {"reference/cli.md": cli, "reference/suite.md": suite, "reference/schema
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
-        (HERE / page).write_text(write(), "utf-8")
+        (DOCS / page).write_text(write(), "utf-8")
+    notebook.write()
