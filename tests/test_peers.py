@@ -17,6 +17,7 @@ from toolkit.outcomes.formats import Source
 from toolkit.outcomes.llmrouter import FORMAT
 from toolkit.replay.exact import node_outcome
 from toolkit.replay.table import TransitionTable
+from toolkit.routing.baselines.predictor import predictions
 
 SPLITS = np.repeat(["train", "validation", "test"], [12, 6, 6])
 ALPHA = 0.1
@@ -60,6 +61,12 @@ def test_only_first_responses_count(table: TransitionTable, hop: TransitionTable
         assert node_outcome(hop, rows, node).reward(ALPHA) == pytest.approx(node_outcome(table, rows, node).reward(ALPHA))
 
 
+def test_a_suite_without_validation_questions_gets_some_of_its_training_questions(table: TransitionTable) -> None:
+    split = np.where(table.split == "test", "test", "train")
+    parts = make_table(table.quality, table.cost, 2, table.models, split=split, questions=table.questions)
+    assert [len(first_hop(parts).rows(name)) for name in ("train", "validation", "test")] == [16, 2, 6]
+
+
 def test_questions_with_one_text_are_refused(table: TransitionTable) -> None:
     twins = make_table(table.quality[:2, :4], table.cost[:2, :4], 1, table.models, questions=("Which?", "Which?"))
     with pytest.raises(SuiteError, match="same text"):
@@ -69,7 +76,7 @@ def test_questions_with_one_text_are_refused(table: TransitionTable) -> None:
 def test_llmrouter_reads_rewards(job: Path, hop: TransitionTable) -> None:
     """The routing data are what this toolkit reads as LLMRouter's format, without any test question, the best model first."""
     file = job / f"alpha-{ALPHA}/routing_data_train.jsonl"
-    parts = list(FORMAT.read(Source(label=str(file), folder=file.parent, files=(file,), columns={})))
+    parts = list(FORMAT.read(Source(label=str(file), folder=file.parent, files=(file,), columns=frozenset())))
     results = {
         (question, model): score
         for part in parts
@@ -124,8 +131,11 @@ def test_page_says_what_the_choices_earn(job: Path, hop: TransitionTable, monkey
     assert "12 train, 6 validation, 6 test questions of 2 benchmarks, 3 models" in " ".join(introduction.split())
     by_name = cells(free)
     assert by_name["knnrouter"][2] == by_name["oracle"][2] == "1.000 [1.000, 1.000]"
-    assert by_name["knnrouter"][5:] == ["2.500", "1.50 s", "2.00 ms"]
-    quality = node_outcome(hop, test, peers.predictions(hop, "test", False, knn).choose(0.0)).quality.mean()
+    assert "ahead: knnrouter; behind: none; not significantly different: none" in " ".join(free.split())
+    cost, fit, decide = by_name["knnrouter"][5:]
+    assert (cost, fit.partition(" (")[0], decide.partition(" (")[0]) == ("2.500", "1.50 s", "2.00 ms")
+    assert fit.endswith(" times)")
+    quality = node_outcome(hop, test, predictions(hop, "test", False, knn).choose(0.0)).quality.mean()
     assert by_name["knnrouter"][3].endswith("(kNN)")
     assert float(by_name["knnrouter"][3].split()[0]) == pytest.approx(1 - quality, abs=1e-3)
     assert cells(priced)["knnrouter on quality"][2].startswith("0.750")
@@ -136,5 +146,3 @@ def test_a_suite_has_a_block_of_its_own() -> None:
     page = "a\n<!-- peers: one -->\n1\n<!-- /peers: one -->\nb\n<!-- peers: two -->\n2\n<!-- /peers: two -->\n"
     changed = peers.replace_block(page, "two", "| new |")
     assert changed == page.replace("\n2\n", "\n\n| new |\n\n").replace("|\n\n<!-- /", "|\n<!-- /")
-    with pytest.raises(ValueError, match="three"):
-        peers.replace_block(page, "three", "")

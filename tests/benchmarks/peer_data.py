@@ -27,7 +27,7 @@ def first_hop(table: TransitionTable) -> TransitionTable:
         raise SuiteError("The comparison needs every response of the suite. Import it with --missing drop-question.")
     if len(set(table.questions)) < len(table.questions):
         raise SuiteError("Two questions of the suite have the same text, so that LLMRouter would take them for one.")
-    split, train = table.split.copy(), np.random.default_rng(0).permutation(table.rows("train"))
+    split, train = table.split.astype("<U10"), np.random.default_rng(0).permutation(table.rows("train"))
     if not len(table.rows("validation")):
         split[train[: len(train) // HELD_OUT]] = "validation"
     ends = slice(0, 1 + table.n_models)

@@ -3,8 +3,9 @@
     python peer_llmrouter.py FOLDER
 
 Classes, trainers and `route_single` are those of llmrouter-lib, and settings those of its configuration files
-(configs/model_config_train), except for the size of embeddings. Its encoder, Longformer, has to be downloaded: a look-up of the
-embeddings in the folder takes its place. Knows nothing of the toolkit, which is not installed there.
+(configs/model_config_train), except for the size of embeddings, and where a router's name says so. Its encoder, Longformer, has
+to be downloaded: a look-up of the embeddings in the folder takes its place. Knows nothing of the toolkit, which is not
+installed there.
 """
 
 import contextlib
@@ -64,6 +65,7 @@ KINDS = {
     "svmrouter": Kind("SVMRouter", "SVMRouterTrainer", SVM, is_random=False),
     "mlprouter": Kind("MLPRouter", "MLPTrainer", MLP),
     "mfrouter": Kind("MFRouter", "MFRouterTrainer", MF),
+    "mfrouter (30 epochs)": Kind("MFRouter", "MFRouterTrainer", {**MF, "epochs": 30}),
     "graphrouter": Kind("GraphRouter", "GraphTrainer", GRAPH, suffix=".pt"),
     "elorouter": Kind("EloRouter", "EloRouterTrainer", {}, is_random=False),
 }
@@ -81,7 +83,7 @@ def write_config(folder: Path, name: str, dimensions: int) -> Path:
         },
         "model_path": {"ini_model_path": "", "save_model_path": saved, "load_model_path": saved},
         "metric": {"weights": {"performance": 1, "cost": 0, "llm_judge": 0}},
-        "hparam": {**KINDS[name].settings, **({"text_dim": dimensions} if name == "mfrouter" else {})},
+        "hparam": {**KINDS[name].settings, **({"text_dim": dimensions} if KINDS[name].router == "MFRouter" else {})},
     }
     file = folder / f"{name}.yaml"
     file.write_text(json.dumps(config), "utf-8")
@@ -91,14 +93,14 @@ def write_config(folder: Path, name: str, dimensions: int) -> Path:
 def route(folder: Path, name: str, seed: int, embeddings: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Fit a router and let it route the test questions one by one; times are of the processor, in seconds."""
     kind = KINDS[name]
-    module: Any = importlib.import_module(f"llmrouter.models.{name}.router")
+    package = importlib.import_module(f"llmrouter.models.{name.partition(' ')[0]}")
+    module: Any = importlib.import_module(f"{package.__name__}.router")
     module.get_longformer_embedding = embeddings.__getitem__
     if hasattr(module, "load_model"):
         module.load_model = functools.cache(importlib.import_module("llmrouter.utils").load_model)  # from memory, once read
     config = write_config(folder, name, len(next(iter(embeddings.values()))))
     torch.manual_seed(seed)
     np.random.seed(seed)
-    package = importlib.import_module(f"llmrouter.models.{name}")
     router = getattr(package, kind.router)(str(config))
     trainer = getattr(package, kind.trainer)(router, device="cpu")
     started = time.process_time()

@@ -8,7 +8,6 @@ installed there.
 """
 
 import json
-import os
 import random
 import sys
 import time
@@ -132,7 +131,6 @@ def scores(name: str, router: Any, job: dict[str, Any], seed: int, fit: float) -
 
 def main(folder: Path) -> None:
     """Train the matrix factorisation with every seed, open the weighted ranking, and write how both score the questions."""
-    os.environ.setdefault("OPENAI_API_KEY", "none")  # RouteLLM makes a client when it is imported; no request is sent
     torch.set_num_threads(1)
     job = json.loads((folder / "job.json").read_text("utf-8"))
     vectors = np.load(folder / "embeddings.npy")

@@ -4,11 +4,13 @@
     just peers --suite routerbench --alphas 0,0.1       # a suite in cache/routerbench.duckdb
 
 The other projects' packages go into an environment of their own, .rivals/peers. All routers read the same embeddings of the
-questions and choose once, among the models of the first hop. The results replace the suite's section of docs/field.md.
+questions and choose once, among the models of the first hop. The results are printed, and replace those of the suite in
+docs/field.md, if they are there.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -50,6 +52,7 @@ SAME_METHOD = {
     "mlprouter": "MLP",
     "svmrouter": "SVM",
     "mfrouter": "factorisation",
+    "mfrouter (30 epochs)": "factorisation",
     "elorouter": "best model",
     "mf": "factorisation",
     "sw_ranking": "kNN",
@@ -58,8 +61,17 @@ SAME_METHOD = {
 HERE = "this toolkit"
 ON_LABEL, QUALITY_ALONE = " on labels", " on quality"
 """What the names of a baseline that learns labels and of a router that ignores the price end with."""
+OFFLINE = {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "HF_HUB_OFFLINE": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "OPENAI_API_KEY": "none",
+}
+"""Environment of the other projects' programs: RouteLLM makes a client when it is imported, and no request is sent."""
 TIMED_QUESTIONS = 100
-COLUMNS = ["router", "of", "R", "less the same method here", "Q", "C", "fit", "decide"]
+VERDICTS = ("ahead", "behind", "not significantly different")
+COLUMNS = ["router", "of", "R", "lead over the same method here", "Q", "C", "fit", "decide"]
 
 
 class Routed(NamedTuple):
@@ -81,19 +93,19 @@ class Routed(NamedTuple):
 
 
 def set_up(python: Path) -> None:
-    """Install the other projects' packages into their environment, if it is not there."""
-    if not python.exists():
+    """Install the other projects' packages into their environment, if they are not there."""
+    installed = python.parents[1] / "installed.txt"
+    if not installed.exists() or installed.read_text("utf-8").split() != list(PACKAGES):
         run(sys.executable, "-m", "venv", python.parents[1])
-        run(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", *PACKAGES)
+        run(python, "-m", "pip", "install", "--quiet", *PACKAGES)
+        installed.write_text("\n".join(PACKAGES), "utf-8")
 
 
 def route_elsewhere(python: Path, folder: Path) -> None:
     """Run the other projects' routers, each project in a process."""
     for program in ("peer_llmrouter.py", "peer_routellm.py"):
-        environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PATH": "", "HOME": str(folder)}
-        subprocess.run(
-            [python, Path(__file__).with_name(program), folder], check=True, env=environment, stdout=subprocess.DEVNULL
-        )
+        command = [python, Path(__file__).with_name(program), folder]
+        subprocess.run(command, check=True, env={**os.environ, **OFFLINE}, stdout=subprocess.DEVNULL)
 
 
 def measure(table: TransitionTable, fit: Fit) -> tuple[float, float]:
@@ -181,7 +193,7 @@ def best_threshold(table: TransitionTable, rates: Floats, alpha: float) -> float
     thresholds = [*np.unique(rates).tolist(), float("inf")]
     nodes = np.stack([1 + (rates >= threshold) for threshold in thresholds])
     reward = np.stack([node_outcome(table, rows, chosen).reward(alpha) for chosen in nodes])
-    return thresholds[int(overall(reward, table.benchmark[rows])[0].mean.argmax())]
+    return float(thresholds[int(overall(reward, table.benchmark[rows])[0].mean.argmax())])
 
 
 def mean_times(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
@@ -208,32 +220,41 @@ def interval(estimate: Estimate) -> str:
     return f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def seconds_text(seconds: float, unit: float, name: str) -> str:
-    """Write a time in a unit, or a dash for nan."""
-    return "-" if seconds != seconds else f"{seconds / unit:.2f} {name}"
+def seconds_text(seconds: float, unit: float, name: str, other: float) -> str:
+    """Write a time in a unit and its ratio to another one; a dash for nan, and no ratio to nan."""
+    text = "-" if seconds != seconds else f"{seconds / unit:.2f} {name}"
+    return text if seconds != seconds or other != other else f"{text} ({seconds / other:.2g} times)"
 
 
-def results_table(table: TransitionTable, routers: Sequence[Routed], alpha: float) -> str:
-    """Lay out a row for every router."""
-    here = {routed.name: routed for routed in routers if routed.project == HERE}
-    rows = []
+def same_method(routed: Routed, routers: Sequence[Routed]) -> Routed | None:
+    """Return this toolkit's baseline of the same method, or None if there is none or it is the router itself."""
+    method = routed.name.removesuffix(ON_LABEL).removesuffix(QUALITY_ALONE)
+    method = SAME_METHOD.get(method, method)
+    return next((other for other in routers if other.name == method and other.project == HERE and other is not routed), None)
+
+
+def results_table(table: TransitionTable, routers: Sequence[Routed], alpha: float) -> list[str]:
+    """Return a verdict and a table with a row for every router."""
+    rows, verdicts = [], {verdict: list[str]() for verdict in VERDICTS}
     for routed in routers:
-        method = routed.name.removesuffix(ON_LABEL).removesuffix(QUALITY_ALONE)
-        other = here.get(SAME_METHOD.get(method, method))
+        other = same_method(routed, routers)
         reward, lead, quality, cost = estimates(table, routed, alpha, other)
-        compared = other is not None and other is not routed
-        lead_text = f"{interval(lead)} ({other.name})" if other and compared else "-"
-        figures = [interval(reward), lead_text, f"{quality.mean:.3f}", f"{cost.mean:.3f}"]
+        if other and routed.project != HERE:
+            verdicts[VERDICTS[0 if lead.low > 0 else 1 if lead.high < 0 else 2]].append(routed.name)
         rows.append(
             [
                 routed.name,
                 routed.project,
-                *figures,
-                seconds_text(routed.fit, 1, "s"),
-                seconds_text(routed.decide, 1e-3, "ms"),
+                interval(reward),
+                f"{interval(lead)} ({other.name})" if other else "-",
+                f"{quality.mean:.3f}",
+                f"{cost.mean:.3f}",
+                seconds_text(routed.fit, 1, "s", other.fit if other else float("nan")),
+                seconds_text(routed.decide, 1e-3, "ms", other.decide if other else float("nan")),
             ]
         )
-    return markdown(COLUMNS, rows)
+    summary = "; ".join(f"{verdict}: {', '.join(names) or 'none'}" for verdict, names in verdicts.items())
+    return [f"Against the same method here: {summary} (95% intervals, uncorrected).", markdown(COLUMNS, rows)]
 
 
 def agreement(routers: Sequence[Routed]) -> str:
@@ -254,28 +275,22 @@ def section(command: str, table: TransitionTable, alphas: Sequence[float], seeds
     parts = [
         f"`{command}`: {', '.join(counts)} questions of {len(table.benchmarks)} benchmarks, {table.n_models} models "
         f"({', '.join(table.models)}), one hop, {seeds} seeds where a router is random. {' and '.join(PACKAGES[1:])}; "
-        f"{machine(('hierrouter-toolkit', 'scikit-learn', 'torch'))}. R, Q and C are means over benchmarks, with 95% intervals "
+        f"{machine(('scikit-learn', 'torch'))}. R, Q and C are means over benchmarks, with 95% intervals "
         "over questions and seeds.",
     ]
     for alpha in alphas:
         routers = [*route_here(table, alpha, seconds), *route_on_labels(table, alpha), *read_llmrouter(folder, table, alpha)]
-        parts += [f"#### All models, alpha = {alpha:g}", results_table(table, routers, alpha), agreement(routers)]
+        parts += [f"#### All models, alpha = {alpha:g}", agreement(routers), *results_table(table, routers, alpha)]
     for alpha in alphas:
         routers = [*route_here(two, alpha, seconds_of_two), *read_routellm(folder, two, alpha)]
         title = f"#### {two.models[0]} or {two.models[1]}, alpha = {alpha:g}"
-        parts += [title, results_table(two, routers, alpha)]
+        parts += [title, *results_table(two, routers, alpha)]
     return layout(parts)
 
 
 def replace_block(page: str, name: str, text: str) -> str:
-    """Replace what a page has between the markers of a name.
-
-    Raises:
-        ValueError: The page has no such markers.
-    """
+    """Replace what a page has between the markers of a name."""
     first, last = f"<!-- peers: {name} -->", f"<!-- /peers: {name} -->"
-    if first not in page or last not in page:
-        raise ValueError(f"The page has no lines {first} and {last}.")
     return page.partition(first)[0] + f"{first}\n\n{text}\n{last}" + page.partition(last)[2]
 
 
@@ -285,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--suite", default="quickstart")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--alphas", default="0,0.05")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(".rivals"))
     parser.add_argument("--page", type=Path, default=ROOT / "docs/field.md")
     options = parser.parse_args(arguments)
@@ -300,7 +315,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         route_elsewhere(python, Path(folder))
         text = section(command, table, alphas, options.seeds, Path(folder))
     print(text)
-    options.page.write_text(replace_block(options.page.read_text("utf-8"), options.suite, text), "utf-8")
+    page = options.page.read_text("utf-8")
+    if f"<!-- peers: {options.suite} -->" in page:
+        options.page.write_text(replace_block(page, options.suite, text), "utf-8")
 
 
 if __name__ == "__main__":
