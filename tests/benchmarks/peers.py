@@ -1,7 +1,7 @@
 """Compares this toolkit's baselines with the routers of LLMRouter and RouteLLM, fitted on the same questions: `just peers`.
 
-    just peers                                          # the reference
-    just peers --suite routerbench --alphas 0,0.1       # a suite in cache/routerbench.duckdb
+    just peers                             # the reference
+    just peers --suite mine --alphas 0,0.1 # another suite, in cache/mine.duckdb
 
 The other projects' packages go into an environment of their own, .rivals/peers. All routers read the same embeddings of the
 questions and choose once, among the models of the first hop. The results are printed, and replace those of the suite in
