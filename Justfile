@@ -71,6 +71,11 @@ bench-generate *args: _venv
 rivals *args: _venv
     {{bin}}/python -m tests.benchmarks.rivals {{args}}
 
+# Compare baselines with the routers of LLMRouter and RouteLLM on the same questions, and write docs/field.md (five minutes)
+peers *args: _venv
+    {{bin}}/toolkit import reference
+    OMP_NUM_THREADS=1 {{bin}}/python -m tests.benchmarks.peers {{args}}
+
 # Check the engine transformers on a GPU and measure its speed (docs/guides/gpus.md, eight minutes); --device cpu --tiny needs none
 gpu *args: _venv
     {{bin}}/python -m tests.benchmarks.gpu {{args}}
