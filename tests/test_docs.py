@@ -56,10 +56,6 @@ def decided(cache: Cache, suite: object, table: object, tmp_path: Path) -> None:
     record(cache, suite, table, evaluation, probabilities)
 
 
-def test_the_readme_has_five_queries() -> None:
-    assert len([query for query in QUERIES if str(query.id).startswith("README.md-")]) >= 5
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_in_the_docs_is_one_that_the_program_takes(command: str) -> None:
     words = shlex.split(command, comments=True)[1:]
@@ -74,26 +70,6 @@ def test_every_command_in_the_docs_is_one_that_the_program_takes(command: str) -
 @pytest.mark.parametrize("page", ["reference/cli.md", "reference/suite.md", "reference/schema.md"])
 def test_written_pages_are_up_to_date(page: str) -> None:
     assert (ROOT / "docs" / page).read_text("utf-8") == WRITTEN[page](), "run: just docs"
-
-
-def test_every_command_is_in_the_readme() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    for command in commands():
-        assert f"toolkit {command}" in text
-
-
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    block = re.search(r"```\n(toolkit/.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    assert block
-    told: set[Path] = set()
-    parents: list[str] = []
-    for line in block[1].splitlines():
-        depth, name = (len(line) - len(line.lstrip())) // 4, line.split()[0]
-        parents = [*parents[:depth], name.rstrip("/")]
-        told.add(Path(*parents))
-    assert all((ROOT / path).exists() for path in told)
-    modules = {path.relative_to(ROOT) for path in (ROOT / "toolkit").glob("*.py") if path.name != "__init__.py"}
-    assert modules <= told, modules - told
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

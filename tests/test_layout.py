@@ -95,8 +95,11 @@ def tree_paths(text: str) -> Iterator[str]:
             yield "/".join(folders)
 
 
-def test_the_readmes_tree_is_the_layout() -> None:
-    section = (ROOT / "README.md").read_text("utf-8").partition("<!-- tree -->")[2].partition("<!-- /tree -->")[0]
+@pytest.mark.parametrize(
+    ("page", "before"), [("README.md", "<!-- tree -->"), ("docs/explanations/architecture.md", "## The tree")]
+)
+def test_the_trees_of_the_pages_are_the_layout(page: str, before: str) -> None:
+    section = (ROOT / page).read_text("utf-8").partition(before)[2]
     paths = list(tree_paths(section.partition("```")[2].partition("\n")[2].partition("```")[0]))
     assert [path for path in paths if not (ROOT / path).exists()] == []
     assert {f"toolkit/{package}" for package in PACKAGES} <= set(paths)

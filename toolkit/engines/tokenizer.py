@@ -23,8 +23,8 @@ RENDER_DATE = datetime(2026, 1, 1)
 """What templates get that ask for today's date, so that a prompt is the same every day."""
 DEFAULT_CONTEXT_LENGTH = 2048
 """Context length of a checkpoint that does not state its own."""
-RENDER_SECONDS = 20.0
-"""Longest time that a template may take for one chat when it is checked."""
+RENDER_SECONDS = 60.0
+"""Longest time that a template may take for one chat when it is checked: milliseconds, but for a machine that is very busy."""
 MAX_QUOTED = 300
 """Longest quotation of a template's error message, in characters."""
 
