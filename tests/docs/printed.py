@@ -18,7 +18,7 @@ TOLERANCE = 0.03
 ELISION = "..."
 T = TypeVar("T")
 TOKEN = re.compile(
-    r"(?P<elision>\.\.\.)|(?P<number>(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\d+(?:\.\d+)?)"
+    r"(?P<elision>\.\.\.)|(?P<number>(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+(?:e[+-]\d+)?)?|\d+(?:\.\d+)?)"
     r"|(?P<spaces>\s+)|(?P<rule>-{3,}|─{3,})|(?P<word>[^\W\d]+)|(?P<sign>.)"
 )
 
