@@ -94,11 +94,11 @@ soak kills="200" minutes="10": _venv
 malformed *args: _venv
     OMP_NUM_THREADS=1 {{bin}}/python -m tests.soak.malformed {{args}}
 
-# Fill a cache with synthetic nodes and time commits, `toolkit status` and the README's queries
+# Fill a cache with synthetic nodes and time commits, `toolkit status` and the queries of docs/guides/sql.md
 large nodes="1000000": _venv
     {{bin}}/python -m tests.soak.large --nodes {{nodes}}
 
-# Check that the oldest supported DuckDB reads the same rows from every table, view and README query
+# Check that the oldest supported DuckDB reads the same rows from every table, view and query of docs/guides/sql.md
 older version="1.2.2": _venv
     {{bin}}/python -m tests.soak.older --version {{version}}
 

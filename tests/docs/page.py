@@ -86,7 +86,7 @@ def blocks(text: str) -> list[Block]:
     """Return the code of a page, in order, with its outputs."""
     pairs = []
     all_fences = fences(text)
-    for code, following in zip(all_fences, [*all_fences[1:], None], strict=True):
+    for code, following in zip(all_fences, [*all_fences[1:], None], strict=False):
         if code.title or code.language in RUN or code.language in NOT_RUN:
             after_code = text.find("\n", code.end) + 1
             is_output = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -111,15 +112,29 @@ def elided_line(shown: str, printed: str) -> str:
 
 
 def elided(shown: Sequence[str], printed: Sequence[str]) -> list[str]:
-    """Return printed lines with the elisions of what was shown, as far as they still have the same shape.
+    """Return printed lines with the elisions of what was shown.
 
-    Otherwise as many lines of the beginning and of the end are left as were shown.
+    Where lines have another shape than those that were shown, as many lines of the beginning and of the end are left.
     """
     if (parts := align_lines(shown, printed, same_shape)) is not None:
         return [
             shown_line if shown_line.strip() == ELISION else elided_line(shown_line, printed[part][0])
             for shown_line, part in zip(shown, parts, strict=True)
         ]
+    lines: list[str] = []
+    matcher = SequenceMatcher(a=[*map(shape, shown)], b=[*map(shape, printed)], autojunk=False)
+    for _, start, end, printed_start, printed_end in matcher.get_opcodes():
+        lines += shortened(shown[start:end], printed[printed_start:printed_end])
+    return lines
+
+
+def shape(line: str) -> str:
+    """Return a line without its numbers and widths."""
+    return "".join({"number": "0", "spaces": " ", "rule": "---"}.get(token.kind, token.text) for token in tokens(line))
+
+
+def shortened(shown: Sequence[str], printed: Sequence[str]) -> list[str]:
+    """Return printed lines, of which the first elision of what was shown leaves out what is between beginning and end."""
     gaps = [number for number, line in enumerate(shown) if line.strip() == ELISION]
     head, tail = (gaps[0], len(shown) - gaps[-1] - 1) if gaps else (len(printed), 0)
     if not gaps or head + tail >= len(printed):
