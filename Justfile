@@ -120,6 +120,10 @@ notebook: _venv
 docs-serve: _venv
     {{bin}}/zensical serve
 
+# Run the pages of the documentation, or those named, and renew the outputs that they show; --long also those of `bash` blocks
+outputs *args: _venv
+    OMP_NUM_THREADS=1 {{bin}}/python -m tests.docs.outputs {{args}}
+
 # Train one model of the pool again: mathematics, words, relations or quick (minutes on a GPU, hours on a CPU)
 specialists model *args: _venv
     {{bin}}/python -m benchmarks.specialists.train {{model}} {{args}}

@@ -389,7 +389,7 @@ def test_a_mistake_of_the_toolkit_costs_no_other_its_response(serve: Serve, capl
 
 def test_the_page_of_live_routing_shows_what_works(serve: Serve, suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[2] / "docs/guides/live.md").read_text("utf-8")
-    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [code] = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
     shown: dict[str, Any] = {}
     with serve() as served:
         exec(code.replace("http://127.0.0.1:8000", served.url).replace("quickstart", suite.name), shown)

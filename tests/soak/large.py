@@ -120,7 +120,7 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def queries() -> list[str]:
-    """Return the queries of the page on SQL, in their order."""
+    """Return the queries of docs/guides/sql.md, in their order."""
     return re.findall(r"```sql\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 
 
@@ -152,14 +152,14 @@ def grow(cache: Cache, suite: Suite, sizes: list[int], repeats: int = 20) -> Non
 
 
 def read(cache: Cache, suite: Suite) -> None:
-    """Print what opening, `status` and the page's queries take."""
+    """Print what opening, `status` and the queries of docs/guides/sql.md take."""
     print("\n| what | seconds |\n| --- | ---: |")
     print(f"| open the file, read the schema version | {timed(lambda: cache.arrow('SELECT 1')):.2f} |")
     print(f"| status, in this process | {timed(lambda: render(cache, None)):.2f} |")
     command = [sys.executable, "-c", "from toolkit.cli import main; main()", "status", "--cache", str(cache.path)]
     print(f"| toolkit status, as a command | {timed(lambda: subprocess.run(command, check=True, capture_output=True)):.2f} |")
     for n, query in enumerate(queries(), 1):
-        print(f"| query {n} of docs/guides/sql.md | {timed(partial(cache.arrow, query)):.2f} |", flush=True)
+        print(f"| query {n} of sql.md | {timed(partial(cache.arrow, query)):.2f} |", flush=True)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Read a cache with an older DuckDB: every table, every view and every query of docs/guides/sql.md gives the same rows as here.
+"""Read a cache with an older DuckDB: every table, view and query of docs/guides/sql.md gives the same rows as here.
 
 python -m tests.soak.older [--version 1.2.2] [--nodes 8000] [--folder FOLDER]
 """

@@ -413,7 +413,7 @@ def test_an_unreachable_hub_is_a_message_with_a_remedy(monkeypatch: pytest.Monke
 
 def test_the_worked_example_of_the_docs_runs(tmp_path: Path) -> None:
     text = (ROOT / "docs/reference/benchmarks.md").read_text("utf-8")
-    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-1]
+    [code] = re.findall(r"```python title=\"months.py\"\n(.*?)```", text, re.DOTALL)
     assert len(code.splitlines()) < 100
     (tmp_path / "months.py").write_text(code)
     benchmark = find_benchmark(BenchmarkConfig(name="months", file="months.py"), Workspace(tmp_path, tmp_path), trust=True)
