@@ -108,7 +108,7 @@ def test_threshold_has_the_highest_reward_on_validation_questions(hop: Transitio
 
 def cells(text: str) -> dict[str, list[str]]:
     """Return the rows of a table by the name of the router."""
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    lines = [[" ".join(cell.split()) for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     return {line[0]: line for line in lines}
 
 

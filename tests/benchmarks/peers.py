@@ -216,8 +216,8 @@ def estimates(table: TransitionTable, routed: Routed, alpha: float, other: Route
 
 
 def interval(estimate: Estimate) -> str:
-    """Write an estimate with its interval."""
-    return f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    """Write an estimate with its interval, without spaces at which a narrow column would break it."""
+    return f"{estimate.mean:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def seconds_text(seconds: float, unit: float, name: str, other: float) -> str:
