@@ -144,6 +144,8 @@ def test_a_name_is_looked_for_in_both_places(folder: Path) -> None:
         message = refusal(*arguments)
         assert "cache/none.duckdb" in message
         assert "file none" in message
+    (folder / "scripted").mkdir()  # a folder of that name is no cache
+    assert CliRunner().invoke(app, ["sql", "SELECT 1", "--cache", "scripted"]).exit_code == 0
     shutil.copy(folder / "cache/scripted.duckdb", folder / "none")  # a file of that name comes first
     assert CliRunner().invoke(app, ["sql", "SELECT 1", "--cache", "none"]).exit_code == 0
 

@@ -163,6 +163,8 @@ MALFORMED_FILES: list[tuple[str, bytes, str]] = [
     ("t.csv", HEADER.encode() + b'b,i,"a\nb",m,1,1\nb,i,q\n', r"row 2 \(line 4\) has 3 fields"),
     ("t.csv", HEADER.encode() + b'b,i,"q,m,1,1\n', "line 2 has a field whose quotation marks"),
     ("t.csv", HEADER.encode() + b'b,i,"q"x,m,1,1\n', "line 2 has a field whose quotation marks"),
+    ("t.csv", b"question;model;score\nq;m;1\n", "separated by semicolons: save the file with commas"),
+    ("t.csv", b"question;model;score\nq;m;0,5\n", "separated by semicolons: save the file with commas"),
     ("t.csv", HEADER.encode() + b"b,i,caf\xe9,m,1,1\n", "line 2 is not UTF-8 text: it has the byte 0xe9"),
     ("t.csv", b"item," + HEADER.encode() + b"i,b,i,q,m,1,1\n", "has the column item 2 times"),
     ("t.csv", (HEADER + "b,i,q,m,1,1\n").encode("utf-16"), "is UTF-16 text.*iconv"),

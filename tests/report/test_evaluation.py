@@ -162,3 +162,20 @@ def test_an_evaluation_begins_with_its_verdict_and_marks_what_was_chosen_and_wha
     assert "† chosen on the training split" in notes
     assert "‡ hindsight" in notes
     assert f"best model = {evaluation.best_model}" in notes
+
+
+class Abstaining(RandomRouter):
+    """Stops before any model responds."""
+
+    def probabilities(self, table: TransitionTable, rows: Ints, alpha: float) -> Floats:
+        return np.broadcast_to([0.0] * table.n_models + [1.0], (len(rows), table.n_decision_nodes, table.n_models + 1))
+
+
+@pytest.mark.parametrize("size", [4, 60])
+def test_abstentions_are_reported_with_few_questions_and_many(size: int) -> None:
+    sizes = {"a": size}
+    router = cast("Router", Abstaining())
+    evaluation, _ = evaluate(split_table(sizes), router, "test", dict.fromkeys(sizes, False))
+    text = " ".join(render(evaluation).split())
+    assert "On 100% of the questions it stops before any model responds, so that Q = C = 0." in text
+    assert "stops before" not in render(evaluate_sizes(sizes))

@@ -133,6 +133,13 @@ def test_a_prompt_reads_columns_and_nothing_else_of_a_value(prompt: str, said: s
         load(tmp_path, lines(tmp_path, GOOD), prompt=prompt)
 
 
+@pytest.mark.parametrize(("mark", "said"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")])
+def test_a_csv_file_that_is_not_separated_by_commas_is_named_as_such(mark: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"q{mark}a\nWhich?{mark}x\n", "utf-8")
+    with pytest.raises(BenchmarkError, match=f"separated by {said}: save the file with commas"):
+        load(tmp_path, "rows.csv")
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
 def test_an_empty_file_is_refused(content: str, tmp_path: Path) -> None:
     for name in ("rows.jsonl", "rows.csv"):

@@ -49,12 +49,13 @@ def with_force(function: Function) -> Function:
 def cache_file(cache: Path | None) -> Path | None:
     """Return the file of a cache that the user gives by path, or by name: `mini` is `cache/mini.duckdb`.
 
-    A name has no separator and no suffix; a file of that name in the current folder comes first.
+    A name has no separator and no suffix; a file of that name in the current folder comes first, but a folder does not.
     """
-    if cache is None or str(cache) != cache.name or not cache.name or kind_of(cache) != "nothing":
+    if cache is None or str(cache) != cache.name or not cache.name or kind_of(cache) not in ("nothing", "a folder"):
         return cache
     named = cache_folder() / f"{cache}.duckdb"
-    return named if not cache.suffix or kind_of(named) == "a file" else cache
+    is_name = not cache.suffix and kind_of(cache) == "nothing"
+    return named if is_name or kind_of(named) == "a file" else cache
 
 
 def existing_cache(cache: Path) -> Path:

@@ -11,6 +11,7 @@ import polars as pl
 
 from toolkit.core.errors import BenchmarkError, did_you_mean
 from toolkit.core.hashing import text_key
+from toolkit.core.text import separator_hint
 from toolkit.outcomes.rows import Rows
 from toolkit.outcomes.values import COLUMNS, HOP, MAX_COST, NUMBER_COLUMNS, TEXT_COLUMNS, shown, to_score
 
@@ -132,6 +133,7 @@ def _check_columns(file: str, columns: Mapping[str, object]) -> None:
         raise BenchmarkError(
             f"{file} lacks the columns {', '.join(missing)}; it has {shown(', '.join(columns) or 'none')}. Say which columns "
             f"they are, e.g. --column {missing[0]}=NAME, or name the format (--format). docs/guides/results.md has all."
+            + separator_hint(columns)
         )
 
 

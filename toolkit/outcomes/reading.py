@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from toolkit.core.errors import BenchmarkError
-from toolkit.core.text import printable
+from toolkit.core.text import printable, separator_hint
 from toolkit.outcomes.arrow_rows import arrow_columns, arrow_rows
 from toolkit.outcomes.csv_records import csv_records
 from toolkit.outcomes.rows import CHUNK_ROWS, MAGIC, Rows, check_magic, check_repeated, chunks
@@ -234,7 +234,7 @@ def _csv_rows(path: Path) -> Iterator[Rows]:
             if len(fields) != len(columns):
                 raise BenchmarkError(
                     f"{path}, row {number} (line {line}) has {len(fields)} fields, and the header has {len(columns)}. Is the "
-                    "file cut off, or is a text with a comma or a line break not in quotation marks?"
+                    "file cut off, or is a text with a comma or a line break not in quotation marks?" + separator_hint(columns)
                 )
         places = [f"row {number} (line {line})" for number, (line, _) in enumerate(chunk, done + 1)]
         done += len(chunk)

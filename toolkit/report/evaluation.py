@@ -59,13 +59,15 @@ def _names(names: Sequence[str]) -> str:
 def _verdict(evaluation: Evaluation) -> str:
     questions = evaluation.result(evaluation.reference).questions
     if questions < MIN_QUESTIONS:
-        return f"Only {count(questions, 'question')}: too few to say which policy is better."
+        few = f"Only {count(questions, 'question')}: too few to say which policy is better."
+        return " ".join([few, *_abstentions(evaluation)])
     if evaluation.reference != ROUTER:
         return _baselines_verdict(evaluation)
     verdict = judge(evaluation)
     if verdict is None:
         return f"The router's R is {with_interval(evaluation.result(ROUTER).reward)}; there is no baseline to compare it with."
-    return " ".join([_against_strongest(evaluation, verdict), _second_sentence(evaluation, verdict), *_collapse(evaluation)])
+    against = [_against_strongest(evaluation, verdict), _second_sentence(evaluation, verdict)]
+    return " ".join([*against, *_collapse(evaluation), *_abstentions(evaluation)])
 
 
 def _against_strongest(evaluation: Evaluation, verdict: Verdict) -> str:
@@ -88,9 +90,14 @@ def _second_sentence(evaluation: Evaluation, verdict: Verdict) -> str:
 
 def _collapse(evaluation: Evaluation) -> list[str]:
     path, share = next(iter(evaluation.result(ROUTER).paths.items()))
-    if share <= COLLAPSE_SHARE:
+    if share <= COLLAPSE_SHARE or path == ABSTAINED:
         return []
     return [f"The router has collapsed: {share:.0%} of its questions take {path}."]
+
+
+def _abstentions(evaluation: Evaluation) -> list[str]:
+    share = evaluation.result(ROUTER).paths.get(ABSTAINED, 0.0) if ROUTER in evaluation.policies else 0.0
+    return [f"On {share:.0%} of the questions it stops before any model responds, so that Q = C = 0."] if share else []
 
 
 def _baselines_verdict(evaluation: Evaluation) -> str:

@@ -12,6 +12,7 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from toolkit.core.errors import BenchmarkError
+from toolkit.core.text import separator_hint
 from toolkit.suites.benchmark_config import BenchmarkConfig
 from toolkit.tasks import Item, Record
 from toolkit.tasks.formats import PlacedRecord
@@ -36,7 +37,10 @@ class Row(NamedTuple):
             return self.record[field]
         indexed = _INDEXED.fullmatch(field)
         if not indexed or indexed["column"] not in self.record:
-            raise BenchmarkError(f"{self.place} has no {field!r}; it has {', '.join(map(str, self.record)) or 'no columns'}.")
+            columns = [str(column) for column in self.record]
+            raise BenchmarkError(
+                f"{self.place} has no {field!r}; it has {', '.join(columns) or 'no columns'}.{separator_hint(columns)}"
+            )
         value = self.record[indexed["column"]]
         for key in re.findall(r"\[([^\[\]]*)\]", indexed["keys"]):
             try:
