@@ -27,7 +27,13 @@ MAX_TOKENS = 2**31 - 1
 
 
 class Prompt(NamedTuple):
-    """A rendered prompt, its length in tokens, and the seed of its sampling noise."""
+    """A prompt of a batch.
+
+    Attributes:
+        text: The rendered prompt.
+        tokens: Its length in tokens.
+        seed: Seed of its sampling noise, which follows from the key of its generation.
+    """
 
     text: str
     tokens: int

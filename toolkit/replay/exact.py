@@ -22,7 +22,12 @@ CHUNK_ROWS = 4096
 
 
 class Outcome(NamedTuple):
-    """Expected quality, and expected cost in cost units; arrays of one shape, mostly `(rows,)`."""
+    """What a policy is expected to reach; arrays of one shape, mostly `(rows,)`.
+
+    Attributes:
+        quality: Expected quality Q, in [0, 1].
+        cost: Expected cost C, in cost units.
+    """
 
     quality: Floats
     cost: Floats
@@ -60,13 +65,18 @@ class Frontier(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Mean quality and cost of the oracle as step functions of alpha: entry n holds from `alphas[n]` on, `(segments,)`."""
+    """The oracle's mean over benchmarks as a step function of alpha.
+
+    Attributes:
+        alphas: Where each step begins, ascending from 0, `(steps,)`.
+        outcome: Mean quality and cost from there on, `(steps,)` each.
+    """
 
     alphas: Floats
     outcome: Outcome
 
     def at(self, alpha: float | Floats) -> Outcome:
-        """Return mean quality and cost of the oracle at one or more alphas."""
+        """Return mean quality and cost of the oracle: scalars, or `(alphas,)` for several alphas."""
         segment = np.searchsorted(self.alphas, alpha, side="right") - 1
         return Outcome(self.outcome.quality[segment], self.outcome.cost[segment])
 
@@ -145,7 +155,7 @@ def frontier(table: TransitionTable, rows: Ints, allow_stop: bool = False, predi
 
     Args:
         table: The table.
-        rows: The rows.
+        rows: Rows of the table, `(rows,)`.
         allow_stop: Whether paths may end before the last hop.
         predicted: The outcome of every end by which ends are compared, `(rows, ends)`; None for the true one.
     """
@@ -211,7 +221,13 @@ def _envelopes(quality: Floats, cost: Floats) -> tuple[Floats, Ints]:
 
 
 def curve(table: TransitionTable, rows: Ints, oracle_frontier: Frontier) -> Curve:
-    """Return the oracle's mean over benchmarks as a function of alpha, exactly: one step wherever a row changes path."""
+    """Return the oracle's mean over benchmarks as a function of alpha, exactly: one step wherever a row changes path.
+
+    Args:
+        table: The table.
+        rows: Rows of the table, `(rows,)`.
+        oracle_frontier: Their frontier.
+    """
     weights = benchmark_weights(table, rows)[:, None]
     later = np.isfinite(oracle_frontier.alphas[:, 1:])
     alphas = oracle_frontier.alphas[:, 1:][later]
@@ -284,9 +300,10 @@ def _fair_means(weights: Floats, available: Floats, values: Floats) -> Floats:
 
 
 def fixed_paths(table: TransitionTable, rows: Ints, allow_stop: bool = False) -> Outcome:
-    """Return the outcome of each fixed path, as a mean over benchmarks on the given rows, `(ends,)`; see `node_means`.
+    """Return the outcome of each fixed path, as a mean over benchmarks on the given rows, `(ends,)`.
 
-    A path that is available on none of the rows has quality -inf and cost 0.
+    Where responses are missing, the means are those that are to be expected on all rows, so that a path that was only asked
+    easy questions does not look good (`node_means`). A path that is available on none of the rows has quality -inf and cost 0.
     """
     at = ends(table, allow_stop)
     return Outcome(
@@ -306,7 +323,7 @@ def rank_paths(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_
 
 
 def best_fixed_path(table: TransitionTable, rows: Ints, alpha: float | Floats, allow_stop: bool = False) -> Ints:
-    """Return the end with the highest mean reward over benchmarks on the given rows: a scalar, or one for each alpha."""
+    """Return the end with the highest mean reward over benchmarks on the given rows: a scalar, or `(alphas,)`."""
     best: Ints = rank_paths(table, rows, alpha, allow_stop)[..., 0]
     return best
 

@@ -145,7 +145,7 @@ class TransitionTable:
         return LEAVE_OUT if self.exists is None else WIDEN
 
     def rows(self, split: Split) -> Ints:
-        """Return the rows of a split."""
+        """Return the rows of a split, ascending, `(rows,)`."""
         return np.flatnonzero(self.split == split)
 
     def question_embeddings(self, rows: Ints) -> npt.NDArray[np.float32]:
@@ -164,7 +164,7 @@ class TransitionTable:
         return tuple(self.models[action] for action in tree.path_of(node, self.n_models))
 
     def subset(self, rows: Ints) -> "TransitionTable":
-        """Return the table of some rows, with no text or embedding of any other."""
+        """Return the table of some rows, in the given order, with no text or embedding of any other."""
         texts, index = np.unique(np.append(0, self.texts[rows]), return_inverse=True)  # 0 stands for no text
         return replace(
             self,

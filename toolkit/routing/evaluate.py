@@ -54,7 +54,11 @@ class Evaluation:
     coverage: Coverage = COMPLETE
 
     def result(self, policy: str, benchmark: str = OVERALL) -> Result:
-        """Return one result."""
+        """Return the result of a policy on a benchmark; by default the macro average.
+
+        Raises:
+            StopIteration: There is no such policy or benchmark.
+        """
         return next(result for result in self.results if (result.policy, result.benchmark) == (policy, benchmark))
 
     def without(self, policy: str) -> "Evaluation":
@@ -198,7 +202,20 @@ def evaluate_policies(
     routers: Sequence[str] = (ROUTER,),
     overhead: Overhead | None = None,
 ) -> Evaluation:
-    """Compare policies on a split, baselines among them, with one of them as the reference."""
+    """Compare policies on a split, baselines among them, with one of them as the reference.
+
+    Args:
+        table: The table.
+        evaluated: The policies, by name.
+        split: The split.
+        synthetic: Whether a program makes the questions, for every benchmark.
+        alpha: Price of cost.
+        run: Name of the run that the results are recorded under.
+        suite: Name of its suite.
+        reference: The policy that the others are compared with.
+        routers: Names of the policies that are routers, the reference first.
+        overhead: The router's measured overhead; None if it was not measured.
+    """
     rows = table.rows(split)
     present = set(table.benchmark[rows].tolist())
     return Evaluation(
@@ -238,7 +255,17 @@ def evaluation_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def record(cache: Cache, suite: Suite, table: TransitionTable, evaluation: Evaluation, probabilities: Floats) -> None:
-    """Record an evaluation in the cache: its results, and the router's action probabilities, `(rows, D, actions)`."""
+    """Record an evaluation in the cache, in its tables `evaluations` and `decisions`.
+
+    An earlier evaluation of the run on the same split and at the same alpha is replaced.
+
+    Args:
+        cache: The cache.
+        suite: The evaluated suite.
+        table: Its table.
+        evaluation: The results.
+        probabilities: The router's action probabilities on the split, `(rows, D, actions)`.
+    """
     index = {row: n for n, row in enumerate(table.rows(evaluation.split).tolist())}
     actions = (*table.models, STOP)[: probabilities.shape[-1]]
     best = probabilities.argmax(-1)

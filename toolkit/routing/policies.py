@@ -25,11 +25,13 @@ MAX_QUOTED = 60
 
 
 class Policy(NamedTuple):
-    """A policy as evaluated: its outcome on each row, `(rows,)`, and the share of each of its paths, `(rows, paths)`.
+    """A policy as evaluated.
 
-    A fixed choice has no outcome, nan, on rows on which it is not available.
-
-    A policy that routes each question by one of several routers also has the policies of each, which `seeds` returns.
+    Attributes:
+        outcome: Expected quality and cost on each row, `(rows,)`; nan on rows on which a fixed choice is not available.
+        paths: Names of the paths that it takes.
+        shares: Probability of each path on each row, `(rows, paths)`.
+        routers: The policies of the routers of which it takes one at random for each question; none if it is a single one.
     """
 
     outcome: Outcome

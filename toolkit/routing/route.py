@@ -47,7 +47,12 @@ class Pool(Protocol):
 
 
 class Hop(NamedTuple):
-    """A decision and what came of it."""
+    """A decision and what came of it.
+
+    Attributes:
+        decision: What the router decided: a model, and the probability of each action.
+        response: What that model returned.
+    """
 
     decision: Decision
     response: Response

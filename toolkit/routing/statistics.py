@@ -19,7 +19,13 @@ TIE = 1e-9
 
 
 class Estimate(NamedTuple):
-    """A mean over questions and its 95% interval, which is nan if there is only one question; without any, so is the mean."""
+    """A mean over questions and its 95% interval.
+
+    Attributes:
+        mean: The mean; nan without any question.
+        low: Lower end of the interval; nan with fewer than two questions.
+        high: Upper end, likewise.
+    """
 
     mean: float
     low: float

@@ -60,7 +60,12 @@ class Context(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The action that a greedy router takes, the name of a model or `stop`, and the probability of each action."""
+    """What a greedy router decides.
+
+    Attributes:
+        action: The most probable action: the name of a model, or `stop`.
+        probabilities: The probability of each action, by name; they sum to 1.
+    """
 
     action: str
     probabilities: Mapping[str, float]

@@ -56,7 +56,7 @@ class TrainedRun:
     Attributes:
         run: Its name.
         path: Its router's file.
-        seconds: How long training took.
+        seconds: How long training took, in seconds.
         steps: The steps made now; 0 if the run existed.
         cached: Whether it existed.
         guard: How the router compares with the best fixed path; None if it was not trained now, or there are no validation
@@ -313,11 +313,17 @@ def train(
     force: bool = False,
     sb3_zip: bool = False,
 ) -> TrainedRun:
-    """Train a router, write its file and log below `out`, and record the run in the cache.
+    """Train a router, write its file and log, and record the run. A run that fails or is interrupted leaves nothing.
 
-    A run that exists with the same settings and versions is not trained again, unless `force`. `report` is called with the
-    steps made so far, and the number that the run makes at most. With `sb3_zip`, a zip of stable-baselines3 is written beside
-    the file. A run that fails or is interrupted leaves nothing.
+    Args:
+        suite: The recorded suite, whose transitions must all be cached.
+        cache: Its cache.
+        config: The settings, e.g. `suite.config.train.changed({"alpha": 0.1})`.
+        seed: Seed of the training.
+        out: Folder of all runs; the run gets a folder of its name in it.
+        report: Called with the steps made so far, and the number that the run makes at most.
+        force: Whether to train a run again that exists with the same settings and versions.
+        sb3_zip: Whether to write a zip of stable-baselines3 beside the router's file.
 
     Raises:
         IncompleteCacheError: The cache does not hold every transition of the suite.
@@ -326,8 +332,7 @@ def train(
     """
     run = run_name(suite, config, seed)
     path = out / run / ROUTER_FILE
-    seconds = None if force else recorded_seconds(cache, run, path)
-    if seconds is not None:
+    if not force and (seconds := recorded_seconds(cache, run, path)) is not None:
         if sb3_zip and not (path.parent / ZIP_FILE).exists():
             find_algorithm(config.algorithm)  # the settings name its class, so it may be imported
             load_router(path).save_sb3(path.parent / ZIP_FILE)
@@ -335,11 +340,8 @@ def train(
     table = load_table(cache, suite, config.holdout)
     _, fitted = check_training(table, config, seed)
     if fitted != config:
-        logger.info(
-            "Whole rollouts of %d episodes would exceed %d steps by too much: they are shorter.",
-            config.n_envs,
-            config.timesteps,
-        )
+        message = "Whole rollouts of %d episodes would exceed %d steps by too much: they are shorter."
+        logger.info(message, config.n_envs, config.timesteps)
     started = time.monotonic()
     with run_folder(path.parent) as log:
         model = fit_router(table, config, seed, log, ProgressCallback(report))

@@ -73,14 +73,14 @@ class Cache(CacheFile):
         wait: Longest time, in seconds, to wait for a process that holds the file.
 
     Attributes:
-        suites: Recorded suites, their progress and cost units.
-        generations: Generations and nodes; commits of finished batches.
-        scores: Scores of responses.
-        embeddings: Embeddings of the texts that a policy observes.
-        live: Single responses and embeddings by their keys, for live routing.
-        runs: Trained routers, their evaluations and decisions.
-        transfer: Export to Parquet, and merges.
-        housekeeping: Overview, pruning and compacting.
+        suites (Suites): Recorded suites, their progress and cost units.
+        generations (Generations): Generations and nodes; commits of finished batches.
+        scores (Scores): Scores of responses.
+        embeddings (Embeddings): Embeddings of the texts that a policy observes.
+        live (Live): Single responses and embeddings by their keys, for live routing.
+        runs (Runs): Trained routers, their evaluations and decisions.
+        transfer (Transfer): Export to Parquet, and merges.
+        housekeeping (Housekeeping): Overview, pruning and compacting.
     """
 
     def __init__(self, path: Path | str, wait: float = WAIT_SECONDS) -> None:

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
 
 class ProgressRow(NamedTuple):
-    """Counts of the nodes of a suite, roots left out."""
+    """Counts of the nodes of a suite, roots left out.
+
+    Attributes:
+        benchmark: Name of the benchmark.
+        depth: Hop, from 1.
+        model: Name of the model.
+        nodes: Number of nodes.
+        done: Nodes with a response.
+        failed: Nodes whose generation is an error.
+        missing: Nodes without a generation, including those below an error.
+    """
 
     benchmark: str
     depth: int
@@ -127,13 +137,13 @@ An imported one never waits.
 
 
 class Suites:
-    """The recorded suites of a cache."""
+    """The recorded suites of a cache, `cache.suites`."""
 
     def __init__(self, file: CacheFile) -> None:
         self._file = file
 
     def names(self) -> list[str]:
-        """Return the names of the recorded suites."""
+        """Return the names of the recorded suites, sorted."""
         with self._file.read() as con:
             return [row[0] for row in con.execute("SELECT name FROM current_suites ORDER BY name").fetchall()]
 
@@ -144,7 +154,7 @@ class Suites:
         return row[0] if row else None
 
     def get(self, name: str) -> Suite | None:
-        """Read back the current suite of a name, or None."""
+        """Read back the current suite of a name, the one recorded last; None if there is none."""
         with self._file.read() as con:
             row = first_row(con, "SELECT suite, config, encoder FROM current_suites WHERE name = ?", [name])
             if row is None:

@@ -34,6 +34,11 @@ def resolve(
         trust: Whether Python files of benchmarks may be executed, or a function that decides it.
         is_recorded: Whether `config` comes from the cache rather than from a file of the user's: no file that only the cache
             names is then read or executed, and a benchmark of the user's own has the recorded questions.
+
+    Raises:
+        BenchmarkError: The data of a benchmark cannot be read, or its Python file may not be executed.
+        CheckpointError: Weights that the suite names are not available on this machine.
+        SuiteError: Two models are the same, or the metric that is the quality does not apply to a question.
     """
     if recorded and _has_same_questions(config, recorded):
         questions = tuple(with_metric_and_split(question, config) for question in recorded.questions)

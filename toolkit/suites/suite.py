@@ -66,7 +66,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as resolved and as recorded in a cache."""
+    """A suite as resolved and as recorded in a cache.
+
+    Attributes:
+        config: The suite file as loaded, defaults included.
+        models: The pool, in order; a model's position is a router's action.
+        questions: All questions, in the order of the suite's benchmarks.
+        encoder: Name of the encoder and a hash of its weights.
+    """
 
     config: SuiteConfig
     models: tuple[Model, ...]
@@ -128,5 +135,10 @@ class Suite:
         return ((question, sample, root) for (question, sample), root in zip(trees, self._roots, strict=True))
 
     def root(self, question: int, sample: int) -> UUID:
-        """Return the key of the root of a tree, given the position of its question."""
+        """Return the key of the root of a tree.
+
+        Args:
+            question: Position of its question in `questions`.
+            sample: Number of the sample, from 0.
+        """
         return self._roots[question * self.config.samples + sample]
