@@ -136,16 +136,18 @@ def report(evaluation: Evaluation, algorithm: str, seeds: int) -> str:
         f"Routers that read the responses ({algorithm}, {count(seeds, 'seed')}, alpha {evaluation.alpha:g}) reach "
         f"R {with_interval(overall.reward)}. They are ahead of their blind twins by "
         f"{with_interval(evaluation.result(BLIND).lead)}, and of the best that does not read them ({best}) by "
-        f"{with_interval(evaluation.result(best).lead)}; ahead of all of these on {', '.join(ahead) or 'no benchmark'} (*). "
-        f"A table that knows the kind of each question reaches {kind}; one that also knows whether the newest response is "
-        f"right, {rows[-1][5]} (the ceiling).",
+        f"{with_interval(evaluation.result(best).lead)}. On {', '.join(ahead) or 'no benchmark'}, they are significantly "
+        f"ahead of all of these (*). A table that knows the kind of each question reaches {kind}, and one that also knows "
+        f"whether the newest response is right, {rows[-1][5]} (the ceiling). Both are fitted on the training questions, so "
+        "that a router may exceed them.",
         WIDTH,
         break_on_hyphens=False,
     )
     columns = ["benchmark", "R", "ahead of blind twin", "ahead of the best without responses", "which is", "ceiling"]
     note = textwrap.fill(
-        f"* p < {LEVEL:g} for the least certain of {len(rivals)} leads, after Holm's correction for "
-        f"{count(len(evaluation.benchmarks), 'benchmark')}. [95% intervals] are over questions and seeds.",
+        f"* ahead of its blind twin and of each of {count(len(rivals) - 1, 'baseline')}: the largest of the {len(rivals)} "
+        f"p-values is below {LEVEL:g} after Holm's correction for {count(len(evaluation.benchmarks), 'benchmark')}. "
+        "[95% intervals] are over questions and seeds.",
         WIDTH,
     )
     return "\n\n".join([verdict, aligned(columns, rows), note])

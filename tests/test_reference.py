@@ -156,16 +156,14 @@ def test_on_a_shared_benchmark_hops_and_their_order_matter(reference: Cache) -> 
     assert orders[0]["gained"] > 100
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "ppo"])
-def test_a_router_that_reads_responses_is_ahead_of_its_blind_twin_and_of_every_question_only_baseline(
-    algorithm: str, reference: Cache
-) -> None:
+def test_a_router_that_reads_responses_is_ahead_of_its_blind_twin_and_of_every_question_only_baseline(reference: Cache) -> None:
+    """PPO's lead is in the README, whose output is compared."""
     suite = reference.suites.get(SUITE)
     assert suite
     table, synthetic = load_table(reference, suite), synthetic_benchmarks(suite.config.benchmarks)
     routers = {}
     for blind in (False, True):
-        config = suite.config.train.changed({"algorithm": algorithm, "blind": blind})
+        config = suite.config.train.changed({"algorithm": "exact", "blind": blind})
         routers[blind] = build_router(suite, table, None, config, 0, fit_router(table, config, 0))[0]
     twin = policy_of(table, [routers[True]], config.alpha)
     evaluation, _ = evaluate(table, routers[False], "test", synthetic, others={"blind twin": twin})

@@ -183,10 +183,11 @@ def repeated(points: Sequence[Point]) -> list[bool]:
 def _notes(scores: Scores, verdicts: Sequence[AlphaVerdict], collapses: Sequence[Collapse]) -> str:
     swept = scores.swept
     over = "questions and seeds" if swept.seeds > 1 else "questions"
+    strongest = " strongest baseline: of the highest R on these questions, hindsight left out. The last column is a difference."
     notes = [
         f"R: with its 95% interval over {over}."
         + (" sd: of R over seeds." if swept.seeds > 1 else "")
-        + " strongest baseline: of the highest R on these questions, hindsight left out. The last column is a difference."
+        + (strongest if verdicts else "")
     ]
     if any(marked(verdict.baseline) != verdict.baseline for verdict in verdicts):
         notes.append(f"{CHOSEN} chosen on the training split.")
