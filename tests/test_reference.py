@@ -86,14 +86,14 @@ def test_a_damaged_copy_is_refused(table: str, tmp_path: Path) -> None:
 
 
 def test_the_specialists_give_the_same_answers_again(reference: Cache, tmp_path: Path) -> None:
-    """A random two-hundredth of all generations; on another kind of processor a close call may go the other way."""
+    """A random eight-hundredth of all generations; on another kind of processor a close call may go the other way."""
     suite = find_suite(SUITE)
     config = load_config(suite)
     drawn = reference.arrow(
         "SELECT m.name, g.prompt, g.prompt_tokens, g.response, g.completion_tokens, g.finish_reason"
         " FROM generations AS g JOIN suite_models AS m USING (model) WHERE g.generation IN"
         " (SELECT generation FROM generations ORDER BY md5(generation::VARCHAR || 'seed 0')"
-        " LIMIT (SELECT ceil(count(*) / 200)::BIGINT FROM generations)) ORDER BY g.prompt_tokens DESC, g.generation"
+        " LIMIT (SELECT ceil(count(*) / 800)::BIGINT FROM generations)) ORDER BY g.prompt_tokens DESC, g.generation"
     ).to_pylist()
     try:
         fetch(config.models[0], Workspace(suite.parent, tmp_path))
@@ -113,7 +113,7 @@ def test_the_specialists_give_the_same_answers_again(reference: Cache, tmp_path:
                 same += sum(
                     answer._replace(cached_tokens=None) == cached for answer, cached in zip(answers, expected, strict=True)
                 )
-    assert same >= 0.99 * len(drawn)
+    assert same >= 0.98 * len(drawn)
 
 
 @pytest.mark.parametrize("model", MODELS)
