@@ -32,6 +32,8 @@ ray = pytest.importorskip("ray", reason="needs the extra `ray`")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
+from toolkit.engines.base import WorkerLostError  # noqa: E402
+from toolkit.engines.cluster import _get as remote_result  # noqa: E402
 from toolkit.engines.ray import RaySettings, RayWorkers  # noqa: E402
 
 Generate = Callable[..., GenerationReport]
@@ -227,6 +229,15 @@ def test_an_engine_that_cannot_open_ends_the_run(suite: Suite, cluster: Cluster,
         generate(
             suite, cache, Workspace(tmp_path, tmp_path), engine=open_engine, open_runner=workers.open_runner, encode=encode
         )
+
+
+def test_a_thread_that_waits_while_ray_is_shut_down_has_lost_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shut_down(reference: object) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("toolkit.engines.cluster.ray.get", shut_down)
+    with pytest.raises(WorkerLostError, match="shut down"):
+        remote_result(object())
 
 
 def test_a_missing_cluster_is_named() -> None:

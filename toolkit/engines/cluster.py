@@ -159,3 +159,5 @@ def _get(reference: Any) -> Any:
         raise (error.cause if isinstance(error.cause, Exception) else error) from None
     except RayError as error:
         raise WorkerLostError(str(error).strip().splitlines()[0]) from None
+    except SystemExit:  # what Ray raises in threads that wait while it is shut down
+        raise WorkerLostError("Ray has been shut down") from None
