@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.docs.page import bodies
 from tests.scripted import resolve_config, suite_config
 from toolkit.core.errors import BenchmarkError, EngineError, SuiteError
 from toolkit.core.workspace import Workspace
@@ -371,7 +371,7 @@ def test_baselines_of_an_installed_package_are_evaluated_beside_the_router(tmp_p
 
 def test_the_format_of_the_contributing_page_is_detected_and_imported_in_an_installed_package(tmp_path: Path) -> None:
     page = (ROOT / "docs/guides/extend.md").read_text("utf-8").partition("## Add a format of results")[2]
-    (code, *_) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code, *_) = bodies(page, "python")
     install(tmp_path, "points", code, "[toolkit.outcomes]\npoints = points:FORMAT\n")
     (tmp_path / "table.csv").write_text("prompt,small points,large points\nWhat melts?,0.25,1\nWhat flies?,,0.5\n")
     output = run(

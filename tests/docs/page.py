@@ -82,6 +82,16 @@ def fences(text: str) -> list[Fence]:
     return found
 
 
+def bodies(text: str, *languages: str, title: str | None = None) -> list[str]:
+    """Return what is in the fences of some languages: code without a title, or the file of a title."""
+    return [fence.body for fence in fences(text) if fence.language in languages and fence.title == title]
+
+
+def prose(text: str) -> str:
+    """Return a page without its code."""
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
 def blocks(text: str) -> list[Block]:
     """Return the code of a page, in order, with its outputs."""
     pairs = []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.docs.page import NOT_RUN, PAGES, ROOT, blocks
+from tests.docs.page import NOT_RUN, PAGES, ROOT, blocks, prose
 from tests.docs.running import command_lines
 from tests.site.pages import PAGES as WRITTEN
 from toolkit.cli import commands
@@ -35,7 +35,7 @@ SHELL = [
     for block in blocks(page.read_text("utf-8"))
     if NOT_RUN.get(block.code.language, block.code.language) == "sh"
 ]
-PROSE = "\n".join(re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL) for page in PAGES)
+PROSE = "\n".join(prose(page.read_text("utf-8")) for page in PAGES)
 NAMED = re.findall(r"`(toolkit [a-z][^`]*)`", PROSE)
 COMMANDS = sorted(
     {words for code in SHELL for line in command_lines(code.body) for words in toolkit_commands(line)}
@@ -77,7 +77,7 @@ def test_written_pages_are_up_to_date(written: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_that_a_page_names_exists(path: Path) -> None:
-    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+    text = prose(path.read_text("utf-8"))
     named = [ROOT / name for name in re.findall(r"`((?:benchmarks|docs|tests|toolkit)/[\w./-]+)`", text)]
     linked = [path.parent / name for name in re.findall(r"\]\(([^)#:]+)\)", text)]
     assert not [str(target) for target in named + linked if not target.exists()]

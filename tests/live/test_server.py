@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.docs.page import bodies
 from tests.live.conftest import Script
 from tests.scripted import encode, resolve_config, scripted, suite_config
 from toolkit.core.errors import EngineError, ToolkitError
@@ -389,7 +389,7 @@ def test_a_mistake_of_the_toolkit_costs_no_other_its_response(serve: Serve, capl
 
 def test_the_page_of_live_routing_shows_what_works(serve: Serve, suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[2] / "docs/guides/live.md").read_text("utf-8")
-    [code] = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    [code] = bodies(page, "py")
     shown: dict[str, Any] = {}
     with serve() as served:
         exec(code.replace("http://127.0.0.1:8000", served.url).replace("quickstart", suite.name), shown)

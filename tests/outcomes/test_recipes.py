@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from tests.cli.session import Session, session
+from tests.docs.page import bodies
 from tests.outcomes import published_logs as logs
 from tests.outcomes import published_tables as tables
 from tests.outcomes.published import MODELS, Cell, lines
@@ -75,7 +76,7 @@ CASES = [
 
 def commands_of(section: str) -> list[str]:
     """Return the commands that a section shows."""
-    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", SECTIONS[section], re.DOTALL)
+    blocks = bodies(SECTIONS[section], "sh", "bash")
     words = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     return [shlex.join(line) for line in words if line]
 
@@ -179,7 +180,7 @@ def test_a_recipe_imports_trains_and_evaluates(
 
 
 def write_first_table() -> None:
-    [table] = re.findall(r"```csv title=\"results.csv\"\n(.*?)```", SECTIONS["The shortest way"], re.DOTALL)
+    [table] = bodies(SECTIONS["The shortest way"], "csv", title="results.csv")
     Path("results.csv").write_text(table, "utf-8")
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.browser import needs_chromium, open_chromium
 from tests.report.conftest import FIRST, SECOND, Reported
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine: apt install chromium")
+pytestmark = needs_chromium
 
 TIMEOUT = 120_000
 """Longest wait for the page, in milliseconds."""
@@ -21,10 +18,8 @@ TIMEOUT = 120_000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with open_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 class Opened:

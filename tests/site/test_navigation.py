@@ -12,7 +12,7 @@ from tests.site.pages import DOCS
 def test_every_page_is_in_the_navigation() -> None:
     project = tomllib.loads((DOCS.parent / "zensical.toml").read_text("utf-8"))["project"]
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
-    assert pages - set(_pages(project["nav"])) == set(), "add it to `nav` in zensical.toml"
+    assert set(_pages(project["nav"])) == pages, "add it to `nav` in zensical.toml"
 
 
 def _pages(entries: list[dict[str, Any]]) -> Iterator[str]:

@@ -8,10 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.docs.printed import TOLERANCE
 from tests.site.notebook import FIGURES, NOTEBOOK, PAGE, convert, run
 
-TOLERANCE = 0.03
-"""Largest difference of a figure after training: other processors round otherwise."""
 NUMBER = re.compile(r"-?\d+\.?\d*")
 
 

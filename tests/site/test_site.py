@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from tests.browser import needs_chromium, open_chromium
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine: apt install chromium")
+pytestmark = needs_chromium
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("docs", "overrides", "toolkit", "zensical.toml")
@@ -77,12 +76,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert built.returncode == 0, built.stdout + built.stderr
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder / "site"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with open_chromium("--disable-gpu") as browser:
         page = browser.new_page()
         page.add_init_script(OPEN_ROOTS)
         yield Site(page, folder / "site", f"http://127.0.0.1:{server.server_port}/")
-        browser.close()
     server.shutdown()
     server.server_close()
 
@@ -122,4 +119,4 @@ def test_a_figure_has_a_light_ground_in_light_and_dark(scheme: str, site: Site) 
 
 
 def test_the_site_publishes_no_program(site: Site) -> None:
-    assert [path.relative_to(site.folder) for path in site.folder.rglob("*.py")] == [Path("examples/wording.py")]
+    assert [path.relative_to(site.folder) for path in site.folder.rglob("*.py")] == []

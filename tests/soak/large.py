@@ -5,7 +5,6 @@ python -m tests.soak.large [--nodes 1000000] [--folder FOLDER]
 
 import argparse
 import hashlib
-import re
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+from tests.docs.page import bodies
 from tests.scripted import suite_config
 from toolkit.core.hashing import text_key
 from toolkit.core.workspace import Workspace
@@ -121,7 +121,7 @@ def timed(action: Callable[[], object]) -> float:
 
 def queries() -> list[str]:
     """Return the queries of docs/guides/sql.md, in their order."""
-    return re.findall(r"```sql\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    return bodies(PAGE.read_text("utf-8"), "sql")
 
 
 def fill(cache: Cache, made: Iterator[Rows], batch_rows: int = 20_000) -> None:

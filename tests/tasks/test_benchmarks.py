@@ -24,6 +24,7 @@ import pytest
 
 from benchmarks import BENCHMARKS
 from benchmarks.mmlu import BY_SUBJECT
+from tests.docs.page import bodies
 from toolkit.core.errors import BenchmarkError
 from toolkit.core.files import content_sha256
 from toolkit.core.workspace import Workspace
@@ -413,7 +414,7 @@ def test_an_unreachable_hub_is_a_message_with_a_remedy(monkeypatch: pytest.Monke
 
 def test_the_worked_example_of_the_docs_runs(tmp_path: Path) -> None:
     text = (ROOT / "docs/reference/benchmarks.md").read_text("utf-8")
-    [code] = re.findall(r"```python title=\"months.py\"\n(.*?)```", text, re.DOTALL)
+    [code] = bodies(text, "python", title="months.py")
     assert len(code.splitlines()) < 100
     (tmp_path / "months.py").write_text(code)
     benchmark = find_benchmark(BenchmarkConfig(name="months", file="months.py"), Workspace(tmp_path, tmp_path), trust=True)
@@ -426,7 +427,7 @@ def test_the_table_of_the_docs_is_a_benchmark(tmp_path: Path) -> None:
     import tomllib
 
     text = (ROOT / "docs/reference/benchmarks.md").read_text("utf-8")
-    (entry,) = tomllib.loads(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])["benchmarks"]
+    (entry,) = tomllib.loads(bodies(text, "toml")[0])["benchmarks"]
     write(tmp_path / "rivers.jsonl", [{"q": "Which river flows through Cairo?", "a": ["Nile", "the Nile"]}])
     benchmark = find_benchmark(BenchmarkConfig(**entry), Workspace(tmp_path, tmp_path))
     (item,) = benchmark.items()
