@@ -15,6 +15,7 @@ import vl_convert
 from tests.toy import make_table
 from toolkit.core import tree
 from toolkit.core.errors import ToolkitError
+from toolkit.replay.costs import Money
 from toolkit.replay.exact import curve, fixed_paths, frontier, node_outcome, outcome, path_shares
 from toolkit.replay.table import Floats, Ints, TransitionTable
 from toolkit.report import figure, plots
@@ -90,6 +91,12 @@ def draw(table: TransitionTable, sweep: Swept, allow_stop: bool = False, columns
     rows = table.rows("train")
     oracle = curve(table, rows, frontier(table, rows, allow_stop))
     return frontier_figure(scores_of(sweep), oracle, table.models, "exact", columns)
+
+
+def titles(drawn: Figure) -> set[str]:
+    """Return the titles of the axes."""
+    axes = [layer["encoding"].get(axis, {}) for layer in layers(drawn.chart.to_dict()) for axis in ("x", "y")]
+    return {axis["title"] for axis in axes if axis.get("title")}
 
 
 def layers(node: Any) -> list[dict[str, Any]]:
@@ -220,6 +227,22 @@ def test_many_models_and_long_names_leave_room_for_routers() -> None:
     assert max(map(len, names)) < 45
     (_, legend) = drawn.chart.to_dict()["hconcat"]
     assert legend["height"] < figure.HEIGHTS[2]
+
+
+def test_where_a_suite_has_a_currency_costs_are_prices() -> None:
+    table = random_table(6)
+    rows, sweep = table.rows("train"), random_sweep(table, 6)
+    oracle = curve(table, rows, frontier(table, rows))
+    plain, priced = (
+        frontier_figure(scores_of(sweep, money), oracle, table.models) for money in (None, Money("EUR", cost_unit=0.002))
+    )
+    for column in ("cost", "cost_low", "cost_high"):
+        expected = (2 * plain.data[column]).to_numpy()
+        np.testing.assert_allclose(priced.data[column].to_numpy(), expected)
+    assert plain.data.drop("cost", "cost_low", "cost_high").equals(priced.data.drop("cost", "cost_low", "cost_high"))
+    assert titles(plain) == {"mean cost C of a question, in cost units", "mean quality Q"}
+    assert titles(priced) == {"mean price of 1,000 questions, in EUR", "mean quality Q"}
+    assert legend_texts(plain) == legend_texts(priced)
 
 
 @pytest.mark.parametrize("columns", [1, 2])

@@ -109,12 +109,13 @@ class Figure(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """The plot's size, in points, and the ranges of its axes."""
+    """The plot's size, in points, the ranges of its axes, and the title of the horizontal one."""
 
     width: float
     height: float
     cost: tuple[float, float]
     quality: tuple[float, float]
+    title: str
 
     def place(self, cost: Floats, quality: Floats) -> Floats:
         """Return where costs and qualities are, in points from the top left corner, `(points, 2)`."""
@@ -129,19 +130,20 @@ class Frame(NamedTuple):
         return np.stack([cost, quality], axis=-1)
 
 
-def compose(series: Sequence[Series], notes: Sequence[str], columns: int = 2) -> Any:
+def compose(series: Sequence[Series], notes: Sequence[str], cost: str, columns: int = 2) -> Any:
     """Return the chart of some series: cost on the horizontal axis, quality on the vertical one.
 
     Args:
         series: What to draw, the last on top.
         notes: Sentences above the legend.
+        cost: Title of the horizontal axis.
         columns: Width, in columns of a paper with two: 1 or 2. The legend is beside the plot in two columns, below it in one.
     """
     import altair as alt
 
     legend_width = LEGEND_WIDTH if columns > 1 else WIDTHS[1] - MARGINS
     width = WIDTHS[columns] - MARGINS - (legend_width + GAP if columns > 1 else 0)
-    frame = Frame(width, HEIGHTS[columns], *_ranges(series))
+    frame = Frame(width, HEIGHTS[columns], *_ranges(series), cost)
     charts = [chart for part in series for chart in _series_marks(part, frame)]
     labels = [label for part in series if part.labelled for label in _labels(part, series, frame)]
     plot = alt.layer(*charts, *_texts(labels, frame)).properties(width=frame.width, height=frame.height)
@@ -233,7 +235,7 @@ def _axes(frame: Frame, quality: str = "quality") -> dict[str, Any]:
 
     x_scale, y_scale = (alt.Scale(domain=list(ends), nice=False, zero=False) for ends in (frame.cost, frame.quality))
     return {
-        "x": alt.X("cost:Q", title="mean cost C of a question, in cost units", scale=x_scale),
+        "x": alt.X("cost:Q", title=frame.title, scale=x_scale),
         "y": alt.Y(f"{quality}:Q", title="mean quality Q", scale=y_scale),
     }
 

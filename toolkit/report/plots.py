@@ -14,6 +14,7 @@ from toolkit.report.figure import Figure, Series, compose, write_figure
 from toolkit.routing.aiq import hull
 from toolkit.routing.baselines import registered_baselines
 from toolkit.routing.policies import SAMPLED
+from toolkit.routing.statistics import Estimate
 from toolkit.routing.sweep_metrics import Point, PolicyMetrics, Scores
 from toolkit.routing.swept import Swept
 
@@ -68,13 +69,15 @@ def frontier_figure(
         columns: Width of the figure, in columns of a paper with two: 1 or 2.
 
     Returns:
-        The chart, and its data: one row per point, and one per corner of a line.
+        The chart, and its data: one row per point, and one per corner of a line. Costs are in cost units or, where the suite
+        has a currency, prices of 1,000 questions.
     """
-    swept = scores.swept
+    swept, money = scores.swept, scores.money
     series = list(_series(scores, oracle, models, algorithm))
+    cost = f"mean price of 1,000 questions, in {money.currency}" if money else "mean cost C of a question, in cost units"
     over = "questions and seeds" if swept.seeds > 1 else "questions"
     notes = ["Lines: what mixtures of points reach.", f"Bars: 95% intervals over {over}."]
-    return Figure(compose(series, notes, columns), _data(series))
+    return Figure(compose(series, notes, cost, columns), _data(series))
 
 
 def best_baselines(metrics: Mapping[str, PolicyMetrics]) -> list[str]:
@@ -86,12 +89,14 @@ def best_baselines(metrics: Mapping[str, PolicyMetrics]) -> list[str]:
 
 def _series(scores: Scores, oracle: Curve, models: Sequence[str], algorithm: str) -> Iterator[Series]:
     """Yield what is drawn, the last on top, which is also the order of the legend."""
-    swept, points = scores.swept, scores.points
-    cheapest, highest = _range(swept)
+    swept, unit = scores.swept, scores.money.per_1000(1.0) if scores.money else 1.0
+    points = [point._replace(cost=Estimate(*(unit * end for end in point.cost))) for point in scores.points]
+    cheapest, highest = _range(swept, unit)
     yield from _fixed_paths(points, models, swept.questions)
-    yield Series("oracle (hindsight)", "line", [], _mixtures([oracle.outcome, cheapest], highest), "#595959", (1, 2))
+    best = Outcome(oracle.outcome.quality, unit * oracle.outcome.cost)
+    yield Series("oracle (hindsight)", "line", [], _mixtures([best, cheapest], highest), "#595959", (1, 2))
     name, zero_router = list(swept.zero_routers.items())[-1]  # of fixed paths, whose points the oracle has, too
-    means = Outcome(zero_router.macro.quality.mean, zero_router.macro.cost.mean)
+    means = Outcome(zero_router.macro.quality.mean, unit * zero_router.macro.cost.mean)
     yield Series(name, "line", [], _mixtures([means, cheapest], highest), "#999999", (8, 3))
     routers = [swept.router, *swept.others]
     shown = [*routers, *best_baselines(scores.metrics)][: max(len(ROUTER_STYLES), len(routers))]
@@ -103,9 +108,9 @@ def _series(scores: Scores, oracle: Curve, models: Sequence[str], algorithm: str
         yield Series(printable(label), "router", line, corners, color, dashes, shape, labelled=policy == swept.router)
 
 
-def _range(swept: Swept) -> tuple[Outcome, float]:
-    """Return the cheapest fixed path, `(1,)`, and the cost of the most expensive one."""
-    quality, cost = swept.range.macro.quality.mean, swept.range.macro.cost.mean
+def _range(swept: Swept, unit: float) -> tuple[Outcome, float]:
+    """Return the cheapest fixed path, `(1,)`, and the cost of the most expensive one, where a cost unit is `unit`."""
+    quality, cost = swept.range.macro.quality.mean, unit * swept.range.macro.cost.mean
     return Outcome(quality=quality[:1], cost=cost[:1]), float(cost[1])
 
 

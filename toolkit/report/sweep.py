@@ -109,7 +109,7 @@ def budget_sentence(scores: Scores, budget_cost: float, choice: AffordableAlpha 
         lowest = "Larger alphas cost less: add some with --alphas, or raise the budget."
         return wrapped(f"No alpha keeps a mean cost of {budget_cost:g} on the validation split. {lowest}")
     point = next(point for point in router_points(scores) if point.alpha == choice.alpha)
-    price = f" ({scores.currency} {point.price:.4g} per 1,000 questions)" if scores.currency else ""
+    price = f" ({scores.money.currency} {point.price:.4g} per 1,000 questions)" if scores.money else ""
     return wrapped(
         f"Within a mean cost of {budget_cost:g}: alpha {choice.alpha:g}, chosen on the validation split, where its cost is "
         f"{format_number(choice.validation_cost)}, has Q {with_interval(point.quality)}, C {with_interval(point.cost)}{price} "
@@ -155,19 +155,19 @@ def _metric_columns(metrics: PolicyMetrics) -> dict[str, float]:
 
 def _points(scores: Scores, verdicts: Sequence[AlphaVerdict], collapses: Sequence[Collapse]) -> str:
     """Lay out the router's scores at every alpha, beside the strongest baseline there."""
-    swept, currency, router = scores.swept, scores.currency, router_points(scores)
+    swept, money, router = scores.swept, scores.money, router_points(scores)
     collapsed, strongest = {collapse.alpha for collapse in collapses}, {verdict.alpha: verdict for verdict in verdicts}
     table = []
     for point, repeats in zip(router, repeated(router), strict=True):
         marks = COLLAPSED * (point.alpha in collapsed) + REPEATED * repeats
         cells = [f"{point.alpha:g}{marks}", *map(format_number, (point.quality.mean, point.cost.mean))]
-        cells += [f"{point.price:.4g}"] if currency else []
+        cells += [f"{point.price:.4g}"] if money else []
         cells += [with_interval(point.reward), *([format_number(point.reward_spread)] if swept.seeds > 1 else [])]
         if point.alpha in strongest:
             verdict = strongest[point.alpha]
             cells += [marked(verdict.baseline), with_interval(verdict.lead)]
         table.append(cells)
-    columns = ["alpha", "Q", "C", *([f"{currency}/1,000"] if currency else []), "R", *(["sd"] if swept.seeds > 1 else [])]
+    columns = ["alpha", "Q", "C", *([f"{money.currency}/1,000"] if money else []), "R", *(["sd"] if swept.seeds > 1 else [])]
     return fitted([*columns, *(["strongest baseline", "R - that baseline's R"] if strongest else [])], table)
 
 

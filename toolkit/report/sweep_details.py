@@ -18,7 +18,7 @@ def _points(scores: Scores) -> str:
     """Lay out the router's scores at every alpha: the gap that it recovers, and means over questions where they differ."""
     swept, router = scores.swept, router_points(scores)
     best_path = {point.alpha: point.reward.mean for point in scores.points if point.policy == BEST_FIXED_PATH}
-    is_pair, has_arena = swept.weak_strong is not None, scores.currency == "USD"
+    is_pair, has_arena = swept.weak_strong is not None, scores.money is not None and scores.money.is_usd
     table = []
     for point in router:
         cells = [f"{point.alpha:g}", *map(with_interval, (point.quality, point.cost))]

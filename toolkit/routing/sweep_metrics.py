@@ -96,12 +96,12 @@ class PolicyMetrics(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """All figures of a sweep: each policy at every alpha, and over all of them; prices are in the currency, if there is one."""
+    """All figures of a sweep: each policy at every alpha, and over all of them; and what costs are in money, if they are."""
 
     swept: Swept
     points: list[Point]
     metrics: dict[str, PolicyMetrics]
-    currency: str | None
+    money: Money | None
 
 
 def scores_of(swept: Swept, money: Money | None = None) -> Scores:
@@ -115,7 +115,7 @@ def scores_of(swept: Swept, money: Money | None = None) -> Scores:
         swept=swept,
         points=points_of(swept, money),
         metrics=policy_metrics(swept),
-        currency=money.currency if money else None,
+        money=money,
     )
 
 
