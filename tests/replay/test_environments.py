@@ -207,6 +207,20 @@ def test_every_question_is_replayed_equally_often() -> None:
     assert np.bincount(rows).tolist() == [4] * 6
 
 
+def test_every_benchmark_is_replayed_equally_often() -> None:
+    table = replace(random_table(2, 1, 8, 0), benchmark=np.array([0, 0, 0, 0, 0, 0, 1, 1]), benchmarks=("large", "small"))
+    vec = RoutingVecEnv(table, 12, seed=3)
+    vec.reset()
+    rows = list(vec.row)
+    for _ in range(5):
+        vec.step(np.zeros(12, int))
+        rows += list(vec.row)
+    assert np.bincount(rows).tolist() == [6] * 6 + [18] * 2
+    env = RoutingEnv(table)
+    drawn = [env.reset(seed=n)[1]["benchmark"] for n in range(400)]
+    assert 150 < drawn.count("small") < 250
+
+
 def test_the_newest_response_is_observed(table: TransitionTable) -> None:
     env = RoutingEnv(table)
     dimensions = table.vectors.shape[1]

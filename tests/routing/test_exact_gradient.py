@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -54,6 +55,18 @@ def test_the_value_and_its_gradient_are_those_of_all_paths(
     torch.testing.assert_close(value, expected)
     (expected_gradient,) = torch.autograd.grad(expected.sum(), logits)
     torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_every_benchmark_weighs_the_same() -> None:
+    table = replace(known_table(8), benchmark=np.array([0, 0, 0, 0, 0, 0, 1, 1]), benchmarks=("large", "small"))
+    learner = fit_router(table, TrainConfig(algorithm="exact", exact={"n_epochs": 1}), 0)
+    assert isinstance(learner, ExactGradient)
+    rows = table.rows("train")
+    weights, benchmark = _Questions(learner, rows).weights.numpy(), table.benchmark[rows]
+    assert {0, 1} == set(benchmark.tolist())
+    assert weights.mean() == pytest.approx(1)
+    assert weights[benchmark == 0].sum() == pytest.approx(weights[benchmark == 1].sum())
+    assert len(set(weights.tolist())) == 2
 
 
 def test_a_moving_average_can_be_swapped_with_its_parameters() -> None:

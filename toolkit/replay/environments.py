@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from toolkit.core import tree
 from toolkit.core.errors import TrainingError
 from toolkit.core.text import printable
+from toolkit.replay.exact import benchmark_weights
 from toolkit.replay.observations import Observations, Observer
 from toolkit.replay.table import Floats, Ints, TransitionTable, load_table
 from toolkit.store import Cache
@@ -43,8 +44,8 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
     chosen, `(M,)`; with `alphas`, the alpha of the episode. See `toolkit.replay.observations.Layout`.
 
     ## Starting State
-    The root of a question drawn uniformly from the split; `reset(options={"row": n})` picks row `n` of the table. With
-    `alphas`, each episode draws its alpha from them; `reset(options={"alpha": x})` sets it.
+    The root of a question of the split: a benchmark is drawn uniformly, then one of its questions, because R is the mean of
+    benchmarks. `reset(options={"row": n})` picks row `n` of the table. With `alphas`, each episode draws its alpha from them; `reset(options={"alpha": x})` sets it.
 
     ## Rewards
     `-alpha * cost` of each hop, plus the quality of the response at the last, so that the undiscounted return is
@@ -84,6 +85,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         self.alpha = alpha
         self.alphas = tuple(alphas)
         self.rows = _rows(self.table, split)
+        self._weights = benchmark_weights(self.table, self.rows)
         self.observer = Observer(self.table, terms, blind, bool(self.alphas), response_terms=response_terms)
         self.observation_space: spaces.Space[Observations] = self.observer.space
         self.action_space = spaces.Discrete(self.table.n_models + allow_stop)
@@ -95,7 +97,7 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
         """Start an episode at the root of a question; `options` may set its `row` and its `alpha`."""
         super().reset(seed=seed)
         options = options or {}
-        self._row = int(options["row"] if "row" in options else self.np_random.choice(self.rows))
+        self._row = int(options["row"] if "row" in options else self.np_random.choice(self.rows, p=self._weights))
         if self.alphas:
             self.alpha = float(options["alpha"] if "alpha" in options else self.np_random.choice(self.alphas))
         self._node = 0
@@ -155,8 +157,8 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
 class RoutingVecEnv(VecEnv):
     """Many `RoutingEnv`s as arrays: a step of all of them takes a handful of NumPy operations.
 
-    Questions are drawn from a shuffled list of the split's rows, which is shuffled again when it is used up, so that every
-    question is replayed equally often. `row`, `node` and `episode_alphas` describe each episode, `(n_envs,)`; `advance` steps
+    Every benchmark is replayed equally often, because R is the mean of benchmarks, and so is every question within one.
+    `row`, `node` and `episode_alphas` describe each episode, `(n_envs,)`; `advance` steps
     without observing. `completed` and `returns` count the finished episodes and sum their returns.
 
     Args:
@@ -190,6 +192,8 @@ class RoutingVecEnv(VecEnv):
         self.alphas: Floats = np.array(alphas, dtype=np.float64)
         self.alpha = alpha
         self.rows = _rows(table, split)
+        benchmark = table.benchmark[self.rows]
+        self._benchmarks = [self.rows[benchmark == number] for number in np.unique(benchmark)]
         self.observer = Observer(table, terms, blind, bool(len(self.alphas)), response_terms=response_terms)
         self.render_mode = None
         super().__init__(n_envs, self.observer.space, spaces.Discrete(table.n_models + allow_stop))
@@ -333,10 +337,17 @@ class RoutingVecEnv(VecEnv):
     def _draw_rows(self, n: int) -> Ints:
         parts: Sequence[Ints] = [self._queue]
         while sum(map(len, parts)) < n:
-            parts = [*parts, self._rng.permutation(self.rows)]
+            parts = [*parts, self._shuffled()]
         queue = np.concatenate(parts)
         self._queue = queue[n:]
         return queue[:n]
+
+    def _shuffled(self) -> Ints:
+        """Return as many questions of each benchmark as the largest one has, in random order."""
+        size = max(map(len, self._benchmarks))
+        rounds = [[self._rng.permutation(rows) for _ in range(-(-size // len(rows)))] for rows in self._benchmarks]
+        shuffled: Ints = self._rng.permutation(np.concatenate([np.concatenate(parts)[:size] for parts in rounds]))
+        return shuffled
 
     def _draw_alphas(self, n: int) -> Floats:
         if not len(self.alphas):

@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 
 from toolkit.core import tree
 from toolkit.replay.environments import RoutingVecEnv
-from toolkit.replay.exact import ends
+from toolkit.replay.exact import benchmark_weights, ends
 from toolkit.replay.table import Ints
 from toolkit.routing.algorithms import Algorithm
 from toolkit.routing.dense import Dense, FlatGradient, tree_segments
@@ -240,6 +240,7 @@ class ExactGradient(BaseAlgorithm):
             alphas = questions.sample_alphas(len(batch))
             logits = questions.logits(batch, features, alphas)
             value, gradient = back_up(questions.rewards(batch, alphas), logits, questions.n_models, questions.horizon, ent_coef)
+            value, gradient = value * questions.weights[batch], gradient * questions.weights[batch, None, None]
             if questions.conditioned:  # otherwise the largest alphas dominate
                 gradient = gradient / (1 + alphas[:, None, None])
             questions.actor.backward(gradient.transpose(0, 1).flatten(0, 1).div_(-len(batch)))
@@ -261,6 +262,7 @@ class _Questions:
         text_size: Number of those features that come from texts, the first ones.
         quality: Q of all ends, `(questions, ends)`.
         cost: C of all ends, `(questions, ends)`.
+        weights: Weights of the questions, `(questions,)`, whose mean is 1: all benchmarks weigh the same.
         allowed: Which models may be chosen, `(questions, D, M)`; None if all may.
         alphas: The alphas that the policy is trained for, `(alphas,)`.
         actor: The policy's network.
@@ -280,6 +282,7 @@ class _Questions:
         self.text_size = extractor.text_size if isinstance(extractor, RouterFeatures) else self.features.shape[2]
         self.quality = torch.from_numpy(table.quality[rows, at]).float().to(device)
         self.cost = torch.from_numpy(table.cost[rows, at]).float().to(device)
+        self.weights = torch.from_numpy(benchmark_weights(table, rows) * len(rows)).float().to(device)
         self.allowed = None if table.available is None else torch.from_numpy(table.allowed[rows]).to(device)
         if self.conditioned:  # all knots get equally many questions, though an end knot has alphas on one side only
             weights = self.conditioned.knot_weights(self.alphas)
