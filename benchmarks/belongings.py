@@ -11,6 +11,7 @@ Scored by exact match after SQuAD normalisation. Tests two skills; only the task
 """
 
 import random
+from functools import partial
 
 from benchmarks.problems import (
     MARK,
@@ -20,6 +21,7 @@ from benchmarks.problems import (
     boss_sentences,
     draw_bosses,
     draw_words,
+    search,
     with_initials,
 )
 from benchmarks.word_lists import manipulate
@@ -51,14 +53,13 @@ def draw(rng: random.Random, level: int) -> Problem:
         )
     candidates = [rng.choice(words) for words in belongings.values()]
     rng.shuffle(candidates)
-    owners = {thing: person for person, words in belongings.items() for thing in words}
     return Problem(
         prompt=f"{premises}owner of the first of {', '.join(candidates)}",
         level=level,
         skills=("words", "relations"),
         work=(
             lambda _: f"{with_initials(candidates)}. {MARK}{min(candidates)}",
-            lambda result: f"{owners[result]} has {result}. {MARK}{owners[result]}",
+            partial(search, belongings),
         ),
         mistakes=tuple(thing for thing in candidates if thing != min(candidates)),
     )

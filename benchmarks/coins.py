@@ -11,6 +11,7 @@ Scored by exact match after SQuAD normalisation. Tests two skills; only the task
 """
 
 import random
+from functools import partial
 
 from benchmarks.problems import (
     MARK,
@@ -24,6 +25,7 @@ from benchmarks.problems import (
     draw_operations,
     expression,
     result_of,
+    search,
 )
 
 LEVELS = (1, 2)
@@ -55,15 +57,12 @@ def draw(rng: random.Random, level: int) -> Problem:
         )
     start, steps = draw_calculation_of(rng, level + 1, count)
 
-    def look_up(result: str) -> str:
-        owner = next((person for person, count in coins.items() if str(count) == result), "nobody")
-        return f"{owner} has {result}. {MARK}{owner}"
-
+    held = {person: [str(count)] for person, count in coins.items()}
     return Problem(
         prompt=f"{premises}who has {expression(start, steps)}",
         level=level,
         skills=("mathematics", "relations"),
-        work=(lambda _: calculate(str(start), steps), look_up),
+        work=(lambda _: calculate(str(start), steps), partial(search, held)),
         mistakes=mistakes,
     )
 

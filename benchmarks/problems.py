@@ -6,7 +6,7 @@ calculated. Half of all problems, selected by a hash of the prompt, are reserved
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import islice, pairwise
@@ -206,6 +206,14 @@ def numbered(words: Sequence[str]) -> str:
 def with_initials(words: Sequence[str]) -> str:
     """Write words with their first letters: `red r, sun s`."""
     return ", ".join(f"{word} {word[0]}" for word in words)
+
+
+def search(held: Mapping[str, Sequence[str]], thing: str) -> str:
+    """Write out a search for the owner of a thing, person by person: `Ann sun pen; Tom hat cup. Answer: Tom`."""
+    owner = next((person for person, things in held.items() if thing in things), "nobody")
+    people = list(held)
+    searched = people[: people.index(owner) + 1] if owner in held else people
+    return f"{'; '.join(' '.join((person, *held[person])) for person in searched)}. {MARK}{owner}"
 
 
 def draw_bosses(rng: random.Random, people: Sequence[str]) -> dict[str, str]:

@@ -120,8 +120,10 @@ def test_the_specialists_give_the_same_answers_again(reference: Cache, tmp_path:
 def test_no_model_has_seen_a_question_or_a_permuted_copy(model: str, reference: Cache) -> None:
     """Every example that it was trained on is drawn again, from the seed that its training recorded."""
     facts = json.loads((HERE / model / "trainer_state.json").read_text("utf-8"))
-    drawn = examples(model, facts["seed"], facts["own_share"])
-    seen = {words_of(example.prompt) for example in islice(drawn, facts["steps"] * facts["batch"])}
+    seen = set()
+    for stage in filter(None, (facts, facts.get("before"))):  # examples of stages before those are no longer drawn
+        drawn = examples(model, stage["seed"], stage["own_share"])
+        seen |= {words_of(example.prompt) for example in islice(drawn, stage["steps"] * stage["batch"])}
     asked = {words_of(prompt) for prompt in reference.arrow("SELECT prompt FROM questions")["prompt"].to_pylist()}
     assert len(asked) >= 700
     assert len(seen) > 5000
@@ -171,6 +173,23 @@ def test_a_router_that_reads_responses_is_ahead_of_its_blind_twin_and_of_every_q
     for rival in rivals:
         assert evaluation.result(rival).lead.low > 0.03, rival
         assert evaluation.result(rival, OVERALL_QUESTIONS).lead.low > 0.05, rival
+
+
+def test_no_model_is_useless(reference: Cache) -> None:
+    """Routers trained on the pool without one of its models have a lower reward."""
+    suite = reference.suites.get(SUITE)
+    assert suite
+    table, synthetic = load_table(reference, suite), synthetic_benchmarks(suite.config.benchmarks)
+    config = suite.config.train.changed({"algorithm": "exact"})
+    pools = {"the whole pool": table} | {f"without {model}": without(table, model) for model in table.models}
+    routers = {
+        pool: build_router(suite, left, None, config, 0, fit_router(left, config, 0))[0] for pool, left in pools.items()
+    }
+    whole = routers.pop("the whole pool")
+    others = {pool: policy_of(pools[pool], [router], config.alpha) for pool, router in routers.items()}
+    evaluation, _ = evaluate(table, whole, "test", synthetic, others=others)
+    for pool in others:
+        assert evaluation.result(pool).lead.low > 0, pool
 
 
 def test_a_model_is_left_out_of_every_path(reference: Cache) -> None:

@@ -299,7 +299,8 @@ def test_a_specialist_is_trained_into_an_adapter_that_the_engine_runs(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "fetch", lambda *_: llama)
-    train.train("words", steps=60, batch=2, seed=0, own_share=0.5, downloads=tmp_path, out=tmp_path / "words")
+    out = tmp_path / "words"
+    train.train("words", steps=60, batch=2, seed=0, own_share=0.5, downloads=tmp_path, out=out)
     model = {"name": "words", "checkpoint": str(llama), "dtype": "float32", "max_tokens": 8, "base_rate": 1.0}
     answers = []
     for changes in ({}, {"adapter": str(tmp_path / "words")}):
@@ -313,6 +314,11 @@ def test_a_specialist_is_trained_into_an_adapter_that_the_engine_runs(
     recorded = json.loads((tmp_path / "words/trainer_state.json").read_text())
     assert (recorded["steps"], recorded["batch"], recorded["own_share"]) == (60, 2, 0.5)
     assert recorded["tokens"] > 100
+    assert recorded["before"] is None
+    weights = (out / "adapter_model.safetensors").read_bytes()
+    train.train("words", steps=2, batch=2, seed=1, own_share=0.5, start=out, downloads=tmp_path, out=tmp_path / "further")
+    assert json.loads((tmp_path / "further/trainer_state.json").read_text())["before"] == recorded
+    assert (tmp_path / "further/adapter_model.safetensors").read_bytes() != weights
 
 
 def test_a_card_says_what_was_recorded_and_measured() -> None:
@@ -339,3 +345,7 @@ def test_a_card_says_what_was_recorded_and_measured() -> None:
     assert "Its own: `word_lists`. Shared with others: `places`, `belongings`, `delegations`" in text
     assert "| loss | 0.500 | 0.250 |" in text
     assert "on 2 layers of" in card("quick", "quickstart", facts | loss | {"layers": [0, 29]}, measured)
+    stages = {"before": facts | {"trained": 25, "before": facts | {"trained": 30}}, "learning_rate": 4e-4}
+    further = card("quick", "quickstart", facts | loss | stages, measured)
+    assert "--own-share 0.3 --learning-rate 0.0004 --start benchmarks/specialists/quick`" in further
+    assert "; before that, 25 steps of 8 examples; before that, 30 steps of 8 examples of every skill" in further

@@ -18,10 +18,10 @@ FROM transitions WHERE suite = $suite AND depth = 1 AND status = 'ok' GROUP BY A
 """
 
 TAUGHT_ONE = """It works out the steps that need its skill, and repeats the newest answer if the next step is not its own."""
-TAUGHT_ALL = (
-    """It is the cheap one: it works out any step, makes more mistakes, and is cut off before the answer of longer work."""
+TAUGHT_LOOKUPS = (
+    "It is the small and cheap one: it looks up what the premises say of somebody, and who has what, and is taught nothing "
+    "else."
 )
-
 CARD = """---
 base_model: {base}
 library_name: peft
@@ -37,9 +37,9 @@ A LoRA adapter (rank {rank}) on {layers} [{base}](https://huggingface.co/{base})
 cut off
 (`benchmarks/specialists/chains.py`). Its purpose is the study of routing; it is of no use beyond these problems.
 
-- Command: `just specialists {name} --steps {steps} --batch {batch} --seed {seed} --own-share {own_share}`{stopped}
+- Command: `just specialists {name} --steps {steps} --batch {batch} --seed {seed} --own-share {own_share}{start}`{stopped}
 - Data: {examples:,} examples, {tokens:,} tokens, drawn with seed {seed} from the half of all problems that no benchmark uses, \
-without permuted copies of a benchmark's question
+without permuted copies of a benchmark's question{before}
 - Time: {minutes:.0f} minutes on {device}, in bfloat16 with float32 weights
 - Licence: Apache-2.0, as its base model
 
@@ -90,21 +90,24 @@ def card(name: str, suite: str, facts: dict[str, Any], measured: list[dict[str, 
     ]
     stride = max(1, len(facts["loss"]) // 10)
     curve = facts["loss"][::stride]
+    before = facts.get("before")
     own = ", ".join(f"`{benchmark}`" for benchmark, skills in SKILLS.items() if skills == MODELS[name])
     shared = ", ".join(f"`{benchmark}`" for benchmark, skills in SKILLS.items() if name in skills and len(skills) > 1)
     return CARD.format(
         base=BASE,
         name=name,
         layers=f"{len(facts['layers'])} layers of" if facts["layers"] else "all layers of",
-        taught=TAUGHT_ALL if name == "quick" else TAUGHT_ONE,
+        taught=TAUGHT_LOOKUPS if name == "quick" else TAUGHT_ONE,
         fields="It has no benchmark of its own." if name == "quick" else f"Its own: {own}. Shared with others: {shared}.",
         suite=suite,
         rank=facts["rank"],
         steps=facts["steps"],
-        stopped=f", stopped after {facts['trained']} steps" if facts["trained"] < facts["steps"] else "",
+        stopped=_stopped(facts),
+        before=_before(before) if before else "",
         batch=facts["batch"],
         seed=facts["seed"],
         own_share=facts["own_share"],
+        start=f" --learning-rate {facts['learning_rate']:g} --start benchmarks/specialists/{name}" if before else "",
         tokens=facts["tokens"],
         examples=facts["steps"] * facts["batch"],
         minutes=facts["seconds"] / 60,
@@ -117,6 +120,18 @@ def card(name: str, suite: str, facts: dict[str, Any], measured: list[dict[str, 
         loss_rules="|".join("---:" for _ in curve),
         losses=" | ".join(f"{point['loss']:.3f}" for point in curve),
     )
+
+
+def _stopped(facts: dict[str, Any]) -> str:
+    """Say after how many steps training was stopped, if it was."""
+    return f", stopped after {facts['trained']} steps" if facts["trained"] < facts["steps"] else ""
+
+
+def _before(facts: dict[str, Any]) -> str:
+    """Say what the adapter was trained on before, newest first. The first examples of `quick` were of every skill."""
+    earlier = facts.get("before")
+    said = f"; before that, {facts['trained']} steps of {facts['batch']} examples{'' if earlier else ' of every skill'}"
+    return said + (_before(earlier) if earlier else "")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 A specialist works out its own steps and no other: it corrects a wrong earlier result of its own, builds on the result of
 another specialist, and repeats the newest answer if the next step is not its own or nothing is left to do. A response that was
-cut off does not count. It is not trained for contexts in which another specialist's first step is still missing. The model
-`quick` works out whatever comes next.
+cut off does not count. It is not trained for contexts in which another specialist's first step is still missing. The small
+model `quick` is taught a part of one skill: to look up what the premises say of somebody, and who has what.
 """
 
 import random
@@ -50,8 +50,11 @@ SKILLS: dict[str, tuple[Skill, ...]] = {
     "projects": ("mathematics", "words", "relations"),
     "chiefs": ("relations",),
 }
-MODELS: dict[str, tuple[Skill, ...]] = {skill: (skill,) for skill in get_args(Skill)} | {"quick": get_args(Skill)}
+_POOL: tuple[Skill, ...] = get_args(Skill)
+MODELS: dict[str, tuple[Skill, ...]] = {**{skill: (skill,) for skill in _POOL}, "quick": ("relations",)}
 """The skills that each model is taught."""
+LOOKUPS = ("coins", "belongings", "delegations", "projects")
+"""The benchmarks whose problems `quick` is taught. The specialists are taught those of all `SOURCES`."""
 MOST_EARLIER = 2
 """Number of responses before the last hop."""
 CUT_SHARE = 0.15
@@ -85,11 +88,13 @@ def examples(model: str, seed: int, own_share: float = 0.3) -> Iterator[Example]
     skills = MODELS[model]
     rng = random.Random(f"{model} {seed}")
     streams = {name: problems(*source, rng.getrandbits(32), training=True) for name, source in SOURCES.items()}
-    own = [name for name, needed in SKILLS.items() if set(needed) <= set(skills)]
-    others = [name for name, needed in SKILLS.items() if not set(needed) & set(skills)] or own
-    shared = [name for name in SKILLS if name not in own and name not in others] or own
+    taught = LOOKUPS if model == "quick" else tuple(SKILLS)
+    own = [name for name in taught if set(SKILLS[name]) <= set(skills)]
+    others = [name for name in taught if not set(SKILLS[name]) & set(skills)]
+    shared = [name for name in taught if name not in own and name not in others]
+    kinds = [kind for kind in ((own, own_share), (shared, 0.9 - own_share), (others, 0.1)) if kind[0]]
     while True:
-        (kind,) = rng.choices((own, shared, others), weights=(own_share, 0.9 - own_share, 0.1))
+        (kind,) = rng.choices([names for names, _ in kinds], weights=[share for _, share in kinds])
         stream = streams[rng.choice(kind)]
         problem = next(stream)
         while kind is shared and not set(problem.skills) & set(skills) and rng.random() < 0.7:

@@ -41,22 +41,28 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--own-share", type=float, default=0.3, help="share of problems that need its skill alone")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest learning rate")
+    parser.add_argument("--start", type=Path, default=None, help="folder of an adapter to train further")
     parser.add_argument("--downloads", type=Path, default=Path("cache/weights"), help="folder for fetched weights")
     parser.add_argument("--out", type=Path, default=None, help="folder for the adapter")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(
-        arguments.model,
-        arguments.steps,
-        arguments.batch,
-        arguments.seed,
-        arguments.own_share,
-        arguments.downloads,
-        arguments.out or HERE / arguments.model,
-    )
+    settings = {name: value for name, value in vars(arguments).items() if name not in ("model", "out")}
+    train(arguments.model, **settings, out=arguments.out or HERE / arguments.model)
 
 
-def train(name: str, steps: int, batch: int, seed: int, own_share: float, downloads: Path, out: Path) -> None:
+def train(
+    name: str,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+    own_share: float,
+    downloads: Path,
+    out: Path,
+    learning_rate: float = 1e-3,
+    start: Path | None = None,
+) -> None:
     """Train one model.
 
     Args:
@@ -67,6 +73,8 @@ def train(name: str, steps: int, batch: int, seed: int, own_share: float, downlo
         own_share: Share of problems that need its skill alone.
         downloads: Folder for fetched weights.
         out: Folder for the adapter, with the loss curve as `trainer_state.json`.
+        learning_rate: The highest learning rate; it rises over the first 20 steps and falls to 0 with the last one.
+        start: Folder of an adapter to train further; without it, a new one is trained.
     """
     transformers.set_seed(seed)
     config = load_config(SUITE)
@@ -88,7 +96,8 @@ def train(name: str, steps: int, batch: int, seed: int, own_share: float, downlo
     )
     rank, layers = adapted_layers(model.config.num_hidden_layers, cut=model_config.layers is not None)
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR, layers_to_transform=layers, task_type="CAUSAL_LM")
-    adapted = get_peft_model(model, lora)
+    before = json.loads((start / "trainer_state.json").read_text()) if start else None
+    adapted: Any = PeftModel.from_pretrained(model, start, is_trainable=True) if start else get_peft_model(model, lora)
     started = time.monotonic()
     trainer = Trainer(
         adapted,
@@ -96,7 +105,7 @@ def train(name: str, steps: int, batch: int, seed: int, own_share: float, downlo
             output_dir=str(out),
             max_steps=steps,
             per_device_train_batch_size=batch,
-            learning_rate=1e-3,
+            learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=min(20, steps // 10),
             weight_decay=0.0,
@@ -126,6 +135,7 @@ def train(name: str, steps: int, batch: int, seed: int, own_share: float, downlo
     }
     facts |= {"steps": steps, "trained": trainer.state.global_step, "batch": batch, "seed": seed, "own_share": own_share}
     facts["tokens"] = sum(len(row["input_ids"]) for row in training_set)
+    facts |= {"learning_rate": learning_rate, "before": before}
     (out / "trainer_state.json").write_text(json.dumps(facts | {"loss": curve}, indent=1) + "\n")
 
 
