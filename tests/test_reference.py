@@ -182,9 +182,7 @@ def test_no_model_is_useless(reference: Cache) -> None:
     table, synthetic = load_table(reference, suite), synthetic_benchmarks(suite.config.benchmarks)
     config = suite.config.train.changed({"algorithm": "exact"})
     pools = {"the whole pool": table} | {f"without {model}": without(table, model) for model in table.models}
-    routers = {
-        pool: build_router(suite, left, None, config, 0, fit_router(left, config, 0))[0] for pool, left in pools.items()
-    }
+    routers = {pool: build_router(suite, left, None, config, 0, fit_router(left, config, 0))[0] for pool, left in pools.items()}
     whole = routers.pop("the whole pool")
     others = {pool: policy_of(pools[pool], [router], config.alpha) for pool, router in routers.items()}
     evaluation, _ = evaluate(table, whole, "test", synthetic, others=others)

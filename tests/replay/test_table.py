@@ -50,6 +50,20 @@ def test_every_decision_node_has_the_embedding_of_its_own_texts(text: str, tmp_p
                 np.testing.assert_array_equal(vector, expected)
 
 
+def test_a_table_does_not_depend_on_the_order_of_a_file_s_rows(cache: Cache, suite: Suite) -> None:
+    before = load_table(cache, suite)
+    with cache.write() as con:
+        con.execute("CREATE TEMP TABLE shuffled AS FROM embeddings ORDER BY md5(text::VARCHAR)")
+        con.execute("DELETE FROM embeddings")
+        con.execute("INSERT INTO embeddings FROM shuffled ORDER BY md5(text::VARCHAR)")
+    after = load_table(cache, suite)
+    np.testing.assert_array_equal(after.vectors, before.vectors)
+    np.testing.assert_array_equal(after.texts, before.texts)
+    assert after.responses == before.responses
+    first_seen = dict.fromkeys(before.texts.flatten().tolist())
+    assert [text for text in first_seen if text] == list(range(1, len(before.vectors)))
+
+
 def test_fetching_vectors_leaves_the_memory_of_duckdb_as_it_was(cache: Cache, suite: Suite) -> None:
     with cache.read() as con:
         limit = "SELECT current_setting('memory_limit')"

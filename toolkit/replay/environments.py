@@ -45,7 +45,8 @@ class RoutingEnv(gym.Env[Observations, np.int64]):
 
     ## Starting State
     The root of a question of the split: a benchmark is drawn uniformly, then one of its questions, because R is the mean of
-    benchmarks. `reset(options={"row": n})` picks row `n` of the table. With `alphas`, each episode draws its alpha from them; `reset(options={"alpha": x})` sets it.
+    benchmarks. `reset(options={"row": n})` picks row `n` of the table. With `alphas`, each episode draws its alpha from them;
+    `reset(options={"alpha": x})` sets it.
 
     ## Rewards
     `-alpha * cost` of each hop, plus the quality of the response at the last, so that the undiscounted return is

@@ -138,18 +138,19 @@ class Embeddings:
             if (row_id < 0).any():
                 return _incomplete(con, suite)
             row_ids, vector = np.unique(row_id, return_inverse=True)
+            ranks = _ranks_by_appearance(vector, position, number)
             has_responses = suite.config.features.text == "newest" and suite.horizon > 1
-            responses = _responses(con, suite, row_ids) if has_responses else ()
+            responses = _responses(con, suite, row_ids, ranks) if has_responses else ()
             [(threads,)] = con.execute("SELECT current_setting('threads')").fetchall()
             # it already holds more, or a user's query has locked the settings: then without the limit
             with suppress(duckdb.OutOfMemoryException, duckdb.InvalidInputException):
                 con.execute(f"SET memory_limit = '{FETCH_MEMORY_MB * threads}MB'")
             try:
-                vectors = _fetch_vectors(con, suite.encoder, row_ids)
+                vectors = _fetch_vectors(con, suite.encoder, row_ids, ranks)
             finally:  # the limit holds for all connections of this process
                 with suppress(duckdb.InvalidInputException):
                     con.execute("RESET memory_limit")
-        return ObservedTexts(position, number, 1 + vector, vectors, len(row_ids), n_missing=0, responses=responses)
+        return ObservedTexts(position, number, 1 + ranks[vector], vectors, len(row_ids), n_missing=0, responses=responses)
 
     def sample(self, suite: Suite, seed: int, limit: int) -> list[CheckedEmbedding]:
         """Draw a seeded sample of a suite's embedded texts."""
@@ -220,7 +221,20 @@ def _incomplete(con: duckdb.DuckDBPyConnection, suite: Suite) -> ObservedTexts:
     return ObservedTexts(empty, empty, empty, np.empty((0, 0), np.float32), n_texts, n_missing)
 
 
-def _responses(con: duckdb.DuckDBPyConnection, suite: Suite, row_ids: Ints) -> tuple[str, ...]:
+def _ranks_by_appearance(text: Ints, position: Ints, number: Ints) -> Ints:
+    """Return the rank of each text, `(texts,)`, by the first node that observes it, given the text of every node.
+
+    The order of a table's texts then depends on the suite alone, and not on the order in which a file got its rows: sums over
+    texts, and so the routers, are the same for every copy of a cache.
+    """
+    order = np.lexsort((number, position))
+    _, first = np.unique(text[order], return_index=True)
+    ranks: Ints = np.empty(len(first), np.int64)
+    ranks[np.argsort(first)] = np.arange(len(first))
+    return ranks
+
+
+def _responses(con: duckdb.DuckDBPyConnection, suite: Suite, row_ids: Ints, ranks: Ints) -> tuple[str, ...]:
     """Return an empty text, then the responses among the texts with the given row ids, which ascend; nothing without any."""
     responses = con.sql(
         f"WITH {_decision_texts(suite)} SELECT DISTINCT e.rowid AS row_id, d.text FROM decision_texts AS d"
@@ -230,12 +244,12 @@ def _responses(con: duckdb.DuckDBPyConnection, suite: Suite, row_ids: Ints) -> t
     if not len(responses):
         return ()
     texts = np.full(1 + len(row_ids), "", dtype=object)
-    texts[1 + np.searchsorted(row_ids, responses["row_id"].to_numpy())] = responses["text"].to_pylist()
+    texts[1 + ranks[np.searchsorted(row_ids, responses["row_id"].to_numpy())]] = responses["text"].to_pylist()
     return tuple(texts.tolist())
 
 
-def _fetch_vectors(con: duckdb.DuckDBPyConnection, encoder: str, row_ids: Ints) -> Vectors:
-    """Return a row of zeros, then the embeddings with the given row ids, which ascend."""
+def _fetch_vectors(con: duckdb.DuckDBPyConnection, encoder: str, row_ids: Ints, ranks: Ints) -> Vectors:
+    """Return a row of zeros, then the embeddings with the given row ids, which ascend, by rank."""
     batches = con.sql(
         "SELECT rowid, vector FROM embeddings WHERE encoder = $encoder", params={"encoder": encoder}
     ).to_arrow_reader(FETCH_BATCH)
@@ -246,9 +260,5 @@ def _fetch_vectors(con: duckdb.DuckDBPyConnection, encoder: str, row_ids: Ints) 
             vectors = np.zeros((1 + len(row_ids), values.shape[1]), np.float32)
         place = np.searchsorted(row_ids, batch_ids)
         used = row_ids[np.minimum(place, len(row_ids) - 1)] == batch_ids
-        first, last = int(place[0]), int(place[-1])
-        if used.all() and last - first == len(batch_ids) - 1:  # the usual case: all of them, in order
-            vectors[1 + first : 2 + last] = values
-        else:
-            vectors[1 + place[used]] = values[used]
+        vectors[1 + ranks[place[used]]] = values[used]
     return vectors
