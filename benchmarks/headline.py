@@ -162,18 +162,22 @@ def _p_value(evaluation: Evaluation, benchmark: str, rivals: Sequence[str]) -> f
 def pools(study: Study, algorithm: str, routers: Sequence[Router], alpha: float, seeds: int) -> str:
     """Train routers on pools without one of the models, and lay out what each is worth to the whole pool."""
     config = study.config(algorithm, blind=False).changed({"alpha": alpha})
-    unit = study.cache.suites.cost_unit(study.suite.key)
-    others = {}
-    for model in study.table.models:
-        smaller = without(study.table, model)
-        trained = [
-            build_router(study.suite, smaller, unit, config, seed, fit_router(smaller, config, seed))[0]
-            for seed in range(seeds)
-        ]
-        others[f"without {model}"] = policy_of(smaller, trained, alpha)
+    others = smaller_pools(study.suite, study.table, config, seeds)
     evaluation = evaluate_together(study.table, routers, "test", study.synthetic, alpha=alpha, others=others)[0]
     rows = [[name, *map(with_interval, _figures(evaluation, name))] for name in others]
     return aligned([f"alpha {alpha:g}, {algorithm}", "R", "the whole pool is ahead by"], rows)
+
+
+def smaller_pools(suite: Suite, table: TransitionTable, config: TrainConfig, seeds: int) -> dict[str, Policy]:
+    """Train routers on every pool that lacks one of the models; returns what they reach, by `without MODEL`."""
+    others = {}
+    for model in table.models:
+        smaller = without(table, model)
+        trained = [
+            build_router(suite, smaller, None, config, seed, fit_router(smaller, config, seed))[0] for seed in range(seeds)
+        ]
+        others[f"without {model}"] = policy_of(smaller, trained, config.alpha)
+    return others
 
 
 def _figures(evaluation: Evaluation, name: str) -> tuple[Estimate, Estimate]:

@@ -210,10 +210,13 @@ def with_initials(words: Sequence[str]) -> str:
 
 def search(held: Mapping[str, Sequence[str]], thing: str) -> str:
     """Write out a search for the owner of a thing, person by person: `Ann sun pen; Tom hat cup. Answer: Tom`."""
-    owner = next((person for person, things in held.items() if thing in things), "nobody")
-    people = list(held)
-    searched = people[: people.index(owner) + 1] if owner in held else people
-    return f"{'; '.join(' '.join((person, *held[person])) for person in searched)}. {MARK}{owner}"
+    searched, owner = [], "nobody"
+    for person, things in held.items():
+        searched.append(" ".join((person, *things)))
+        if thing in things:
+            owner = person
+            break
+    return f"{'; '.join(searched)}. {MARK}{owner}"
 
 
 def draw_bosses(rng: random.Random, people: Sequence[str]) -> dict[str, str]:

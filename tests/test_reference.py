@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.headline import policy_of, without
+from benchmarks.headline import policy_of, smaller_pools, without
 from benchmarks.problems import Skill
 from benchmarks.reference import SUITE, reference_folder
 from benchmarks.specialists.chains import MODELS, SKILLS, examples, words_of
@@ -181,10 +181,9 @@ def test_no_model_is_useless(reference: Cache) -> None:
     assert suite
     table, synthetic = load_table(reference, suite), synthetic_benchmarks(suite.config.benchmarks)
     config = suite.config.train.changed({"algorithm": "exact"})
-    pools = {"the whole pool": table} | {f"without {model}": without(table, model) for model in table.models}
-    routers = {pool: build_router(suite, left, None, config, 0, fit_router(left, config, 0))[0] for pool, left in pools.items()}
-    whole = routers.pop("the whole pool")
-    others = {pool: policy_of(pools[pool], [router], config.alpha) for pool, router in routers.items()}
+    whole = build_router(suite, table, None, config, 0, fit_router(table, config, 0))[0]
+    others = smaller_pools(suite, table, config, seeds=1)
+    assert set(others) == {f"without {model}" for model in table.models}
     evaluation, _ = evaluate(table, whole, "test", synthetic, others=others)
     for pool in others:
         assert evaluation.result(pool).lead.low > 0, pool

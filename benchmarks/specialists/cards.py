@@ -22,6 +22,7 @@ TAUGHT_LOOKUPS = (
     "It is the small and cheap one: it looks up what the premises say of somebody, and who has what, and is taught nothing "
     "else."
 )
+
 CARD = """---
 base_model: {base}
 library_name: peft

@@ -159,8 +159,8 @@ class RoutingVecEnv(VecEnv):
     """Many `RoutingEnv`s as arrays: a step of all of them takes a handful of NumPy operations.
 
     Every benchmark is replayed equally often, because R is the mean of benchmarks, and so is every question within one.
-    `row`, `node` and `episode_alphas` describe each episode, `(n_envs,)`; `advance` steps
-    without observing. `completed` and `returns` count the finished episodes and sum their returns.
+    `row`, `node` and `episode_alphas` describe each episode, `(n_envs,)`; `advance` steps without observing. `completed` and
+    `returns` count the finished episodes and sum their returns.
 
     Args:
         table: The table.

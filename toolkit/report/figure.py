@@ -4,14 +4,14 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from toolkit.core.text import printable
 from toolkit.replay.exact import Outcome
 from toolkit.replay.table import Floats
-from toolkit.routing.statistics import Estimate
+from toolkit.routing.sweep_metrics import Point
 
 if TYPE_CHECKING:
     import polars as pl
@@ -47,35 +47,6 @@ LABEL_SHIFTS = (
 """Where a label may be: points to the right of and below its point, and the share of its width that is left of there."""
 
 
-class Scored(Protocol):
-    """A point of a chart."""
-
-    @property
-    def policy(self) -> str:
-        """Name of the policy."""
-        ...
-
-    @property
-    def alpha(self) -> float:
-        """Price of cost."""
-        ...
-
-    @property
-    def questions(self) -> int:
-        """Number of questions."""
-        ...
-
-    @property
-    def quality(self) -> Estimate:
-        """Mean quality."""
-        ...
-
-    @property
-    def cost(self) -> Estimate:
-        """Mean cost."""
-        ...
-
-
 @dataclass(frozen=True)
 class Series:
     """Points and a line of one name.
@@ -93,7 +64,7 @@ class Series:
 
     name: str
     kind: str
-    points: Sequence[Scored]
+    points: Sequence[Point]
     line: Outcome | None
     color: str
     dashes: tuple[int, ...] = (1, 0)
@@ -221,7 +192,7 @@ def _series_marks(part: Series, frame: Frame) -> Iterator[Any]:
         yield points.encode(**_axes(frame))
 
 
-def _row(point: Scored) -> dict[str, float]:
+def _row(point: Point) -> dict[str, float]:
     """Return a point as a row of a layer, with its interval if it has one."""
     row = {"cost": float(point.cost.mean), "quality": float(point.quality.mean)}
     if np.isfinite(point.quality.low):

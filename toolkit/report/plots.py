@@ -1,6 +1,7 @@
 """Plots cost and quality of routers and baselines as figures for a paper: charts of Vega-Altair, written by vl-convert."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from toolkit.core.files import atomic_path
 from toolkit.core.text import printable
+from toolkit.replay.costs import Money
 from toolkit.replay.exact import Curve, Outcome
 from toolkit.report.figure import Figure, Series, compose, write_figure
 from toolkit.routing.aiq import hull
@@ -72,9 +74,11 @@ def frontier_figure(
         The chart, and its data: one row per point, and one per corner of a line. Costs are in cost units or, where the suite
         has a currency, prices of 1,000 questions.
     """
-    swept, money = scores.swept, scores.money
+    swept, cost = scores.swept, "mean cost C of a question, in cost units"
     series = list(_series(scores, oracle, models, algorithm))
-    cost = f"mean price of 1,000 questions, in {money.currency}" if money else "mean cost C of a question, in cost units"
+    if money := scores.money:
+        cost = f"mean price of 1,000 questions, in {money.currency}"
+        series = [_priced(part, money) for part in series]
     over = "questions and seeds" if swept.seeds > 1 else "questions"
     notes = ["Lines: what mixtures of points reach.", f"Bars: 95% intervals over {over}."]
     return Figure(compose(series, notes, cost, columns), _data(series))
@@ -89,14 +93,12 @@ def best_baselines(metrics: Mapping[str, PolicyMetrics]) -> list[str]:
 
 def _series(scores: Scores, oracle: Curve, models: Sequence[str], algorithm: str) -> Iterator[Series]:
     """Yield what is drawn, the last on top, which is also the order of the legend."""
-    swept, unit = scores.swept, scores.money.per_1000(1.0) if scores.money else 1.0
-    points = [point._replace(cost=Estimate(*(unit * end for end in point.cost))) for point in scores.points]
-    cheapest, highest = _range(swept, unit)
+    swept, points = scores.swept, scores.points
+    cheapest, highest = _range(swept)
     yield from _fixed_paths(points, models, swept.questions)
-    best = Outcome(oracle.outcome.quality, unit * oracle.outcome.cost)
-    yield Series("oracle (hindsight)", "line", [], _mixtures([best, cheapest], highest), "#595959", (1, 2))
+    yield Series("oracle (hindsight)", "line", [], _mixtures([oracle.outcome, cheapest], highest), "#595959", (1, 2))
     name, zero_router = list(swept.zero_routers.items())[-1]  # of fixed paths, whose points the oracle has, too
-    means = Outcome(zero_router.macro.quality.mean, unit * zero_router.macro.cost.mean)
+    means = Outcome(zero_router.macro.quality.mean, zero_router.macro.cost.mean)
     yield Series(name, "line", [], _mixtures([means, cheapest], highest), "#999999", (8, 3))
     routers = [swept.router, *swept.others]
     shown = [*routers, *best_baselines(scores.metrics)][: max(len(ROUTER_STYLES), len(routers))]
@@ -108,9 +110,15 @@ def _series(scores: Scores, oracle: Curve, models: Sequence[str], algorithm: str
         yield Series(printable(label), "router", line, corners, color, dashes, shape, labelled=policy == swept.router)
 
 
-def _range(swept: Swept, unit: float) -> tuple[Outcome, float]:
-    """Return the cheapest fixed path, `(1,)`, and the cost of the most expensive one, where a cost unit is `unit`."""
-    quality, cost = swept.range.macro.quality.mean, unit * swept.range.macro.cost.mean
+def _priced(part: Series, money: Money) -> Series:
+    """Return a series whose costs are prices of 1,000 questions."""
+    points = [point._replace(cost=Estimate(*map(money.per_1000, point.cost))) for point in part.points]
+    return replace(part, points=points, line=part.line and part.line._replace(cost=money.per_1000(part.line.cost)))
+
+
+def _range(swept: Swept) -> tuple[Outcome, float]:
+    """Return the cheapest fixed path, `(1,)`, and the cost of the most expensive one."""
+    quality, cost = swept.range.macro.quality.mean, swept.range.macro.cost.mean
     return Outcome(quality=quality[:1], cost=cost[:1]), float(cost[1])
 
 

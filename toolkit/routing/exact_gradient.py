@@ -240,7 +240,8 @@ class ExactGradient(BaseAlgorithm):
             alphas = questions.sample_alphas(len(batch))
             logits = questions.logits(batch, features, alphas)
             value, gradient = back_up(questions.rewards(batch, alphas), logits, questions.n_models, questions.horizon, ent_coef)
-            value, gradient = value * questions.weights[batch], gradient * questions.weights[batch, None, None]
+            weights = questions.weights[batch]
+            value, gradient = value * weights, gradient * weights[:, None, None]
             if questions.conditioned:  # otherwise the largest alphas dominate
                 gradient = gradient / (1 + alphas[:, None, None])
             questions.actor.backward(gradient.transpose(0, 1).flatten(0, 1).div_(-len(batch)))

@@ -131,14 +131,15 @@ class Embeddings:
         with self._file.read() as con:  # one connection, so that row ids mean the same in all queries
             nodes = con.sql(
                 f"WITH {_decision_texts(suite)} SELECT position, number, coalesce(e.rowid, -1) AS vector"
-                " FROM decision_texts AS d LEFT JOIN embeddings AS e ON e.text = d.key AND e.encoder = $encoder",
+                " FROM decision_texts AS d LEFT JOIN embeddings AS e ON e.text = d.key AND e.encoder = $encoder"
+                " ORDER BY position, number",
                 params=_parameters(suite),
             ).to_arrow_table()
             position, number, row_id = (nodes[name].to_numpy() for name in ("position", "number", "vector"))
             if (row_id < 0).any():
                 return _incomplete(con, suite)
-            row_ids, vector = np.unique(row_id, return_inverse=True)
-            ranks = _ranks_by_appearance(vector, position, number)
+            row_ids, first, vector = np.unique(row_id, return_index=True, return_inverse=True)
+            ranks = first.argsort().argsort()  # texts in the order of the nodes that observe them, whatever that of the file
             has_responses = suite.config.features.text == "newest" and suite.horizon > 1
             responses = _responses(con, suite, row_ids, ranks) if has_responses else ()
             [(threads,)] = con.execute("SELECT current_setting('threads')").fetchall()
@@ -219,19 +220,6 @@ def _incomplete(con: duckdb.DuckDBPyConnection, suite: Suite) -> ObservedTexts:
     ).fetchall()
     empty = np.empty(0, np.int64)
     return ObservedTexts(empty, empty, empty, np.empty((0, 0), np.float32), n_texts, n_missing)
-
-
-def _ranks_by_appearance(text: Ints, position: Ints, number: Ints) -> Ints:
-    """Return the rank of each text, `(texts,)`, by the first node that observes it, given the text of every node.
-
-    The order of a table's texts then depends on the suite alone, and not on the order in which a file got its rows: sums over
-    texts, and so the routers, are the same for every copy of a cache.
-    """
-    order = np.lexsort((number, position))
-    _, first = np.unique(text[order], return_index=True)
-    ranks: Ints = np.empty(len(first), np.int64)
-    ranks[np.argsort(first)] = np.arange(len(first))
-    return ranks
 
 
 def _responses(con: duckdb.DuckDBPyConnection, suite: Suite, row_ids: Ints, ranks: Ints) -> tuple[str, ...]:
